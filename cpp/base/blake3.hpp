@@ -1,0 +1,35 @@
+// BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs), 256-bit output: identity of content.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "base/bytes.hpp"
+
+namespace edgecore {
+
+using Digest = std::array<std::byte, 32>;
+
+// Incremental hashing. Fixed memory (about 2 KiB), no allocation; not thread-safe.
+class Blake3 {
+ public:
+  Blake3();
+  void update(ByteSpan bytes);
+  Digest finish() const;  // may be called at any point; does not end the stream
+
+ private:
+  static constexpr int kDepthMax = 54;  // 2^54 chunks of 1 KiB is 2^64 bytes
+  std::array<std::uint32_t, 8> chunk_value_;
+  std::array<std::byte, 64> block_;
+  std::uint8_t block_length_ = 0;
+  std::uint8_t blocks_compressed_ = 0;
+  std::uint64_t chunk_counter_ = 0;
+  std::array<std::array<std::uint32_t, 8>, kDepthMax + 1> stack_;
+  std::uint8_t stack_length_ = 0;
+};
+
+Digest blake3(ByteSpan bytes);
+std::string to_hex(ByteSpan bytes);
+
+}  // namespace edgecore

@@ -1,0 +1,18 @@
+#include "base/clock.hpp"
+#include "bindings/common.hpp"
+
+namespace edgecore::bindings {
+
+void bind_base(py::module_& m) {
+  m.doc() = "see python/edgecore/_core/base.pyi";
+  py::class_<Clock, std::shared_ptr<Clock>>(m, "Clock")
+      .def("wall_ns", &Clock::wall_ns)
+      .def("monotonic_ns", &Clock::monotonic_ns);
+  py::class_<SystemClock, Clock, std::shared_ptr<SystemClock>>(m, "SystemClock").def(py::init<>());
+  py::class_<ManualClock, Clock, std::shared_ptr<ManualClock>>(m, "ManualClock")
+      .def(py::init<std::int64_t>(), py::arg("wall_ns") = 0)
+      .def("advance", &ManualClock::advance, py::arg("ns"))
+      .def("jump_wall", &ManualClock::jump_wall, py::arg("to_ns"));
+}
+
+}  // namespace edgecore::bindings

@@ -1,0 +1,54 @@
+"""edgecore: offline-first machine learning for edge devices.
+
+The public names below are loaded when first used, so that ``import edgecore`` costs a small board
+nothing but this file.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from edgecore.artifacts import ArtifactStore as ArtifactStore
+    from edgecore.features import Agg as Agg
+    from edgecore.features import FeatureStore as FeatureStore
+    from edgecore.features import FeatureView as FeatureView
+    from edgecore.features import Last as Last
+    from edgecore.features import Recency as Recency
+    from edgecore.features import backfill as backfill
+    from edgecore.inference import Model as Model
+    from edgecore.log import Log as Log
+    from edgecore.schema import Field as Field
+    from edgecore.schema import Schema as Schema
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Agg": "edgecore.features",
+    "ArtifactStore": "edgecore.artifacts",
+    "FeatureStore": "edgecore.features",
+    "FeatureView": "edgecore.features",
+    "Field": "edgecore.schema",
+    "Last": "edgecore.features",
+    "Log": "edgecore.log",
+    "Model": "edgecore.inference",
+    "Recency": "edgecore.features",
+    "Schema": "edgecore.schema",
+    "backfill": "edgecore.features",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'edgecore' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

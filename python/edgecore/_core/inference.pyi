@@ -1,0 +1,1 @@
+"""cpp/bindings/bind_inference.cpp."""

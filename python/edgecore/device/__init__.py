@@ -1,0 +1,1 @@
+"""The agent: the shell of the device side."""

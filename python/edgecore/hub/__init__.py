@@ -1,0 +1,1 @@
+"""The hub: what a fleet reconciles with."""

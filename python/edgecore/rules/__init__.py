@@ -1,0 +1,1 @@
+"""State machines without I/O: update, rollout, gate, round, conflict, schedule."""

@@ -1,0 +1,1 @@
+"""The seeded world that tests run in; public, for users' own chaos tests."""

@@ -1,0 +1,1 @@
+"""Keys, signatures and verdicts on metadata: pure functions of stored state, bytes and time."""

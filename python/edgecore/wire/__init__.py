@@ -1,0 +1,1 @@
+"""Messages that device and hub share: bytes in, values out, no I/O."""
