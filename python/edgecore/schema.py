@@ -15,6 +15,7 @@ from edgecore.errors import Corrupt, Invalid
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
 TIERS = ("critical", "feedback", "labeled", "diagnostic", "bulk")
 DTYPES = (
@@ -112,17 +113,20 @@ class Field:
         return out
 
     @staticmethod
-    def from_canonical(body: Mapping[str, object]) -> Field:
+    def from_canonical(body: Mapping[str, Any]) -> Field:
         """The inverse of :meth:`canonical`. Raises ``Corrupt`` for anything else."""
         try:
             bounds = body.get("range")
+            if bounds is not None:
+                low, high = bounds
+                bounds = (float(low), float(high))
             return Field(
                 str(body["name"]),
                 str(body["dtype"]),
                 unit=str(body.get("unit", "")),
-                range=None if bounds is None else (float(bounds[0]), float(bounds[1])),  # type: ignore[index]
+                range=bounds,
                 required=bool(body.get("required", False)),
-                resolution=float(body.get("resolution", 0.0)),  # type: ignore[arg-type]
+                resolution=float(body.get("resolution", 0.0)),
             )
         except (KeyError, TypeError, ValueError, IndexError, Invalid) as error:
             raise Corrupt(f"field definition: {error}") from None
