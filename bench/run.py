@@ -1,0 +1,58 @@
+"""`./dev bench [AREA …] [--json FILE] [--smoke]`: runs the areas and prints their rows.
+
+An area is a module in bench/ with ``CASES`` (see pair.py) and ``rows(rounds) -> iterator of
+rows``. A losing row is a row; a peer that cannot be installed is a row with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+AREAS = ("log", "features", "inference", "pipeline", "footprint")
+
+
+def shown(row: dict[str, Any]) -> str:
+    def figure(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.4g}"
+
+    ratio = "-" if row.get("ratio") is None else f"{row['ratio']:.2f}"
+    peer = row.get("peer") or "-"
+    note = row.get("reason") or row.get("goal") or ""
+    columns = (row["id"], figure(row.get("ours")), peer, figure(row.get("theirs")), ratio)
+    return "{:<40}{:>10} {:<16}{:>10}{:>8}  {:<10} {}".format(*columns, row["unit"], note)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev bench")
+    parser.add_argument("areas", nargs="*", default=[], metavar="AREA", help=", ".join(AREAS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of A B B A")
+    parser.add_argument("--smoke", action="store_true", help="one round: the rows run, no figures")
+    options = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parent))
+    unknown = set(options.areas) - set(AREAS)
+    if unknown:
+        parser.error(f"unknown area: {', '.join(sorted(unknown))}")
+    rows: list[dict[str, Any]] = []
+    print(shown({"id": "id", "ours": None, "peer": "peer", "theirs": None, "unit": "unit"}))
+    for area in options.areas or AREAS:
+        for row in importlib.import_module(f"bench_{area}").rows(
+            1 if options.smoke else options.rounds
+        ):
+            rows.append(row)
+            print(shown(row), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    broken = [row["id"] for row in rows if row.get("ours") is None]
+    if broken:
+        print(f"rows without a figure: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
