@@ -25,6 +25,9 @@ struct GridValue {
 // and 20.1 is on the decimal(1) grid.
 std::optional<GridValue> grid_from_text(std::string_view text, int scale);
 std::optional<GridValue> grid_from_double(double value, int scale);
+// value / 10^scale, correctly rounded: the double whose shortest decimal is the grid value (when
+// it has at most 15 digits).
+double grid_to_double(std::int64_t value, int scale);
 
 // Correctly specified elementary functions in doubles: +, -, *, / and table lookups in a fixed
 // order. Error below 2 ulp over the stated ranges; tested against a 128-bit oracle.

@@ -58,6 +58,9 @@ struct Field {
   std::optional<std::uint64_t> range_max;
 };
 
+// Sets the inclusive bounds of a numeric field. Invalid when empty or off the field's grid.
+Status set_range(Field& field, double low, double high);
+
 struct Schema {
   std::string stream;
   Tier tier = Tier::kBulk;
