@@ -35,6 +35,7 @@ class RowBatch {
   const SchemaPtr& schema() const { return schema_; }
   std::size_t count() const { return times_.size(); }
   std::size_t width() const { return width_; }
+  std::size_t blob_bytes() const { return blob_.size(); }
 
   void clear() {
     times_.clear();
