@@ -72,7 +72,7 @@ def test_schema_of_hostile_bytes_is_corrupt(data: bytes) -> None:
 
 
 def test_schema_range_bound_off_the_grid_is_invalid() -> None:
-    with pytest.raises(Invalid, match="'temp'.*off the field's grid"):
+    with pytest.raises(Invalid, match=r"'temp'.*off the field's grid"):
         Schema("s", tier="bulk", fields=[Field("temp", "decimal(1)", range=(-0.25, 10))])
 
 
