@@ -1,3 +1,4 @@
+#include "base/blake3.hpp"
 #include "base/clock.hpp"
 #include "bindings/common.hpp"
 
@@ -5,6 +6,18 @@ namespace edgecore::bindings {
 
 void bind_base(py::module_& m) {
   m.doc() = "see python/edgecore/_core/base.pyi";
+  m.def(
+      "blake3",
+      [](const py::object& data) {
+        const BufferView view(data);
+        Digest digest;
+        {
+          const py::gil_scoped_release release;
+          digest = blake3(view.bytes());
+        }
+        return to_py_bytes(digest);
+      },
+      py::arg("data"));
   py::class_<Clock, std::shared_ptr<Clock>>(m, "Clock")
       .def("wall_ns", &Clock::wall_ns)
       .def("monotonic_ns", &Clock::monotonic_ns);

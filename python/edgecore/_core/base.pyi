@@ -1,5 +1,9 @@
 """cpp/bindings/bind_base.cpp: clocks, digests, storage."""
 
+from typing_extensions import Buffer
+
+def blake3(data: Buffer) -> bytes: ...
+
 class Clock:
     def wall_ns(self) -> int: ...
     def monotonic_ns(self) -> int: ...
