@@ -37,12 +37,12 @@ def ratio(ours: pair.Worker, theirs: pair.Worker, rounds: int = 9) -> float:
 
 
 def test_pair_a_side_with_itself_is_one() -> None:
-    # A noisy neighbour can spoil one comparison; it cannot spoil the best of three.
-    assert any(abs(ratio(worker(1), worker(1)) - 1.0) <= 0.03 for _ in range(3))
+    # A noisy neighbour can spoil one comparison; it does not spoil five.
+    assert any(abs(ratio(worker(1), worker(1)) - 1.0) <= 0.03 for _ in range(5))
 
 
 def test_pair_a_twice_slower_peer_is_two() -> None:
-    assert 1.7 < ratio(worker(1), worker(2)) < 2.3
+    assert any(1.8 < ratio(worker(1), worker(2)) < 2.2 for _ in range(5))
 
 
 def test_pair_different_checksums_are_refused() -> None:

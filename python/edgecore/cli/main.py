@@ -1,0 +1,71 @@
+"""`edgecore COMMAND`: parses, runs, and turns an outcome into one line and an exit code.
+
+Exit codes: 0 Ok, 1 an invariant failed, 2 usage, 10 Stale, 11 Incompatible, 12 Corrupt,
+13 Untrusted, 14 Exhausted, 15 Unavailable, 16 Invalid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from edgecore.errors import EdgecoreError
+
+# Command -> module with `register(subparsers)`; a module is loaded only for its own command, so
+# that `edgecore device` on a small board does not pay for the hub.
+HOMES = {
+    "demo": "edgecore.cli.demo",
+    "device": "edgecore.cli.device",
+    "hub": "edgecore.cli.hub",
+    "lineage": "edgecore.cli.lineage",
+    "log": "edgecore.cli.log",
+    "model": "edgecore.cli.release",
+    "release": "edgecore.cli.release",
+    "schema": "edgecore.cli.schema",
+}
+SUMMARIES = {
+    "demo": "the whole path on this machine, checked",
+    "device": "init, run, status of a device",
+    "hub": "init, serve, invite, export",
+    "lineage": "rebuild a prediction from the log",
+    "log": "inspect, verify, export a log",
+    "model": "publish and verify models",
+    "release": "create and sign releases",
+    "schema": "propose a schema for a CSV file",
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:<10}{text}" for name, text in SUMMARIES.items()]
+    return "usage: edgecore COMMAND …\n\n" + "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        import edgecore
+
+        print(f"edgecore {edgecore.__version__}")
+        return 0
+    home = HOMES.get(words[0])
+    if home is None:
+        print(f"edgecore: no command {words[0]!r}\n{usage()}", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(prog="edgecore")
+    importlib.import_module(home).register(parser.add_subparsers(dest="command", required=True))
+    try:
+        options = parser.parse_args(words)
+        return int(options.run(options))
+    except EdgecoreError as error:
+        print(f"{error.word}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
