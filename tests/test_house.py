@@ -39,7 +39,7 @@ CPP_SEES = {
 }  # fmt: skip
 
 BASIC = {"errors", "limits", "clock", "_core", "digest"}
-VALUES = BASIC | {"schema", "release"}
+VALUES = BASIC | {"schema", "release", "streams"}
 FACES = {"log", "features", "artifacts", "inference", "learning", "pipeline", "fs", "worker"}
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
@@ -51,6 +51,7 @@ PY_SEES = {
     "worker": BASIC,
     "schema": BASIC,
     "release": BASIC | {"schema"},
+    "streams": BASIC | {"schema"},
     **dict.fromkeys(FACES - {"fs", "worker"}, VALUES | FACES),
     "wire": VALUES,
     "trust": VALUES | {"wire"},

@@ -1,0 +1,74 @@
+"""The system streams: what a device records of itself, with schemas fixed in code.
+
+They are ordinary streams of the log, so they are durable, exported, synchronised and checked like
+any sensor. ``edgecore.schemas`` and ``edgecore.losses`` belong to the log itself.
+"""
+
+from __future__ import annotations
+
+from edgecore.schema import Field, Schema
+
+SCORE_DIGITS = 6
+
+# One row per (release, role, backend) that ever answered: what its predictions have in common.
+# `body` is deterministic CBOR: release, role, view, features, binding, verdict, profile, backend.
+CONTEXT = Schema(
+    "edgecore.context",
+    tier="feedback",
+    fields=[
+        Field("context", "u32", required=True),
+        Field("body", "bytes", required=True),
+    ],
+)
+
+# One row per prediction. With its context, it names everything that rebuilds it.
+PREDICTION = Schema(
+    "edgecore.prediction",
+    tier="feedback",
+    fields=[
+        Field("context", "u32", required=True),
+        Field("entity", "category", required=True),
+        Field("as_of", "i64", unit="ns", required=True),
+        Field("position", "u64", required=True),
+        Field("score", f"decimal({SCORE_DIGITS})"),
+        Field("threshold", f"decimal({SCORE_DIGITS})"),
+        Field("verdict", "u8", required=True),
+        Field("episode", "u32"),
+        Field("clipped", "u16", required=True),
+        Field("substituted", "u16", required=True),
+        Field("input_hash", "bytes", required=True),
+        Field("output_hash", "bytes", required=True),
+    ],
+)
+
+# One row per edge of the update state machine.
+UPDATE = Schema(
+    "edgecore.update",
+    tier="critical",
+    fields=[
+        Field("release", "utf8", required=True),
+        Field("version", "u32", required=True),
+        Field("digest", "bytes", required=True),
+        Field("attempt", "u32", required=True),
+        Field("edge", "category", required=True),
+        Field("reason", "utf8"),
+    ],
+)
+
+# One row per thing the source refused or had to round: counts since the last row.
+INGEST = Schema(
+    "edgecore.ingest",
+    tier="diagnostic",
+    fields=[
+        Field("stream", "category", required=True),
+        Field("accepted", "u64", required=True),
+        Field("rejected", "u64", required=True),
+        Field("off_grid", "u64", required=True),
+        Field("late", "u64", required=True),
+        Field("detail", "utf8"),
+    ],
+)
+
+SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST)
+
+__all__ = ["CONTEXT", "INGEST", "PREDICTION", "SCORE_DIGITS", "SYSTEM_STREAMS", "UPDATE"]
