@@ -20,9 +20,8 @@ std::unique_ptr<Trainer> make_trainer(const std::vector<std::uint32_t>& widths,
                                       const py::object& targets, const TrainingPlan& plan) {
   std::vector<float> start;
   if (!parameters.is_none()) start = floats_of(parameters);
-  return std::make_unique<Trainer>(take(Trainer::create({widths}, std::move(start),
-                                                        floats_of(inputs), floats_of(targets),
-                                                        plan)));
+  return std::make_unique<Trainer>(take(
+      Trainer::create({widths}, std::move(start), floats_of(inputs), floats_of(targets), plan)));
 }
 
 void bind_histogram(py::module_& m) {

@@ -21,7 +21,9 @@ std::uint64_t chance(std::uint64_t seed, std::uint64_t counter) {
 }
 
 // Uniform in [0, 1) with 53 bits: an exact product.
-double unit(std::uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-53; }
+double unit(std::uint64_t bits) {
+  return static_cast<double>(bits >> 11) * 0x1.0p-53;
+}
 
 }  // namespace
 
@@ -34,7 +36,9 @@ Status Architecture::check() const {
   return Status::ok();
 }
 
-std::size_t Architecture::parameter_count() const { return weights_at(layers()); }
+std::size_t Architecture::parameter_count() const {
+  return weights_at(layers());
+}
 
 std::size_t Architecture::weights_at(std::size_t layer) const {
   std::size_t at = 0;
@@ -231,9 +235,8 @@ Bytes Trainer::state() const {
 Status Trainer::restore(ByteSpan state) {
   const std::size_t count = parameters_.size();
   constexpr std::size_t kHead = 8 + 32 + 24;
-  if (state.size() < kHead + 4 ||
-      crc32c(state.first(state.size() - 4)) !=
-          load_le<std::uint32_t>(state.data() + state.size() - 4))
+  if (state.size() < kHead + 4 || crc32c(state.first(state.size() - 4)) !=
+                                      load_le<std::uint32_t>(state.data() + state.size() - 4))
     return Status::corrupt("trainer state: checksum");
   if (load_le<std::uint32_t>(state.data()) != kStateMagic)
     return Status::corrupt("trainer state: not one");

@@ -1,0 +1,153 @@
+#include "columns/canonical.hpp"
+
+namespace edgecore {
+namespace {
+
+std::size_t fixed_width(DType dtype) {
+  switch (dtype) {
+    case DType::kBool:
+    case DType::kI8:
+    case DType::kU8:
+      return 1;
+    case DType::kI16:
+    case DType::kU16:
+      return 2;
+    case DType::kI32:
+    case DType::kU32:
+    case DType::kF32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
+// The cell (rows.hpp) as the value's own bytes. Integers are a prefix of their 64-bit form.
+std::uint64_t wire_of(DType dtype, std::uint64_t cell) {
+  if (dtype != DType::kF32) return cell;
+  return std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(cell)));
+}
+
+std::uint64_t cell_of(DType dtype, std::uint64_t wire) {
+  switch (dtype) {
+    case DType::kI8:
+      return static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<std::int8_t>(wire)));
+    case DType::kI16:
+      return static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<std::int16_t>(wire)));
+    case DType::kI32:
+      return static_cast<std::uint64_t>(static_cast<std::int64_t>(static_cast<std::int32_t>(wire)));
+    case DType::kF32:
+      return std::bit_cast<std::uint64_t>(
+          static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(wire))));
+    default:
+      return wire;
+  }
+}
+
+bool take_blob(ByteReader& reader, ByteSpan& out) {
+  std::uint32_t length = 0;
+  return reader.take(length) && reader.take_bytes(length, out);
+}
+
+bool take_value(ByteReader& reader, const Field& field, RowBatch& out, std::size_t row,
+                std::size_t index) {
+  std::uint8_t presence = 0;
+  if (!reader.take(presence) || presence > 1) return false;
+  if (presence == 0) return !field.required;
+  if (is_variable(field.dtype)) {
+    ByteSpan blob;
+    if (!take_blob(reader, blob)) return false;
+    out.set_bytes(row, index, blob);
+    return true;
+  }
+  ByteSpan raw;
+  if (!reader.take_bytes(fixed_width(field.dtype), raw)) return false;
+  std::uint64_t wire = 0;
+  std::memcpy(&wire, raw.data(), raw.size());
+  if (field.dtype == DType::kBool && wire > 1) return false;
+  out.set_cell(row, index, cell_of(field.dtype, wire));
+  return true;
+}
+
+}  // namespace
+
+namespace {
+
+std::byte* put_blob(std::byte* at, ByteSpan bytes) {
+  store_le(at, static_cast<std::uint32_t>(bytes.size()));
+  if (!bytes.empty()) std::memcpy(at + 4, bytes.data(), bytes.size());
+  return at + 4 + bytes.size();
+}
+
+std::size_t row_bytes_max(const RowBatch& batch, std::size_t row) {
+  const auto& fields = batch.schema()->fields;
+  std::size_t size = 20 + batch.source(row).size() + fields.size() * 9;
+  for (std::size_t f = 0; f < fields.size(); ++f)
+    if (is_variable(fields[f].dtype) && batch.present(row, f)) size += batch.bytes(row, f).size();
+  return size;
+}
+
+}  // namespace
+
+// One resize per row and plain stores: this is the append path.
+void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, Bytes& out) {
+  const auto& fields = batch.schema()->fields;
+  for (std::size_t row = first; row < first + count; ++row) {
+    const std::size_t start = out.size();
+    out.resize(start + row_bytes_max(batch, row));
+    std::byte* at = out.data() + start;
+    store_le(at, batch.time_ns(row));
+    at = put_blob(at + 8, as_byte_span(batch.source(row)));
+    store_le(at, batch.source_seq(row));
+    at += 8;
+    for (std::size_t f = 0; f < fields.size(); ++f) {
+      const bool present = batch.present(row, f);
+      *at++ = static_cast<std::byte>(present);
+      if (!present) continue;
+      if (is_variable(fields[f].dtype)) {
+        at = put_blob(at, batch.bytes(row, f));
+        continue;
+      }
+      const std::uint64_t wire = wire_of(fields[f].dtype, batch.cell(row, f));
+      std::memcpy(at, &wire, 8);  // little-endian: a narrower value is a prefix
+      at += fixed_width(fields[f].dtype);
+    }
+    out.resize(static_cast<std::size_t>(at - out.data()));
+  }
+}
+
+Status decode_rows(ByteSpan bytes, std::size_t count, RowBatch& out) {
+  const auto& fields = out.schema()->fields;
+  ByteReader reader(bytes);
+  if (count > kBatchRowsMax) return Status::corrupt("canonical rows: too many rows");
+  for (std::size_t i = 0; i < count; ++i) {
+    std::int64_t time = 0;
+    std::uint64_t source_seq = 0;
+    ByteSpan source;
+    if (!reader.take(time) || !take_blob(reader, source) || !reader.take(source_seq))
+      return Status::corrupt("canonical rows: row " + std::to_string(i) + " ends early");
+    const std::size_t row = out.add_row(time, as_text(source), source_seq);
+    for (std::size_t f = 0; f < fields.size(); ++f)
+      if (!take_value(reader, fields[f], out, row, f))
+        return Status::corrupt("canonical rows: row " + std::to_string(i) + ", field " +
+                               fields[f].name + " is malformed");
+  }
+  if (reader.remaining() != 0) return Status::corrupt("canonical rows: bytes behind the last row");
+  return Status::ok();
+}
+
+Digest run_digest(const StoreId& store, std::uint32_t partition, std::uint64_t first,
+                  std::uint64_t count, const Digest& schema, ByteSpan rows) {
+  Bytes head;
+  ByteWriter writer(head);
+  writer.put_bytes(store);
+  writer.put(partition);
+  writer.put(first);
+  writer.put(count);
+  writer.put_bytes(schema);
+  Blake3 hasher;
+  hasher.update(head);
+  hasher.update(rows);
+  return hasher.finish();
+}
+
+}  // namespace edgecore

@@ -1,0 +1,25 @@
+// Canonical rows: the one encoding of rows whose bytes have meaning. It is the payload of the log's
+// records, the input of the run digest, and what a row-batch envelope carries, so that nothing is
+// recoded between append and hub. docs/formats/canonical-rows.md (final).
+#pragma once
+
+#include "base/blake3.hpp"
+#include "base/rows.hpp"
+#include "base/status.hpp"
+
+namespace edgecore {
+
+using StoreId = std::array<std::byte, 16>;
+
+// Appends the canonical form of rows [first, first + count) of the batch.
+void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, Bytes& out);
+
+// Decodes `count` rows, adding them to `out`. Corrupt unless the bytes are exactly that.
+Status decode_rows(ByteSpan bytes, std::size_t count, RowBatch& out);
+
+// Identity of content: BLAKE3 of store id, partition u32, first sequence u64, count u64, schema
+// fingerprint, canonical rows. The same events in any coding have the same digest.
+Digest run_digest(const StoreId& store, std::uint32_t partition, std::uint64_t first,
+                  std::uint64_t count, const Digest& schema, ByteSpan rows);
+
+}  // namespace edgecore

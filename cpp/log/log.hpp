@@ -1,0 +1,166 @@
+// The append-only event log of a device: one write-ahead log for all partitions of a store.
+//
+// Invariants
+// - A sequence of a partition names one content for ever: handed-out numbers that a crash may have
+//   lost are burnt, never used again.
+// - A block is durable before durable_position() covers it; every durability promise is made in
+//   Log::promise, nowhere else.
+// - A segment is never continued. Every open that appends begins a new one (new salt, new epoch),
+//   whose header seals the one before at its end of data.
+//
+// What each cut leaves behind (docs/formats/segment.md): an incomplete block, which ends the data;
+// a segment without an intact header, which never was one and is replaced; a durable mark that is
+// older than the truth, which only makes more of the tail "uncertain". Recovery writes nothing
+// until the first commit, so it may itself be cut anywhere.
+//
+// Thread-safe. mutex_ is never held across I/O; commit_mutex_ makes one committer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "base/clock.hpp"
+#include "base/fs.hpp"
+#include "log/format.hpp"
+#include "log/reader.hpp"
+
+namespace edgecore {
+
+struct Durability {
+  enum Level : std::uint8_t { kProcess, kKernel, kGroup, kSync };
+  Level level = kGroup;
+  std::int64_t group_ns = 50'000'000;
+  std::uint32_t group_bytes = 32 * 1024;
+};
+
+struct LogOptions {
+  bool read_only = false;
+  bool flusher_thread = false;
+  std::uint64_t segment_bytes = 1u << 20;
+  std::array<Durability, 5> durability{};  // by tier
+  StoreId store{};                         // taken when the log is new
+  std::uint64_t epoch = 0;                 // random, of this open
+  std::uint64_t salt = 0;                  // random, of this open
+};
+
+struct Appended {
+  std::uint32_t partition = 0;
+  std::uint64_t first = 0;
+  std::uint32_t count = 0;
+  std::uint64_t position = 0;  // of the first row
+};
+
+class Log {
+ public:
+  static Result<std::unique_ptr<Log>> open(std::shared_ptr<Fs> fs, std::string directory,
+                                           LogOptions options, std::shared_ptr<Clock> clock);
+  ~Log();  // as a crash would leave it; close() ends in order
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  const StoreId& store() const { return store_; }
+  std::uint64_t epoch() const { return options_.epoch; }
+  const RecoveryReport& recovery() const { return recovery_; }
+
+  // The catalogue: number -> partition, tier, stream and canonical schema. register_schema gives
+  // the partition of (stream, tier), interning both; a known fingerprint is not written again.
+  Result<std::uint32_t> register_schema(const SchemaPtr& schema);
+  // Gives a catalogued number its typed form, so that its rows can be decoded.
+  Status attach_schema(const SchemaPtr& schema);
+  const std::vector<CatalogueEntry>& catalogue() const { return catalogue_.entries; }
+
+  // Appends the rows of a registered schema, all or nothing. Durability by the tier's level.
+  Result<Appended> append(const RowBatch& rows);
+  // Commits what is due; returns the monotonic time of the next deadline (INT64_MAX: none).
+  Result<std::int64_t> poll(std::int64_t now_ns);
+  Status flush();  // pending rows to the operating system
+  Status sync();   // and to stable storage, with the durable mark
+  Status wait_durable(std::uint64_t position);
+  Status close();
+
+  std::uint64_t position() const;          // of the last row appended; 0 = none
+  std::uint64_t durable_position() const;  // of the last row on stable storage
+  std::uint64_t next_sequence(std::uint32_t partition) const;
+  void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
+
+  // Reads what has reached the operating system (read-only logs: what is intact). A reader is a
+  // snapshot; it needs no lock and may outlive later appends.
+  LogReader reader() const;
+
+ private:
+  struct Pending {
+    Bytes bytes;  // records, back to back
+    std::uint64_t first_position = 0;
+    std::uint32_t rows = 0;
+    std::uint32_t records = 0;
+    std::map<std::uint32_t, std::uint64_t> touched;  // partition -> next
+    bool empty() const { return records == 0; }
+    void add(const Pending& later);
+  };
+
+  Log(std::shared_ptr<Fs> fs, std::string directory, LogOptions options,
+      std::shared_ptr<Clock> clock);
+  Status recover();
+  Status read_segments();
+  Status recover_tail();
+  Result<std::map<std::uint32_t, wal::TableEntry>> table_before(ByteSpan last_bytes) const;
+  Status commit(bool durable, bool closing = false);
+  Status commit_locked(bool durable, bool closing);
+  Status write_block(const Pending& block, bool closing);
+  Status put_block(const Pending& block, bool checkpoint, bool closing);
+  Status leave_segment(std::uint64_t bytes_needed);
+  Status begin_segment(std::uint64_t bytes_needed, std::uint64_t previous_end);
+  Status sync_segment();
+  Status rewrite_retained();
+  void promise(std::uint64_t position);
+  Status write_mark(bool clean);
+  void read_mark();
+  void run_flusher();
+  std::uint64_t next_hlc();
+  std::int64_t due_after_append(Tier tier, std::int64_t now) const;
+  bool take_back(std::size_t bytes_before, const Appended& done);
+
+  std::shared_ptr<Fs> fs_;
+  std::string directory_;
+  LogOptions options_;
+  std::shared_ptr<Clock> clock_;
+  std::unique_ptr<FileLock> lock_;
+  StoreId store_{};
+  RecoveryReport recovery_;
+  Catalogue catalogue_;
+  std::atomic<std::uint8_t> clock_trust_{0};
+
+  mutable std::mutex mutex_;  // guards the members down to commit_mutex_
+  Pending pending_;
+  std::map<std::uint32_t, std::uint64_t> next_;
+  std::uint64_t next_position_ = 1;
+  std::uint64_t durable_position_ = 0;
+  std::int64_t deadline_ns_ = INT64_MAX;
+  std::vector<SegmentInfo> segments_;
+  Status failure_;
+  std::condition_variable durable_changed_;
+  std::condition_variable work_;
+  bool stopping_ = false;
+
+  std::mutex commit_mutex_;  // guards the members below; taken before mutex_
+  std::unique_ptr<File> segment_;
+  std::unique_ptr<File> mark_file_;
+  std::map<std::uint32_t, std::uint64_t> committed_next_;
+  // Written since the last sync, kept to be written again should that sync fail.
+  Pending retained_;
+  std::uint64_t synced_end_ = 0;
+  bool broken_ = false;  // the segment had an error: it is sealed at synced_end_ and left
+  std::uint64_t written_position_ = 0;
+  std::uint64_t marked_position_ = 0;
+  std::uint64_t mark_generation_ = 0;
+  bool marked_clean_ = false;
+  std::uint64_t hlc_ = 0;
+  std::thread flusher_;
+};
+
+}  // namespace edgecore

@@ -1,0 +1,109 @@
+// Reading a write-ahead log: the walk over blocks and records that recovery, scans and verification
+// share. Nothing here writes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+
+#include "base/fs.hpp"
+#include "log/format.hpp"
+
+namespace edgecore {
+
+// A span of sequences that will never be read, and why.
+struct LossRange {
+  enum Reason : std::uint8_t { kLost = 0, kBurnt = 1, kUncertain = 2 };
+  std::uint32_t partition = 0;
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  Reason reason = kLost;
+};
+
+struct RecoveryReport {
+  bool clean = true;            // the log was closed in order, or is new
+  bool tail_uncertain = false;  // non-blank bytes behind the end of data, above the last mark
+  std::vector<LossRange> ranges;
+  std::uint64_t segments = 0;
+};
+
+struct CatalogueEntry {
+  std::uint32_t number = 0;
+  std::uint32_t partition = 0;
+  std::uint8_t tier = 0;
+  std::string stream;
+  Digest fingerprint{};
+  Bytes canonical;
+  SchemaPtr schema;  // null until attached
+};
+
+struct Catalogue {
+  std::vector<CatalogueEntry> entries;
+  Bytes to_bytes() const;
+  static Result<Catalogue> from_bytes(ByteSpan bytes);
+  const CatalogueEntry* find(std::uint32_t number) const;
+};
+
+struct SegmentInfo {
+  wal::SegmentHeader header;
+  std::string path;
+  std::uint64_t end = wal::kHeaderBytes;  // of its data
+};
+
+// One intact record, in order of position. `payload` borrows until the next step.
+struct RecordView {
+  wal::RecordHead head;
+  std::uint64_t position = 0;
+  std::uint64_t hlc = 0;
+  std::uint64_t epoch = 0;
+  std::uint8_t clock_trust = 0;
+  ByteSpan payload;
+};
+
+// What a walk over one segment found.
+struct SegmentWalk {
+  std::uint64_t end = wal::kHeaderBytes;  // end of the last intact block
+  std::uint64_t next_position = 1;
+  std::uint64_t durable_before = 0;  // the highest mark carried by a block
+  std::uint64_t hlc = 0;
+  std::uint32_t blocks = 0;
+  bool closed = false;       // the last block is a closing one
+  bool behind_blank = true;  // nothing but zeros behind the end
+  std::map<std::uint32_t, wal::TableEntry> table;
+  std::vector<LossRange> losses;
+};
+
+using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
+
+// Walks `bytes` (a whole segment, header included) up to `limit`. Damage that a later block proves
+// to have been durable (its mark, or `durable`, reaches past it) is skipped and reported; else the
+// data ends there. `expected` is the next sequence per partition before the segment.
+SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
+                         std::uint64_t durable,
+                         const std::map<std::uint32_t, wal::TableEntry>& expected,
+                         const RecordVisitor& visit);
+
+class LogReader {
+ public:
+  LogReader(std::shared_ptr<Fs> fs, std::vector<SegmentInfo> segments, Catalogue catalogue,
+            std::uint64_t position_max)
+      : fs_(std::move(fs)),
+        segments_(std::move(segments)),
+        catalogue_(std::move(catalogue)),
+        position_max_(position_max) {}
+
+  // Visits intact records that hold positions above `after`, in order. Losses found are added to
+  // `losses` when given.
+  Status visit(std::uint64_t after, const RecordVisitor& visit,
+               std::vector<LossRange>* losses = nullptr) const;
+  const Catalogue& catalogue() const { return catalogue_; }
+  std::uint64_t position_max() const { return position_max_; }
+
+ private:
+  std::shared_ptr<Fs> fs_;
+  std::vector<SegmentInfo> segments_;
+  Catalogue catalogue_;
+  std::uint64_t position_max_;
+};
+
+}  // namespace edgecore

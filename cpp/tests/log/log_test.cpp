@@ -1,0 +1,269 @@
+#include "log/log.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+namespace edgecore {
+namespace {
+
+SchemaPtr make_schema(const std::string& stream, Tier tier) {
+  auto schema = std::make_shared<Schema>();
+  schema->stream = stream;
+  schema->tier = tier;
+  schema->fields.resize(2);
+  schema->fields[0].name = "value";
+  schema->fields[0].dtype = DType::kI64;
+  schema->fields[1].name = "text";
+  schema->fields[1].dtype = DType::kUtf8;
+  const std::string canonical = "schema of " + stream;
+  const ByteSpan bytes = as_byte_span(canonical);
+  schema->canonical.assign(bytes.begin(), bytes.end());
+  schema->fingerprint = blake3(schema->canonical);
+  return schema;
+}
+
+RowBatch rows_of(const SchemaPtr& schema, std::int64_t from, int count) {
+  RowBatch rows(schema);
+  for (int i = 0; i < count; ++i) {
+    const std::size_t row = rows.add_row(1000 + from + i, "src", static_cast<std::uint64_t>(i));
+    rows.set_i64(row, 0, from + i);
+    rows.set_bytes(row, 1, as_byte_span("text " + std::to_string(from + i)));
+  }
+  return rows;
+}
+
+class LogTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = testing::TempDir() + "edgecore-log-" + std::to_string(::getpid());
+    std::filesystem::remove_all(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::unique_ptr<Log> open(std::uint64_t segment_bytes = 64 * 1024, bool read_only = false) {
+    LogOptions options;
+    options.read_only = read_only;
+    options.segment_bytes = segment_bytes;
+    options.store.fill(std::byte{7});
+    options.epoch = ++epoch_;
+    options.salt = epoch_ * 77;
+    options.durability[0].level = Durability::kSync;
+    auto log = Log::open(fs_, directory_, options, clock_);
+    EXPECT_TRUE(log.is_ok()) << log.status().to_string();
+    for (const auto& schema : {bulk_, critical_}) {
+      if (read_only) {
+        static_cast<void>(log.value()->attach_schema(schema));
+      } else {
+        EXPECT_TRUE(log.value()->register_schema(schema).is_ok());
+      }
+    }
+    return std::move(log).value();
+  }
+
+  // All values of the bulk stream, with their sequences checked to be dense but for `burnt`.
+  std::vector<std::int64_t> values(const Log& log) {
+    std::vector<std::int64_t> out;
+    const Status status = log.reader().visit(0, [&](const RecordView& view) {
+      if (view.head.schema != 0) return true;
+      RowBatch rows(bulk_);
+      EXPECT_TRUE(decode_rows(view.payload, view.head.count, rows).is_ok());
+      for (std::size_t i = 0; i < rows.count(); ++i) {
+        out.push_back(rows.i64(i, 0));
+        EXPECT_EQ(rows.text(i, 1), "text " + std::to_string(out.back()));
+      }
+      return true;
+    });
+    EXPECT_TRUE(status.is_ok()) << status.to_string();
+    return out;
+  }
+
+  std::vector<std::int64_t> upto(std::int64_t count) {
+    std::vector<std::int64_t> out;
+    for (std::int64_t i = 0; i < count; ++i) out.push_back(i);
+    return out;
+  }
+
+  std::string directory_;
+  std::shared_ptr<Fs> fs_ = make_posix_fs();
+  std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
+  SchemaPtr bulk_ = make_schema("bulk", Tier::kBulk);
+  SchemaPtr critical_ = make_schema("critical", Tier::kCritical);
+  std::uint64_t epoch_ = 0;
+};
+
+TEST_F(LogTest, AppendedRowsAreReadBackInOrder) {
+  auto log = open();
+  for (int i = 0; i < 100; ++i) {
+    const Appended done = log->append(rows_of(bulk_, i * 3, 3)).value();
+    EXPECT_EQ(done.first, static_cast<std::uint64_t>(i * 3 + 1));
+    EXPECT_EQ(done.position, static_cast<std::uint64_t>(i * 3 + 1));
+  }
+  ASSERT_TRUE(log->flush().is_ok());
+  EXPECT_EQ(values(*log), upto(300));
+}
+
+TEST_F(LogTest, ManySegmentsReadAsOne) {
+  auto log = open(8192);
+  for (int i = 0; i < 400; ++i) {
+    ASSERT_TRUE(log->append(rows_of(bulk_, i, 1)).is_ok());
+    if (i % 7 == 0) {
+      ASSERT_TRUE(log->flush().is_ok());
+    }
+  }
+  ASSERT_TRUE(log->close().is_ok());
+  log = open(8192);
+  EXPECT_TRUE(log->recovery().clean);
+  EXPECT_GT(log->recovery().segments, 5u);
+  EXPECT_EQ(values(*log), upto(400));
+  EXPECT_EQ(log->next_sequence(0), 401u);
+}
+
+TEST_F(LogTest, SyncTierIsDurableWhenAppendReturns) {
+  auto log = open();
+  const Appended done = log->append(rows_of(critical_, 0, 1)).value();
+  EXPECT_EQ(log->durable_position(), done.position);
+}
+
+TEST_F(LogTest, GroupIsDurableWhenItsTimeHasCome) {
+  auto log = open();
+  ASSERT_TRUE(log->append(rows_of(bulk_, 0, 1)).is_ok());
+  const std::int64_t due = log->poll(clock_->monotonic_ns()).value();
+  EXPECT_EQ(log->durable_position(), 0u);
+  EXPECT_EQ(due, 50'000'000);
+  ASSERT_TRUE(log->poll(due).is_ok());
+  EXPECT_EQ(log->durable_position(), 1u);
+}
+
+TEST_F(LogTest, AfterACrashHandedOutSequencesAreBurntNotReused) {
+  {
+    auto log = open();
+    ASSERT_TRUE(log->append(rows_of(bulk_, 0, 5)).is_ok());
+    ASSERT_TRUE(log->sync().is_ok());
+    ASSERT_TRUE(log->append(rows_of(bulk_, 5, 3)).is_ok());  // never written
+  }
+  auto log = open();
+  EXPECT_FALSE(log->recovery().clean);
+  EXPECT_FALSE(log->recovery().tail_uncertain);
+  ASSERT_EQ(log->recovery().ranges.size(), 2u);  // both partitions reserve
+  const LossRange burnt = log->recovery().ranges[0];
+  EXPECT_EQ(burnt.reason, LossRange::kBurnt);
+  EXPECT_EQ(burnt.first, 6u);
+  EXPECT_EQ(values(*log), upto(5));
+  EXPECT_EQ(log->append(rows_of(bulk_, 5, 1)).value().first, burnt.last + 1);
+  ASSERT_TRUE(log->flush().is_ok());
+  EXPECT_EQ(values(*log), upto(6));
+}
+
+TEST_F(LogTest, TornTailIsSealedAtTheCut) {
+  std::uint64_t size = 0;
+  const std::string path = join_path(directory_, "wal-0000000000000001.seg");
+  {
+    auto log = open();
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(log->append(rows_of(bulk_, i, 1)).is_ok());
+      ASSERT_TRUE(log->flush().is_ok());
+    }
+  }
+  {  // the last block loses its second half
+    auto file = fs_->open(path, OpenMode::kReadWrite).value();
+    size = 4096 + 9 * 512;
+    const Bytes zeros(300, std::byte{0});
+    ASSERT_TRUE(file->write_at(size + 60, zeros).is_ok());
+  }
+  auto log = open();
+  EXPECT_TRUE(log->recovery().tail_uncertain);
+  EXPECT_EQ(values(*log), upto(9));
+  ASSERT_TRUE(log->append(rows_of(bulk_, 9, 1)).is_ok());
+  ASSERT_TRUE(log->close().is_ok());
+  log = open();
+  EXPECT_EQ(values(*log), upto(10));
+}
+
+TEST_F(LogTest, DamagedDurableBlockIsAnExactLossAndTheRestIsRead) {
+  const std::string path = join_path(directory_, "wal-0000000000000001.seg");
+  {
+    auto log = open();
+    for (int i = 0; i < 10; ++i) {
+      ASSERT_TRUE(log->append(rows_of(bulk_, i, 1)).is_ok());
+      ASSERT_TRUE(log->sync().is_ok());
+    }
+  }
+  auto file = fs_->open(path, OpenMode::kReadWrite).value();
+  const std::byte flipped{0x5a};
+  ASSERT_TRUE(file->write_at(4096 + 4 * 512 + 40, {&flipped, 1}).is_ok());
+  auto log = open();
+  std::vector<LossRange> lost;
+  for (const LossRange& range : log->recovery().ranges)
+    if (range.reason == LossRange::kLost) lost.push_back(range);
+  ASSERT_EQ(lost.size(), 1u);
+  EXPECT_EQ(lost[0].first, 5u);
+  EXPECT_EQ(lost[0].last, 5u);
+  EXPECT_EQ(values(*log), (std::vector<std::int64_t>{0, 1, 2, 3, 5, 6, 7, 8, 9}));
+}
+
+// Every byte of a small log, flipped: what is read is right, or missing and reported; never wrong.
+TEST_F(LogTest, AnyFlippedByteIsNeverReadAsAnotherValue) {
+  {
+    auto log = open(8192);
+    for (int i = 0; i < 6; ++i) {
+      ASSERT_TRUE(log->append(rows_of(bulk_, i, 1)).is_ok());
+      ASSERT_TRUE(log->sync().is_ok());
+    }
+    ASSERT_TRUE(log->close().is_ok());
+  }
+  const std::string path = join_path(directory_, "wal-0000000000000001.seg");
+  const Bytes good = read_file(*fs_, path, 1 << 20).value();
+  const auto all = upto(6);
+  LogOptions read_only;
+  read_only.read_only = true;
+  for (std::size_t at = 0; at < 4096 + 7 * 512; at += 3) {
+    Bytes bad = good;
+    bad[at] ^= std::byte{0x24};
+    ASSERT_TRUE(write_file_atomic(*fs_, path, bad).is_ok());
+    auto log = Log::open(fs_, directory_, read_only, clock_);
+    if (!log.is_ok()) continue;
+    static_cast<void>(log.value()->attach_schema(bulk_));
+    const auto seen = values(*log.value());
+    EXPECT_TRUE(std::includes(all.begin(), all.end(), seen.begin(), seen.end())) << "byte " << at;
+    const auto& report = log.value()->recovery();
+    if (seen != all) {
+      EXPECT_TRUE(!report.ranges.empty() || report.tail_uncertain) << "byte " << at;
+    }
+  }
+}
+
+TEST_F(LogTest, SecondWriterIsUnavailable) {
+  auto log = open();
+  const auto second = Log::open(fs_, directory_, {}, clock_);
+  EXPECT_EQ(second.status().outcome(), Outcome::kUnavailable);
+}
+
+TEST_F(LogTest, ReaderChangesNothingAndSeesWhatIsWritten) {
+  auto log = open();
+  ASSERT_TRUE(log->append(rows_of(bulk_, 0, 4)).is_ok());
+  ASSERT_TRUE(log->sync().is_ok());
+  const auto names = fs_->list(directory_).value();
+  auto reader = open(65536, true);
+  EXPECT_EQ(values(*reader), upto(4));
+  EXPECT_EQ(fs_->list(directory_).value(), names);
+}
+
+TEST_F(LogTest, FlusherThreadMakesGroupsDurable) {
+  LogOptions options;
+  options.flusher_thread = true;
+  options.epoch = options.salt = 5;
+  auto system = std::make_shared<SystemClock>();
+  auto log = Log::open(fs_, directory_, options, system).value();
+  ASSERT_TRUE(log->register_schema(bulk_).is_ok());
+  std::uint64_t last = 0;
+  for (int i = 0; i < 50; ++i) last = log->append(rows_of(bulk_, i, 1)).value().position;
+  ASSERT_TRUE(log->wait_durable(last).is_ok());
+  EXPECT_GE(log->durable_position(), last);
+  ASSERT_TRUE(log->close().is_ok());
+}
+
+}  // namespace
+}  // namespace edgecore
