@@ -1,0 +1,54 @@
+// How features become model input, slot by slot, and the float to int8 quantiser, specified to
+// the bit in docs/formats/binding.md: it is ours, so that it is the same before every backend.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/status.hpp"
+#include "inference/executor.hpp"
+
+namespace edgecore::inference {
+
+enum class SlotKind : std::uint8_t { kValue = 0, kState = 1, kCategory = 2 };
+constexpr std::uint8_t kFresh = 0, kStale = 1, kMissing = 2;
+
+struct Slot {
+  std::array<std::byte, 32> feature{};  // fingerprint of the feature this slot reads
+  SlotKind kind = SlotKind::kValue;
+  double centre = 0.0;
+  double scale = 1.0;
+  double scale_floor = 1e-6;  // the divisor is max(scale, scale_floor)
+  double clip_lo = -8.0;      // after normalisation
+  double clip_hi = 8.0;
+  double substitute = 0.0;               // in the feature's unit; the centre unless stated
+  std::vector<std::int64_t> vocabulary;  // category: the known codes, strictly ascending
+  double unknown = -1.0;                 // category: the value of a code outside the vocabulary
+  double missing = -2.0;                 // category: the value when there is none
+};
+
+struct Quantised {
+  std::uint32_t clipped = 0;
+  std::uint32_t substituted = 0;
+};
+
+// Immutable after make(); threads may share it.
+class Binding {
+ public:
+  static Result<Binding> make(std::vector<Slot> slots);
+  std::size_t size() const { return slots_.size(); }
+  const std::vector<Slot>& slots() const { return slots_; }
+  // values, states, input and normalised all hold size() elements; `normalised` takes the values
+  // before the clip, which the reconstruction error needs. Allocates nothing.
+  Result<Quantised> quantise(std::span<const double> values, std::span<const std::uint8_t> states,
+                             Quantisation to, std::span<std::int8_t> input,
+                             std::span<double> normalised) const;
+
+ private:
+  explicit Binding(std::vector<Slot> slots) : slots_(std::move(slots)) {}
+  std::vector<Slot> slots_;
+};
+
+}  // namespace edgecore::inference

@@ -1,0 +1,55 @@
+// What runs a model: int8 in, int8 out. One interface for the native executor and for foreign
+// runtimes, so that the binding, the score and the pipeline never ask which it is.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.hpp"
+
+namespace edgecore::inference {
+
+// How an int32 accumulator becomes int8; part of the manifest, because outputs differ.
+enum class Profile : std::uint8_t {
+  kLitertSingle = 0,  // one 64-bit rounding shift (LiteRT 2.3 reference kernels)
+  kTfliteDouble = 1,  // doubling high multiply, then a rounding divide (tflite-runtime 2.14)
+};
+
+struct Quantisation {
+  float scale = 1.0F;  // finite, above zero
+  std::int32_t zero_point = 0;
+};
+
+struct Description {
+  std::string backend;  // "native", "litert", "tflite-runtime"
+  std::string isa;      // "portable", "avx512-vnni"
+  std::string profile;  // "litert-single", "tflite-double"
+  std::vector<std::string> ops;
+};
+
+// Working memory of one thread. An executor is immutable after loading, so any number of threads
+// may share it, each with its own scratch.
+struct Scratch {
+  std::vector<std::int8_t> memory;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual std::size_t input_size() const = 0;
+  virtual std::size_t output_size() const = 0;
+  virtual Quantisation input_quantisation() const = 0;
+  virtual Quantisation output_quantisation() const = 0;
+  virtual std::size_t arena_bytes() const = 0;  // what a Scratch grows to, on its first use
+  virtual Description describe() const = 0;
+  // `in` holds input_size() values, `out` takes output_size(). Allocates only when the scratch is
+  // smaller than arena_bytes().
+  virtual Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const = 0;
+  // `rows` rows, each as run() takes and gives them, contiguous; the same bits as one at a time.
+  virtual Status run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,
+                           Scratch& scratch) const = 0;
+};
+
+}  // namespace edgecore::inference
