@@ -1,14 +1,15 @@
+// Whole-file helpers that every room uses, over any Fs.
 #include "base/fs.hpp"
 
 namespace edgecore {
 
 std::string join_path(const std::string& directory, const std::string& name) {
-  if (directory.empty() || directory.back() == '/') return directory + name;
-  return directory + "/" + name;
+  if (directory.empty() || directory == ".") return name;
+  return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
 std::string parent_path(const std::string& path) {
-  const std::size_t slash = path.find_last_of('/');
+  const std::size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
 }
@@ -18,18 +19,19 @@ Result<Bytes> read_file(Fs& fs, const std::string& path, std::uint64_t size_max)
   EDGECORE_ASSIGN(const std::uint64_t size, file->size());
   if (size > size_max)
     return Status::corrupt(path + ": " + std::to_string(size) + " bytes, at most " +
-                           std::to_string(size_max));
-  Bytes out(size);
-  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, out));
-  out.resize(got);
-  return out;
+                           std::to_string(size_max) + " belong there");
+  Bytes bytes(static_cast<std::size_t>(size));
+  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, bytes));
+  bytes.resize(got);
+  return bytes;
 }
 
 Status write_file_atomic(Fs& fs, const std::string& path, ByteSpan bytes) {
   const std::string temporary = path + ".new";
-  EDGECORE_TRY(fs.remove(temporary));
   {
-    EDGECORE_ASSIGN(auto file, fs.open(temporary, OpenMode::kCreateNew));
+    EDGECORE_ASSIGN(auto file, fs.open(temporary, OpenMode::kCreate));
+    // What an earlier, interrupted attempt left is no part of this one.
+    EDGECORE_TRY(file->truncate(0));
     EDGECORE_TRY(file->write_at(0, bytes));
     EDGECORE_TRY(file->sync());
   }

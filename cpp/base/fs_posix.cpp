@@ -1,3 +1,5 @@
+// The Fs seam on POSIX system calls: interrupted and short calls are continued here, errno becomes
+// an outcome word here, and nowhere else.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -8,38 +10,73 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
-#include <cstring>
+#include <system_error>
 
 #include "base/fs.hpp"
 
 namespace edgecore {
 namespace {
 
-constexpr std::size_t kFillBytes = 4096;
+constexpr std::size_t kZeroPieceBytes = 4096;
 
-Status failed(const std::string& what, const std::string& path, int error) {
-  std::string message = what + " " + path + ": " + std::strerror(error);
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG)
-    return Status::exhausted(std::move(message));
-  if (error == EEXIST) return Status::invalid(std::move(message));
-  return Status::unavailable(std::move(message));
+Status errno_status(const char* call, const std::string& path, int error) {
+  const std::string message = path + ": " + call + ": " + std::generic_category().message(error);
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return Status::exhausted(message);
+    case EEXIST:
+    case EINVAL:
+    case EISDIR:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+      return Status::invalid(message);
+    default:  // a missing file, a denied one, a disk error: asking again later may help
+      return Status::unavailable(message);
+  }
 }
+
+// Repeats a call for as long as a signal interrupts it.
+template <typename Call>
+auto uninterrupted(Call call) {
+  auto result = call();
+  while (result == -1 && errno == EINTR) result = call();
+  return result;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
 
 class PosixFile final : public File {
  public:
-  PosixFile(int descriptor, std::string path) : fd_(descriptor), path_(std::move(path)) {}
-  ~PosixFile() override { ::close(fd_); }
+  PosixFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
   Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> out) override {
     std::size_t done = 0;
     while (done < out.size()) {
-      const ssize_t got =
-          ::pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return failed("read", path_, errno);
-      if (got == 0) break;
-      done += static_cast<std::size_t>(got);
+      const auto count = uninterrupted([&] {
+        return ::pread(fd_.get(), out.data() + done, out.size() - done,
+                       static_cast<off_t>(offset + done));
+      });
+      if (count < 0) return errno_status("read", path_, errno);
+      if (count == 0) break;
+      done += static_cast<std::size_t>(count);
     }
     return done;
   }
@@ -47,144 +84,140 @@ class PosixFile final : public File {
   Status write_at(std::uint64_t offset, ByteSpan bytes) override {
     std::size_t done = 0;
     while (done < bytes.size()) {
-      const ssize_t put = ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
-                                   static_cast<off_t>(offset + done));
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) return failed("write", path_, errno);
-      done += static_cast<std::size_t>(put);
+      const auto count = uninterrupted([&] {
+        return ::pwrite(fd_.get(), bytes.data() + done, bytes.size() - done,
+                        static_cast<off_t>(offset + done));
+      });
+      if (count < 0) return errno_status("write", path_, errno);
+      done += static_cast<std::size_t>(count);
     }
     return Status::ok();
   }
 
   Status sync() override {
-    // Never retried: after a failed fdatasync the kernel may have dropped the dirty pages.
-    return ::fdatasync(fd_) == 0 ? Status::ok() : failed("sync", path_, errno);
+    // Not retried on EINTR either: what a second call would report is not about the first.
+    if (::fdatasync(fd_.get()) != 0) return errno_status("fdatasync", path_, errno);
+    return Status::ok();
   }
 
   Result<std::uint64_t> size() override {
     struct stat info{};
-    if (::fstat(fd_, &info) != 0) return failed("stat", path_, errno);
+    if (::fstat(fd_.get(), &info) != 0) return errno_status("stat", path_, errno);
     return static_cast<std::uint64_t>(info.st_size);
   }
 
   Status truncate(std::uint64_t size) override {
-    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) return failed("truncate", path_, errno);
-    return Status::ok();
+    const int done =
+        uninterrupted([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(size)); });
+    return done == 0 ? Status::ok() : errno_status("truncate", path_, errno);
   }
 
   Status fill_zeros(std::uint64_t size) override {
-    static constexpr std::array<std::byte, kFillBytes> kZeros{};
+    static constexpr std::array<std::byte, kZeroPieceBytes> kZeros{};
     EDGECORE_ASSIGN(std::uint64_t at, this->size());
     while (at < size) {
-      const std::size_t count = static_cast<std::size_t>(
-          std::min<std::uint64_t>(size - at, kFillBytes - at % kFillBytes));
-      EDGECORE_TRY(write_at(at, ByteSpan(kZeros).first(count)));
-      at += count;
+      const auto piece = std::min<std::uint64_t>(kZeros.size() - at % kZeros.size(), size - at);
+      EDGECORE_TRY(write_at(at, ByteSpan(kZeros).first(static_cast<std::size_t>(piece))));
+      at += piece;
     }
     return Status::ok();
   }
 
  private:
-  int fd_;
+  Descriptor fd_;
   std::string path_;
 };
 
 class PosixLock final : public FileLock {
  public:
-  explicit PosixLock(int descriptor) : fd_(descriptor) {}
-  ~PosixLock() override { ::close(fd_); }
+  explicit PosixLock(Descriptor fd) : fd_(std::move(fd)) {}
 
  private:
-  int fd_;
+  Descriptor fd_;  // flock ends with the last descriptor
 };
 
-int open_flags(OpenMode mode) {
-  switch (mode) {
-    case OpenMode::kRead:
-      return O_RDONLY;
-    case OpenMode::kReadWrite:
-      return O_RDWR;
-    case OpenMode::kCreate:
-      return O_RDWR | O_CREAT;
-    case OpenMode::kCreateNew:
-      return O_RDWR | O_CREAT | O_EXCL;
-  }
-  return O_RDONLY;
+Result<Descriptor> open_descriptor(const std::string& path, int flags) {
+  const int fd =
+      uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, mode_t{0600}); });
+  if (fd < 0) return errno_status("open", path, errno);
+  return Descriptor(fd);
 }
 
 class PosixFs final : public Fs {
  public:
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
-    const int fd = ::open(path.c_str(), open_flags(mode) | O_CLOEXEC, 0644);
-    if (fd < 0) return failed("open", path, errno);
-    return std::unique_ptr<File>(std::make_unique<PosixFile>(fd, path));
+    constexpr int kFlags[] = {O_RDONLY, O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_EXCL};
+    EDGECORE_ASSIGN(auto fd, open_descriptor(path, kFlags[static_cast<std::size_t>(mode)]));
+    return std::unique_ptr<File>(std::make_unique<PosixFile>(std::move(fd), path));
   }
 
   Status rename(const std::string& from, const std::string& to) override {
-    return ::rename(from.c_str(), to.c_str()) == 0 ? Status::ok() : failed("rename", from, errno);
+    if (::rename(from.c_str(), to.c_str()) == 0) return Status::ok();
+    return errno_status("rename", from + " to " + to, errno);
   }
 
   Status remove(const std::string& path) override {
     if (::unlink(path.c_str()) == 0 || errno == ENOENT) return Status::ok();
-    return failed("remove", path, errno);
+    return errno_status("remove", path, errno);
   }
 
   Result<bool> exists(const std::string& path) override {
     struct stat info{};
     if (::stat(path.c_str(), &info) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
-    return failed("stat", path, errno);
+    return errno_status("stat", path, errno);
   }
 
   Result<std::vector<std::string>> list(const std::string& directory) override {
-    DIR* handle = ::opendir(directory.c_str());
-    if (handle == nullptr) return failed("list", directory, errno);
+    DIR* stream = ::opendir(directory.c_str());
+    if (stream == nullptr) return errno_status("list", directory, errno);
     std::vector<std::string> names;
-    while (const dirent* entry = ::readdir(handle)) {
+    errno = 0;
+    while (const dirent* entry = ::readdir(stream)) {
       const std::string name = entry->d_name;
       if (name != "." && name != "..") names.push_back(name);
     }
-    ::closedir(handle);
+    const int error = errno;
+    ::closedir(stream);
+    if (error != 0) return errno_status("list", directory, error);
     std::sort(names.begin(), names.end());
     return names;
   }
 
   Status make_directories(const std::string& directory) override {
-    EDGECORE_ASSIGN(const bool there, exists(directory));
-    if (there) return Status::ok();
+    struct stat info{};
+    if (::stat(directory.c_str(), &info) == 0)
+      return S_ISDIR(info.st_mode) ? Status::ok() : errno_status("mkdir", directory, ENOTDIR);
     const std::string parent = parent_path(directory);
     if (parent != directory) EDGECORE_TRY(make_directories(parent));
-    if (::mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST)
-      return failed("make directory", directory, errno);
+    if (::mkdir(directory.c_str(), mode_t{0700}) != 0 && errno != EEXIST)
+      return errno_status("mkdir", directory, errno);
     return sync_directory(parent);
   }
 
   Status sync_directory(const std::string& directory) override {
-    const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return failed("open", directory, errno);
-    const int result = ::fsync(fd);
-    const int error = errno;
-    ::close(fd);
-    return result == 0 ? Status::ok() : failed("sync", directory, error);
+    EDGECORE_ASSIGN(auto fd, open_descriptor(directory, O_RDONLY | O_DIRECTORY));
+    if (::fsync(fd.get()) == 0) return Status::ok();
+    return errno_status("fsync", directory, errno);
   }
 
   Result<std::unique_ptr<FileLock>> lock(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) return failed("lock", path, errno);
-    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-      ::close(fd);
-      return Status::unavailable(path + " is held by another process");
+    EDGECORE_ASSIGN(auto fd, open_descriptor(path, O_RDWR | O_CREAT));
+    if (uninterrupted([&] { return ::flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
+      if (errno == EWOULDBLOCK) return Status::unavailable(path + ": another process holds it");
+      return errno_status("lock", path, errno);
     }
-    return std::unique_ptr<FileLock>(std::make_unique<PosixLock>(fd));
+    return std::unique_ptr<FileLock>(std::make_unique<PosixLock>(std::move(fd)));
   }
 
   Result<std::uint64_t> free_bytes(const std::string& directory) override {
     struct statvfs info{};
-    if (::statvfs(directory.c_str(), &info) != 0) return failed("statvfs", directory, errno);
+    if (::statvfs(directory.c_str(), &info) != 0) return errno_status("statvfs", directory, errno);
     return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
   }
 
-  std::uint32_t sector_size() const override { return 512; }
+  // Buffered writes reach the device by whole pages, whatever its sectors are.
+  std::uint32_t sector_size() const override { return 4096; }
 };
 
 }  // namespace

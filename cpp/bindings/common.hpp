@@ -46,6 +46,7 @@ class BufferView {
 
 // One per file bind_<room>.cpp.
 void bind_base(py::module_& m);
+void bind_fs(py::module_& m);
 void bind_rows(py::module_& m);
 void bind_log(py::module_& m);
 void bind_features(py::module_& m);

@@ -18,6 +18,8 @@ PYBIND11_MODULE(_core, m) {
   const auto room = [&m](const char* name) { return m.def_submodule(name); };
   auto base = room("base");
   bind::bind_base(base);
+  auto fs = room("fs");
+  bind::bind_fs(fs);
   auto rows = room("rows");
   bind::bind_rows(rows);
   auto log = room("log");

@@ -1,10 +1,20 @@
-"""BLAKE3 (256 bits) of the core: identity of content everywhere."""
+"""BLAKE3, the identity of content everywhere in edgecore: the core's own, so that a board needs no
+third-party digest."""
 
 from __future__ import annotations
 
-from edgecore._core import base as _base
+from edgecore._core.base import Blake3, blake3
 
-blake3 = _base.blake3
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 DIGEST_BYTES = 32
 
-__all__ = ["DIGEST_BYTES", "blake3"]
+
+def hex(data: Buffer) -> str:
+    """The digest of `data` as 64 lowercase hexadecimal digits."""
+    return blake3(data).hex()
+
+
+__all__ = ["DIGEST_BYTES", "Blake3", "blake3", "hex"]

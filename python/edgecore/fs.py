@@ -1,0 +1,27 @@
+"""The storage seam, from Python: everything that must survive a power cut is written through an
+``Fs``, so that the same code runs on the operating system and on a disk that loses what it may.
+
+``Fs`` (base), ``PosixFs()`` and ``MemoryFs(sector_size=512, model="posix" | "ext4", capacity=…)``:
+
+- ``read_file(path, size_max) -> bytes`` (longer: Corrupt), ``write_atomic(path, data)``: after a
+  power cut at any point the file holds the old bytes or the new ones.
+- ``open(path, mode) -> File``, modes ``read read_write create create_new``; a File has ``read_at
+  write_at sync size truncate fill_zeros close`` and is a context manager.
+- ``exists list remove rename make_directories sync_directory lock free_bytes sector_size``.
+
+A missing file, a denied one and a disk error raise Unavailable, a full disk Exhausted, an existing
+file under ``create_new`` Invalid; the path is in the message. ``MemoryFs`` adds power cuts, crash
+images and faults: see cpp/base/fs_memory.hpp.
+"""
+
+from __future__ import annotations
+
+from edgecore._core.fs import File, FileLock, Fs, MemoryFs, posix_fs
+
+
+def PosixFs() -> Fs:
+    """The operating system's files."""
+    return posix_fs()
+
+
+__all__ = ["File", "FileLock", "Fs", "MemoryFs", "PosixFs"]
