@@ -216,8 +216,9 @@ class PosixFs final : public Fs {
     return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
   }
 
-  // Buffered writes reach the device by whole pages, whatever its sectors are.
-  std::uint32_t sector_size() const override { return 4096; }
+  // Blocks of 512 B are safe on larger sectors too: a sector is written whole, and both its old
+  // and its new content hold the blocks that were durable before.
+  std::uint32_t sector_size() const override { return 512; }
 };
 
 }  // namespace

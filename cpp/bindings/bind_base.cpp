@@ -6,8 +6,8 @@
 namespace edgecore::bindings {
 namespace {
 
-constexpr std::size_t kUnlockedBytesMin =
-    64 * 1024;  // below this, the GIL costs more than it frees
+// Below this, giving up the GIL costs more than it frees.
+constexpr std::size_t kUnlockedBytesMin = 64 * 1024;
 
 template <typename Work>
 auto unlocked_if_long(ByteSpan bytes, Work work) {
