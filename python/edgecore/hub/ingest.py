@@ -1,0 +1,154 @@
+"""Exactly-once effect: what an envelope adds to the store, and the ranges that answer it.
+
+Sequences name events. What is new is stored; what is held is compared, by digest where the cut is
+the same and row by row where it is not; other content under a held sequence is a fork.
+"""
+
+from __future__ import annotations
+
+from edgecore.errors import Corrupt
+from edgecore.wire import catalogue, envelope, rowbatch
+from edgecore.wire.ack import RANGES_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edgecore.hub.stores.events import EventStore
+    from edgecore.wire.catalogue import StreamSchema
+    from edgecore.wire.envelope import Envelope, Payload
+    from edgecore.wire.rowbatch import RowBatch
+
+
+class Ingest:
+    def __init__(self, events: EventStore) -> None:
+        self.events = events
+        self._schemas: dict[bytes, StreamSchema] = {}
+        self._partitions: dict[tuple[bytes, int], StreamSchema] = {}
+        for store in events.stores():
+            for block in events.blocks(store, catalogue.PARTITION):
+                self._learn(store, rowbatch.decode(events.read(block)).rows)
+
+    def _learn(self, store: bytes, rows: bytes) -> None:
+        for _, row in rowbatch.read_rows(catalogue.CATALOGUE, rows):
+            canonical, partition = row["schema"], row["partition"]
+            if isinstance(canonical, bytes) and isinstance(partition, int):
+                schema = catalogue.read_schema(canonical)
+                self._schemas[schema.fingerprint] = schema
+                self._partitions[store, partition] = schema
+
+    def schema_of(self, partition: int, fingerprint: bytes) -> StreamSchema | None:
+        """The fields behind a run; None while the store's catalogue has not named them."""
+        if partition == catalogue.PARTITION:
+            return catalogue.CATALOGUE
+        return self._schemas.get(fingerprint)
+
+    def stream_of(self, store: bytes, partition: int) -> StreamSchema | None:
+        if partition == catalogue.PARTITION:
+            return catalogue.CATALOGUE
+        return self._partitions.get((store, partition))
+
+    def partitions(self, store: bytes) -> list[int]:
+        return sorted(self.events.ranges(store))
+
+    def accept(self, message: Envelope) -> dict[int, int]:
+        """Takes what is new. Returns forks: partition -> last common sequence.
+
+        Raises ``Corrupt`` when a payload is not what its digest says; then nothing is taken."""
+        runs = []
+        for payload in message.payloads:
+            if payload.kind != envelope.ROW_BATCH:
+                raise Corrupt(f"envelope: payload kind {payload.kind} is not accepted here")
+            batch = rowbatch.decode(payload.data)
+            found = rowbatch.run_digest(
+                message.store, payload.partition, payload.first, payload.count,
+                batch.fingerprint, batch.rows,
+            )  # fmt: skip
+            if found != payload.digest:
+                raise Corrupt(f"envelope: partition {payload.partition}: run digest")
+            runs.append((payload, batch))
+        forks: dict[int, int] = {}
+        for payload, batch in sorted(runs, key=lambda run: (run[0].partition, run[0].first)):
+            if payload.partition not in forks:
+                self._take(message.store, payload, batch, forks)
+        return forks
+
+    def _take(self, store: bytes, payload: Payload, batch: RowBatch, forks: dict[int, int]) -> None:
+        last = payload.first + payload.count - 1
+        schema = self.schema_of(payload.partition, batch.fingerprint)
+        if schema is None:
+            return  # not acknowledged: the catalogue row comes first
+        bounds = rowbatch.boundaries(schema, batch.rows, payload.count)
+        held = self.events.held(store, payload.partition)
+        gaps = list(_gaps(held, payload.first, last))
+        if sum(high - low + 1 for low, high in gaps) < payload.count:
+            common = self._compare(store, payload, batch, bounds)
+            if common is not None:
+                forks[payload.partition] = common
+                return
+        if len(held) >= RANGES_MAX and not _touches(held, payload.first, last):
+            return  # no room to name another range: the oldest gap must be filled first
+        if payload.partition == catalogue.PARTITION:
+            self._learn(store, batch.rows)  # refuses malformed schemas before they are stored
+        for low, high in gaps:
+            part = batch.cut(bounds, low - payload.first, high + 1 - payload.first)
+            digest = rowbatch.run_digest(
+                store, payload.partition, low, high - low + 1, part.fingerprint, part.rows
+            )
+            self.events.append(store, payload.partition, low, high - low + 1, digest, part.encode())
+
+    def _compare(
+        self, store: bytes, payload: Payload, batch: RowBatch, bounds: list[int]
+    ) -> int | None:
+        """None when every held row is the same, else the last sequence before the first that is
+        not."""
+        last = payload.first + payload.count - 1
+        for block in self.events.blocks(store, payload.partition, payload.first):
+            if block.first > last:
+                break
+            same_cut = block.first == payload.first and block.count == payload.count
+            if same_cut and block.digest == payload.digest:
+                continue
+            held = rowbatch.decode(self.events.read(block))
+            schema = self.schema_of(payload.partition, held.fingerprint)
+            if schema is None:
+                raise Corrupt("a stored block has no schema")
+            theirs = rowbatch.boundaries(schema, held.rows, block.count)
+            for sequence in range(max(block.first, payload.first), min(block.last, last) + 1):
+                i, j = sequence - payload.first, sequence - block.first
+                mine = batch.rows[bounds[i] : bounds[i + 1]]
+                same = mine == held.rows[theirs[j] : theirs[j + 1]]
+                if not same or held.fingerprint != batch.fingerprint:
+                    return sequence - 1
+        return None
+
+    def rows(self, store: bytes, partition: int) -> Iterator[tuple[int, dict[str, object]]]:
+        """(sequence, row) of everything held of a partition, in order."""
+        for block in self.events.blocks(store, partition):
+            batch = rowbatch.decode(self.events.read(block))
+            schema = self.schema_of(partition, batch.fingerprint)
+            if schema is None:
+                raise Corrupt("a stored block has no schema")
+            for index, (_, row) in enumerate(rowbatch.read_rows(schema, batch.rows)):
+                yield block.first + index, row
+
+
+def _gaps(held: list[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """What of [first, last] is not in the ranges."""
+    for low, high in held:
+        if high < first:
+            continue
+        if low > last:
+            break
+        if first < low:
+            yield first, low - 1
+        first = high + 1
+    if first <= last:
+        yield first, last
+
+
+def _touches(held: list[tuple[int, int]], first: int, last: int) -> bool:
+    return any(low - 1 <= last and first <= high + 1 for low, high in held)
+
+
+__all__ = ["Ingest"]

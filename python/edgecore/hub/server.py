@@ -1,0 +1,231 @@
+"""The hub in one process: what each request does, and the ASGI application around it.
+
+``handle`` is synchronous and complete: tests and simulations call it without a socket. The server
+drains waiting envelopes into one group, so that one sync serves them all.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgecore.clock import SystemClock
+from edgecore.digest import blake3
+from edgecore.errors import Corrupt, EdgecoreError, Invalid, Unavailable, Untrusted
+from edgecore.hub.ingest import Ingest
+from edgecore.hub.stores.events import EventStore
+from edgecore.hub.stores.registry import Registry
+from edgecore.trust.keys import Ed25519Signer, Ed25519Verifier, signer_from_file
+from edgecore.wire import cbor, envelope, invite, signed
+from edgecore.wire.ack import Ack
+from edgecore.wire.desired import Desired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edgecore.clock import Clock
+
+    Reply = tuple[int, dict[str, str], bytes]
+
+KEY_FILES = ("operator.key", "online.key")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A new file that its owner alone can read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+
+
+class Hub:
+    """One directory: `keys/` (operator, online), `registry.db`, `packs/`, `index/`, `tuf/`,
+    `blobs/`. Not thread-safe; the server calls it from one thread."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory = directory
+        self._clock = clock
+        self.registry = Registry(directory / "registry.db")
+        self.signer = signer_from_file((directory / "keys" / "online.key").read_bytes())
+        self.id = self.registry.fact("hub") or b""
+        self.incarnation = int.from_bytes(self.registry.fact("incarnation") or b"", "little")
+        self.events = EventStore(directory)
+        self.ingest = Ingest(self.events)
+        self.counts = {"envelopes": 0, "refused": 0}
+
+    @staticmethod
+    def init(directory: str | Path, entropy: Callable[[int], bytes] = os.urandom) -> None:
+        """Makes keys, id and registry. Raises ``Invalid`` where there is a hub already."""
+        directory = Path(directory)
+        keys = directory / "keys"
+        if keys.exists():
+            raise Invalid(f"{directory} holds a hub already")
+        keys.mkdir(parents=True, mode=0o700)
+        for name in ("tuf", "blobs"):
+            (directory / name).mkdir(exist_ok=True)
+        registry = Registry(directory / "registry.db")
+        registry.set_fact("hub", entropy(16))
+        registry.set_fact("incarnation", entropy(7))
+        registry.close()
+        for name in KEY_FILES:
+            write_private(keys / name, Ed25519Signer(entropy(32)).key_file())
+
+    @staticmethod
+    def open(directory: str | Path, clock: Clock | None = None) -> Hub:
+        directory = Path(directory)
+        if not (directory / "keys" / "online.key").exists():
+            raise Invalid(f"{directory} holds no hub: run `edgecore hub init {directory}`")
+        return Hub(directory, clock or SystemClock())
+
+    def close(self) -> None:
+        self.events.close()
+        self.registry.close()
+
+    def invite(
+        self, url: str, root_hash: bytes, entropy: Callable[[int], bytes] = os.urandom
+    ) -> bytes:
+        """The bytes of an invite file for one device."""
+        token = entropy(32)
+        self.registry.add_token(token)
+        return invite.Invite(url, self.id, self.signer.public, root_hash, token).encode()
+
+    def order(self, release: tuple[str, int, str] | None, ring: str = "all") -> int:
+        """Wishes a release (name, version, TUF target path) for the fleet; returns the order."""
+        return self.registry.order(self._clock.wall_ns(), release, ring)
+
+    def rows(self, store: bytes, stream: str) -> Iterator[tuple[int, dict[str, object]]]:
+        """(sequence, row) of a stream of a store: all its partitions, in order."""
+        for partition in self.ingest.partitions(store):
+            schema = self.ingest.stream_of(store, partition)
+            if schema is not None and schema.stream == stream:
+                yield from self.ingest.rows(store, partition)
+
+    # ------------------------------------------------------------ requests
+
+    def _verifier(self, device: bytes, generation: int) -> Ed25519Verifier:
+        key = self.registry.key(device, generation)
+        if key is None:
+            raise Untrusted("the device or its key generation is not enrolled here")
+        return Ed25519Verifier(key)
+
+    def _ack(self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int]) -> bytes:
+        ranges = self.events.ranges(store)
+        release = {p: held[0][1] for p, held in ranges.items() if held[0][0] == 1}
+        now = self._clock.wall_ns()
+        return Ack(
+            self.id, self.incarnation, device, store, nonce, ranges, release, now, forks
+        ).encode(self.signer)
+
+    def ingest_group(self, messages: list[bytes]) -> list[Reply]:
+        """Answers a group of envelopes after one sync. Acks name only what is durable."""
+        taken: list[tuple[envelope.Envelope, dict[int, int]] | EdgecoreError] = []
+        for message in messages:
+            try:
+                sender = envelope.claimed_sender(message)
+                read = envelope.decode(message, self._verifier(*sender))
+                self.registry.claim_store(read.store, read.device)
+                taken.append((read, self.ingest.accept(read)))
+            except EdgecoreError as error:
+                taken.append(error)
+        try:
+            self.events.commit()
+        except Unavailable as error:
+            return [_refusal(error) for _ in messages]
+        replies = []
+        for outcome in taken:
+            self.counts["envelopes"] += 1
+            if isinstance(outcome, EdgecoreError):
+                self.counts["refused"] += 1
+                replies.append(_refusal(outcome))
+            else:
+                read, forks = outcome
+                body = self._ack(read.device, read.store, read.nonce, forks)
+                replies.append((200, {}, body))
+        return replies
+
+    def _hello(self, message: bytes) -> bytes:
+        body = cbor.decode(message[: -signed.SIGNATURE_BYTES], 4096)
+        device = cbor.field(body, "device", bytes, 16)
+        verifier = self._verifier(device, cbor.unsigned(body.get("generation"), 32))
+        signed.unseal(signed.HELLO, message, verifier)
+        store = cbor.field(body, "store", bytes, 16)
+        self.registry.claim_store(store, device)
+        self.events.commit()
+        return self._ack(device, store, cbor.field(body, "nonce", bytes, 16), {})
+
+    def _enrol(self, message: bytes) -> bytes:
+        body = cbor.decode(message[: -signed.SIGNATURE_BYTES], 4096)
+        key = cbor.field(body, "key", bytes, 32)
+        signed.unseal(signed.ENROL, message, Ed25519Verifier(key))
+        device = cbor.field(body, "device", bytes, 16)
+        self.registry.enrol(cbor.field(body, "token", bytes, 32), device, key)
+        answer = {
+            "version": 1, "device": device, "hub": self.id, "time": self._clock.wall_ns(),
+            "nonce": cbor.field(body, "nonce", bytes, 16),
+        }  # fmt: skip
+        return signed.seal(signed.ENROLLED, cbor.encode(answer), self.signer)
+
+    def _desired(self, headers: dict[str, str]) -> Reply:
+        order, issued, release, ring = self.registry.latest_order()
+        body = Desired(order, issued, release, ring).encode(self.signer)
+        tag = f'"{blake3(body).hex()[:16]}"'
+        if headers.get("if-none-match") == tag:
+            return 304, {"etag": tag}, b""
+        return 200, {"etag": tag}, body
+
+    def _file(self, folder: str, name: str, headers: dict[str, str]) -> Reply:
+        path = self.directory / folder / name
+        if not name or "/" in name or name.startswith(".") or not path.is_file():
+            return 404, {}, b"Invalid: no such object\n"
+        size = path.stat().st_size
+        wanted = headers.get("range", "").removeprefix("bytes=").split("-")
+        with path.open("rb") as file:
+            if len(wanted) != 2 or not wanted[0].isdigit():
+                return 200, {}, file.read()
+            first = int(wanted[0])
+            last = min(int(wanted[1]) if wanted[1].isdigit() else size - 1, size - 1)
+            if first > last:
+                return 416, {"content-range": f"bytes */{size}"}, b""
+            file.seek(first)
+            part = file.read(last - first + 1)
+        return 206, {"content-range": f"bytes {first}-{last}/{size}"}, part
+
+    def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        """One request, answered. Errors are one line of text: never an ack."""
+        try:
+            if method == "POST" and path == "/v1/ingest":
+                return self.ingest_group([body])[0]
+            if method == "POST" and path == "/v1/hello":
+                return 200, {}, self._hello(body)
+            if method == "POST" and path == "/v1/enrol":
+                return 200, {}, self._enrol(body)
+            if method == "GET" and path == "/v1/desired":
+                return self._desired(headers)
+            if method == "GET" and path.startswith("/v1/tuf/"):
+                return self._file("tuf", path.removeprefix("/v1/tuf/"), headers)
+            if method == "GET" and path.startswith("/v1/blob/"):
+                return self._file("blobs", path.removeprefix("/v1/blob/"), headers)
+            if method == "GET" and path == "/healthz":
+                return 200, {}, b"ok\n"
+            if method == "GET" and path == "/metrics":
+                lines = [f"edgecore_hub_{name}_total {n}\n" for name, n in self.counts.items()]
+                return 200, {"content-type": "text/plain"}, "".join(lines).encode()
+        except EdgecoreError as error:
+            return _refusal(error)
+        return 404, {}, b"Invalid: no such resource\n"
+
+    def serve(self, host: str = "127.0.0.1", port: int = 8080) -> None:
+        """Runs until SIGINT or SIGTERM. Raises ``Unavailable`` when the port is in use."""
+        from edgecore.hub.asgi import serve
+
+        serve(self, host, port)
+
+
+def _refusal(error: EdgecoreError) -> Reply:
+    status = {Untrusted: 403, Corrupt: 400, Invalid: 400, Unavailable: 503}.get(type(error), 422)
+    return status, {"content-type": "text/plain"}, f"{error.word}: {error}\n".encode()
+
+
+__all__ = ["KEY_FILES", "Hub", "write_private"]

@@ -1,0 +1,105 @@
+"""The hub's registry in SQLite: devices, their keys and stores, tokens, orders."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from edgecore.digest import blake3
+from edgecore.errors import Untrusted
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (hash BLOB PRIMARY KEY, device BLOB);
+CREATE TABLE IF NOT EXISTS keys (
+  device BLOB, generation INTEGER, key BLOB NOT NULL, PRIMARY KEY (device, generation));
+CREATE TABLE IF NOT EXISTS stores (store BLOB PRIMARY KEY, device BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS orders (
+  id INTEGER PRIMARY KEY, issued INTEGER NOT NULL, name TEXT, version INTEGER, target TEXT,
+  ring TEXT NOT NULL);
+"""
+
+
+class Registry:
+    """Every change is one transaction, durable on return."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        self._owners: dict[bytes, bytes] = {}
+        self._keys: dict[tuple[bytes, int], bytes] = {}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def fact(self, name: str) -> bytes | None:
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_fact(self, name: str, value: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    def add_token(self, token: bytes) -> None:
+        self._db.execute("INSERT INTO tokens VALUES (?, NULL)", (blake3(token),))
+
+    def enrol(self, token: bytes, device: bytes, key: bytes) -> None:
+        """Binds token, device and first key; the same three again change nothing."""
+        row = self._db.execute(
+            "SELECT device FROM tokens WHERE hash = ?", (blake3(token),)
+        ).fetchone()
+        if row is None or row[0] not in (None, device):
+            raise Untrusted("enrolment: the token is unknown or was used by another device")
+        known = self.key(device, 1)
+        if known not in (None, key):
+            raise Untrusted("enrolment: the device is enrolled with another key")
+        if known is None and row[0] is not None:
+            raise Untrusted("enrolment: the token was used")
+        if known is None:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE tokens SET device = ? WHERE hash = ?", (device, blake3(token)))
+            self._db.execute("INSERT INTO keys VALUES (?, 1, ?)", (device, key))
+            self._db.execute("COMMIT")
+
+    def key(self, device: bytes, generation: int) -> bytes | None:
+        key = self._keys.get((device, generation))
+        if key is None:
+            row = self._db.execute(
+                "SELECT key FROM keys WHERE device = ? AND generation = ?", (device, generation)
+            ).fetchone()
+            if row is None:
+                return None
+            key = self._keys[device, generation] = bytes(row[0])
+        return key
+
+    def claim_store(self, store: bytes, device: bytes) -> None:
+        """A store belongs to the first device that wrote to it. Raises ``Untrusted``."""
+        if self._owners.get(store) != device:
+            self._db.execute("INSERT OR IGNORE INTO stores VALUES (?, ?)", (store, device))
+            row = self._db.execute("SELECT device FROM stores WHERE store = ?", (store,)).fetchone()
+            self._owners[store] = bytes(row[0])
+        if self._owners[store] != device:
+            raise Untrusted("the store belongs to another device")
+
+    def order(self, issued_ns: int, release: tuple[str, int, str] | None, ring: str) -> int:
+        """A new wish for the fleet. Returns its id."""
+        name, version, target = release or (None, None, None)
+        cursor = self._db.execute(
+            "INSERT INTO orders (issued, name, version, target, ring) VALUES (?, ?, ?, ?, ?)",
+            (issued_ns, name, version, target, ring),
+        )
+        return cursor.lastrowid or 0
+
+    def latest_order(self) -> tuple[int, int, tuple[str, int, str] | None, str]:
+        row = self._db.execute(
+            "SELECT id, issued, name, version, target, ring FROM orders ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        if row is None:
+            return 0, 0, None, ""
+        release = (row[2], row[3], row[4]) if row[2] is not None else None
+        return row[0], row[1], release, row[5]
+
+    def devices(self) -> list[bytes]:
+        return [bytes(row[0]) for row in self._db.execute("SELECT DISTINCT device FROM keys")]
+
+
+__all__ = ["Registry"]
