@@ -1,0 +1,230 @@
+"""Synchronisation: durable runs go out in order of worth, signed ranges come back.
+
+Step-driven: :meth:`Syncer.poll` does one exchange and says when it wants to be called again. The
+hub's ranges decide what is sent; an interrupted exchange is repeated and counts once.
+"""
+
+from __future__ import annotations
+
+from edgecore.device.enrol import checked
+from edgecore.digest import blake3
+from edgecore.errors import Corrupt, EdgecoreError, Invalid, Unavailable
+from edgecore.schema import TIERS
+from edgecore.wire import ack, cbor, envelope, rowbatch, signed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from edgecore.device.enrol import Files, Identity
+    from edgecore.device.transport import Transport
+    from edgecore.wire.ack import Ack
+    from edgecore.wire.rowbatch import Arrival
+
+    class Run(Protocol):
+        partition: int
+        first: int
+        count: int
+        schema_fingerprint: bytes
+        digest: bytes
+        payload: bytes  # canonical rows
+        arrivals: list[Arrival]
+
+    class Log(Protocol):
+        @property
+        def store_id(self) -> bytes: ...
+        @property
+        def epoch(self) -> int: ...
+        def partitions(self) -> list[tuple[int, str, str]]: ...  # partition, stream, tier
+        def runs(self, partition: int, after: int, bytes_max: int) -> list[Run]: ...
+        def acknowledge(self, partition: int, upto: int) -> None: ...
+
+
+SECOND = 1_000_000_000
+
+
+class Policy:
+    """Sizes in bytes, times in seconds. Waits after failures are uniform in [0, bound), with a
+    bound that doubles from `backoff_s` to `backoff_max_s`."""
+
+    __slots__ = ("backoff_max_s", "backoff_s", "envelope_bytes", "idle_s")
+
+    def __init__(
+        self,
+        envelope_bytes: int = 64 * 1024,
+        idle_s: float = 1.0,
+        backoff_s: float = 0.5,
+        backoff_max_s: float = 60.0,
+    ) -> None:
+        self.envelope_bytes = envelope_bytes
+        self.idle_s = idle_s
+        self.backoff_s = backoff_s
+        self.backoff_max_s = backoff_max_s
+
+
+class Syncer:
+    """One store's synchronisation with one hub. Not thread-safe.
+
+    :param path: where the hash of the last acknowledged envelope is kept, through `fs`.
+    :param uniform: the Rng seam: floats in [0, 1). :param entropy: nonces.
+    ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
+    the hub holds otherwise: they are not sent until the store is forked."""
+
+    def __init__(
+        self,
+        log: Log,
+        transport: Transport,
+        identity: Identity,
+        fs: Files,
+        path: str,
+        uniform: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        policy: Policy | None = None,
+    ) -> None:
+        self._log = log
+        self._transport = transport
+        self._identity = identity
+        self._fs = fs
+        self._path = path
+        self._uniform = uniform
+        self._entropy = entropy
+        self._policy = policy or Policy()
+        self._previous = fs.read_file(path, 32) if fs.exists(path) else bytes(32)
+        self._after: dict[int, int] = {}
+        self._ranges: dict[int, list[tuple[int, int]]] = {}
+        self._deadline_ns = 0
+        self._failures = 0
+        self.connected = False
+        self.last_error: EdgecoreError | None = None
+        self.last_ack: Ack | None = None
+        self.forks: dict[int, int] = {}
+
+    def poll(self, now_ns: int) -> int:
+        """At most one exchange; returns the monotonic time (ns) of the next useful call."""
+        if now_ns < self._deadline_ns:
+            return self._deadline_ns
+        try:
+            if not self.connected:
+                self._hello()
+                wait_s = 0.0
+            else:
+                wait_s = 0.0 if self._send() else self._policy.idle_s
+            self._failures = 0
+            self.last_error = None
+        except EdgecoreError as error:
+            self.connected = False
+            self.last_error = error
+            bound = self._policy.backoff_s * 2 ** min(self._failures, 30)
+            wait_s = self._uniform() * min(bound, self._policy.backoff_max_s)
+            self._failures += 1
+        self._deadline_ns = now_ns + int(wait_s * SECOND)
+        return self._deadline_ns
+
+    def _answer(self, path: str, message: bytes, nonce: bytes) -> Ack:
+        _, _, body = self._transport.request("POST", path, body=message)
+        if body.startswith((b"Untrusted: ", b"Corrupt: ", b"Invalid: ", b"Unavailable: ")):
+            raise Unavailable(f"the hub refused: {body[:200].decode(errors='replace').strip()}")
+        checked(signed.ACK, body, self._identity.verifier)
+        answer = ack.decode(
+            body, self._identity.verifier, self._identity.device, self._log.store_id, nonce
+        )
+        if answer.hub != self._identity.invite.hub:
+            raise Corrupt("ack: of another hub")
+        self.last_ack = answer
+        self._ranges = answer.ranges
+        return answer
+
+    def _hello(self) -> None:
+        nonce = self._entropy(16)
+        body = {
+            "version": 1, "device": self._identity.device,
+            "generation": self._identity.generation, "store": self._log.store_id,
+            "nonce": nonce, "protocol": [1, 1], "features": 0,
+        }  # fmt: skip
+        message = signed.seal(signed.HELLO, cbor.encode(body), self._identity.signer)
+        answer = self._answer("/v1/hello", message, nonce)
+        # The hub's word, even where it is less than it said before: it may have been restored.
+        self._after = {partition: answer.through(partition) for partition in answer.ranges}
+        for partition, upto in self._after.items():
+            if upto:
+                self._log.acknowledge(partition, upto)
+        self.connected = True
+
+    def _held(self, run: Run) -> bool:
+        last = run.first + run.count - 1
+        return any(
+            low <= run.first and last <= high for low, high in self._ranges.get(run.partition, [])
+        )
+
+    def _collect(self) -> list[Run]:
+        """Runs worth sending, the most worthy tier first, the catalogue before all."""
+        room = self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES
+        out: list[Run] = []
+        ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, TIERS.index(p[2]), p[0]))
+        for partition, _, _ in ranked:
+            if partition in self.forks:
+                continue
+            after = self._after.get(partition, 0)
+            while room > 0 and len(out) < envelope.PAYLOADS_MAX:
+                runs = self._log.runs(partition, after, room)
+                if not runs:
+                    break
+                for run in runs:
+                    size = envelope.ENTRY_BYTES + len(run.payload) + 64
+                    after = run.first + run.count - 1
+                    if self._held(run):
+                        self._advance(partition, after, len(out))
+                    elif size <= room or not out:
+                        out.append(run)
+                        room -= size
+                    else:
+                        room = 0
+                        break
+        return out
+
+    def _advance(self, partition: int, upto: int, unsent: int) -> None:
+        if not unsent and upto > self._after.get(partition, 0):
+            self._after[partition] = upto
+            self._log.acknowledge(partition, upto)
+
+    def _send(self) -> bool:
+        """One envelope out, one ack in; False when there is nothing to send."""
+        runs = self._collect()
+        if not runs:
+            return False
+        payloads = [
+            envelope.Payload(
+                envelope.ROW_BATCH, run.partition, run.first, run.count, run.digest,
+                rowbatch.RowBatch(run.schema_fingerprint, run.payload, run.arrivals).encode(),
+            )
+            for run in runs
+        ]  # fmt: skip
+        identity, nonce = self._identity, self._entropy(16)
+        message = envelope.Envelope(
+            identity.device, identity.generation, self._log.store_id, self._log.epoch, nonce,
+            payloads, self._previous,
+        ).encode(identity.signer)  # fmt: skip
+        answer = self._answer("/v1/ingest", message, nonce)
+        progress = False
+        open_partitions = set()
+        for run in runs:
+            if run.partition in open_partitions:
+                continue
+            if not self._held(run):
+                open_partitions.add(run.partition)
+                continue
+            progress = True
+            self._advance(run.partition, run.first + run.count - 1, 0)
+        self._previous = blake3(message)
+        self._fs.write_atomic(self._path, self._previous)
+        self.forks.update(answer.forks)
+        if answer.forks:
+            partition, common = next(iter(answer.forks.items()))
+            raise Invalid(f"fork: partition {partition} differs from the hub after {common}")
+        if not progress:
+            raise Unavailable("the hub took none of the envelope")
+        return True
+
+
+__all__ = ["Policy", "Syncer"]

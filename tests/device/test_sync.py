@@ -1,0 +1,166 @@
+"""Device and hub in one process: cuts lose and double nothing, and only a signed answer counts."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgecore.device.enrol import enrol
+from edgecore.device.sync import Policy, Syncer
+from edgecore.digest import blake3
+from edgecore.errors import EdgecoreError, Unavailable, Untrusted
+from edgecore.hub.server import Hub
+from edgecore.trust.keys import Ed25519Signer
+from edgecore.wire import cbor, rowbatch, signed
+
+STORE = bytes([2]) * 16
+SCHEMA = cbor.encode(
+    {"fields": [{"name": "v", "dtype": "i64"}], "stream": "t", "tier": "bulk", "version": 1}
+)
+
+
+class Files(dict):  # type: ignore[type-arg]
+    def exists(self, path: str) -> bool:
+        return path in self
+
+    def read_file(self, path: str, size_max: int) -> bytes:
+        return self[path][:size_max]
+
+    def write_atomic(self, path: str, data: bytes) -> None:
+        self[path] = data
+
+
+class Log:
+    """A log of one stream, cut anew at every reading."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng, self.store_id, self.epoch, self.count = rng, STORE, 1, 0
+        self.acked: dict[int, int] = {}
+
+    def partitions(self) -> list[tuple[int, str, str]]:
+        return [(0, "edgecore.schemas", "critical"), (1, "t", "bulk")]
+
+    def acknowledge(self, partition: int, upto: int) -> None:
+        self.acked[partition] = upto
+
+    def runs(self, partition: int, after: int, bytes_max: int) -> list[SimpleNamespace]:
+        head = self.count if partition else 1
+        count = min(head - after, self.rng.randrange(1, 40))
+        if count <= 0:
+            return []
+        first = after + 1
+        fingerprint = blake3(SCHEMA) if partition else bytes(32)
+        if partition:
+            rows = b"".join(
+                struct.pack("<qIQBq", i, 0, 0, 1, i) for i in range(first, first + count)
+            )
+        else:
+            rows = struct.pack("<qIQBIBI", 0, 0, 0, 1, 1, 1, len(SCHEMA)) + SCHEMA
+        digest = rowbatch.run_digest(STORE, partition, first, count, fingerprint, rows)
+        return [
+            SimpleNamespace(
+                partition=partition, first=first, count=count, schema_fingerprint=fingerprint,
+                digest=digest, payload=rows, arrivals=[(count, first, 0, 1)],
+            )
+        ]  # fmt: skip
+
+
+class Direct:
+    """A transport into the hub; `fault` may lose a request, lose or replace an answer."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub, self.sent, self.received = hub, 0, 0
+        self.fault = lambda answer: answer()
+
+    def request(self, method, path, headers=None, body=b""):  # type: ignore[no-untyped-def]
+        return self.fault(lambda: self.hub.handle(method, path, headers or {}, body))
+
+
+class World:
+    def __init__(self, directory: Path, rng: random.Random) -> None:
+        Hub.init(directory)
+        self.hub = Hub.open(directory)
+        self.link, self.log, self.files = Direct(self.hub), Log(rng), Files()
+        self.invite = self.hub.invite("http://hub", bytes(32))
+        self.identity = enrol(self.files, "keys", self.invite, self.link, os.urandom)
+        self.syncer = Syncer(
+            self.log, self.link, self.identity, self.files, "sync", rng.random, os.urandom,
+            Policy(envelope_bytes=4096),
+        )  # fmt: skip
+        self.now = 0
+
+    def poll(self) -> None:
+        self.now = max(self.syncer.poll(self.now), self.now + 1)
+
+
+@pytest.fixture
+def world(tmp_path: Path, seed: int) -> World:
+    return World(tmp_path / "hub", random.Random(seed))
+
+
+def test_sync_random_cuts_lose_and_double_nothing(world: World) -> None:
+    rng = world.log.rng
+
+    def cut(answer):  # type: ignore[no-untyped-def]
+        kind = rng.randrange(3)
+        if kind == 0:
+            raise Unavailable("lost request")
+        reply = answer()
+        if kind == 1:
+            raise Unavailable("lost answer")
+        return reply
+
+    world.link.fault = cut
+    for _ in range(300):
+        world.log.count += rng.randrange(30)
+        world.poll()
+    world.link.fault = lambda answer: answer()
+    while world.log.acked.get(1, 0) < world.log.count:
+        world.poll()
+    rows = [row["v"] for _, row in world.hub.rows(STORE, "t")]
+    assert rows == list(range(1, world.log.count + 1))
+
+
+@pytest.mark.parametrize("status", [200, 204, 302])
+@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>", b"\0" * 400])
+def test_sync_captive_portal_is_never_an_ack(world: World, status: int, body: bytes) -> None:
+    world.log.count = 50
+    world.link.fault = lambda answer: (status, {}, body)
+    for _ in range(5):
+        world.poll()
+    assert isinstance(world.syncer.last_error, Unavailable)
+    assert world.log.acked == {}
+
+
+def test_sync_replayed_or_forged_ack_is_untrusted(world: World) -> None:
+    world.log.count = 50
+    kept = []
+    world.link.fault = lambda answer: kept.append(answer()) or kept[-1]
+    world.poll()
+    world.poll()
+    before = dict(world.log.acked)
+    world.log.count = 500
+    world.link.fault = lambda answer: kept[-1]
+    world.poll()
+    assert isinstance(world.syncer.last_error, Untrusted)
+    forged = signed.seal(signed.ACK, kept[-1][2][:-64], Ed25519Signer(bytes(32)))
+    world.link.fault = lambda answer: (200, {}, forged)
+    world.poll()
+    assert isinstance(world.syncer.last_error, Untrusted)
+    assert world.log.acked == before
+
+
+def test_enrol_again_keeps_the_identity_and_a_wrong_hub_key_is_refused(world: World) -> None:
+    world.link.fault = lambda answer: answer()
+    again = enrol(world.files, "keys", world.invite, world.link, os.urandom)
+    assert again.device == world.identity.device
+    other = world.hub.invite("http://hub", bytes(32))
+    body = cbor.decode(other)
+    body["hub_key"] = Ed25519Signer(bytes(32)).public
+    with pytest.raises(EdgecoreError):
+        enrol(Files(), "keys", cbor.encode(body), world.link, os.urandom)
