@@ -53,8 +53,9 @@ def schema() -> Any:
 
 class OursBatch:
     def __init__(self, settings: dict[str, Any]) -> None:
-        import edgecore as ec
         from edgecore.features import prepare
+
+        import edgecore as ec
 
         self.version = ec.__version__
         self.rows = prepare(schema(), generated(settings["entities"]))

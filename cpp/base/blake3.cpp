@@ -16,8 +16,7 @@ enum Flag : std::uint32_t { kChunkStart = 1, kChunkEnd = 2, kParent = 4, kRoot =
 
 // The message permutation applied 0 to 6 times: word indices of each round (spec, table 2).
 constexpr auto kSchedule = [] {
-  constexpr std::uint8_t kPermutation[16] = {2, 6,  3,  10, 7, 0,  4,  13,
-                                             1, 11, 12, 5,  9, 14, 15, 8};
+  constexpr std::uint8_t kPermutation[16] = {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
   std::array<std::array<std::uint8_t, 16>, 7> rounds{};
   for (std::uint8_t i = 0; i < 16; ++i) rounds[0][i] = i;
   for (std::size_t r = 1; r < 7; ++r)
@@ -42,12 +41,22 @@ Words8 compress(const Words8& value, const std::byte* block, std::uint32_t lengt
                 std::uint64_t counter, std::uint32_t flags) {
   std::uint32_t m[16];
   for (std::size_t i = 0; i < 16; ++i) m[i] = load_le<std::uint32_t>(block + 4 * i);
-  std::uint32_t v[16] = {value[0],    value[1],    value[2],    value[3],
-                         value[4],    value[5],    value[6],    value[7],
-                         kInitial[0], kInitial[1], kInitial[2], kInitial[3],
+  std::uint32_t v[16] = {value[0],
+                         value[1],
+                         value[2],
+                         value[3],
+                         value[4],
+                         value[5],
+                         value[6],
+                         value[7],
+                         kInitial[0],
+                         kInitial[1],
+                         kInitial[2],
+                         kInitial[3],
                          static_cast<std::uint32_t>(counter),
                          static_cast<std::uint32_t>(counter >> 32),
-                         length,      flags};
+                         length,
+                         flags};
   for (const auto& s : kSchedule) {
     mix(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
     mix(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
@@ -74,7 +83,9 @@ Words8 compress_parent(const Words8& left, const Words8& right, std::uint32_t fl
 
 }  // namespace
 
-Blake3::Blake3() : chunk_value_(kInitial) { block_.fill(std::byte{0}); }
+Blake3::Blake3() : chunk_value_(kInitial) {
+  block_.fill(std::byte{0});
+}
 
 void Blake3::update(ByteSpan bytes) {
   while (!bytes.empty()) {

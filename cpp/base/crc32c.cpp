@@ -47,7 +47,9 @@ __attribute__((target("sse4.2"))) std::uint32_t hardware(const std::byte* at, st
   for (; count > 0; ++at, --count) crc = _mm_crc32_u8(crc, static_cast<std::uint8_t>(*at));
   return crc;
 }
-bool has_hardware() { return __builtin_cpu_supports("sse4.2") != 0; }
+bool has_hardware() {
+  return __builtin_cpu_supports("sse4.2") != 0;
+}
 #elif defined(__aarch64__)
 __attribute__((target("+crc"))) std::uint32_t hardware(const std::byte* at, std::size_t count,
                                                        std::uint32_t crc) {
@@ -55,12 +57,16 @@ __attribute__((target("+crc"))) std::uint32_t hardware(const std::byte* at, std:
   for (; count > 0; ++at, --count) crc = __crc32cb(crc, static_cast<std::uint8_t>(*at));
   return crc;
 }
-bool has_hardware() { return (getauxval(AT_HWCAP) & (1u << 7)) != 0; }  // HWCAP_CRC32
+bool has_hardware() {
+  return (getauxval(AT_HWCAP) & (1u << 7)) != 0;
+}  // HWCAP_CRC32
 #else
 std::uint32_t hardware(const std::byte* at, std::size_t count, std::uint32_t crc) {
   return portable(at, count, crc);
 }
-bool has_hardware() { return false; }
+bool has_hardware() {
+  return false;
+}
 #endif
 
 }  // namespace

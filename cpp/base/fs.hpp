@@ -55,7 +55,7 @@ class Fs {
   virtual ~Fs() = default;
   virtual Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) = 0;
   virtual Status rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
-  virtual Status remove(const std::string& path) = 0;  // Ok if absent
+  virtual Status remove(const std::string& path) = 0;                         // Ok if absent
   virtual Result<bool> exists(const std::string& path) = 0;
   virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;  // sorted names
   virtual Status make_directories(const std::string& directory) = 0;  // with parents; durable

@@ -41,17 +41,25 @@ enum class Tier : std::uint8_t {
   kBulk = 4,
 };
 
-constexpr bool is_variable(DType dtype) { return dtype >= DType::kCategory; }
-constexpr bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF64; }
-constexpr bool is_integer(DType dtype) { return dtype <= DType::kU64; }  // bool included
-constexpr bool is_unsigned(DType dtype) { return dtype >= DType::kU8 && dtype <= DType::kU64; }
+constexpr bool is_variable(DType dtype) {
+  return dtype >= DType::kCategory;
+}
+constexpr bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF64;
+}
+constexpr bool is_integer(DType dtype) {
+  return dtype <= DType::kU64;
+}  // bool included
+constexpr bool is_unsigned(DType dtype) {
+  return dtype >= DType::kU8 && dtype <= DType::kU64;
+}
 
 struct Field {
   std::string name;
   DType dtype = DType::kF64;
-  std::uint8_t scale = 0;    // kDecimal: digits after the point, 0 to 18
-  bool required = false;     // null is Invalid
-  double resolution = 0;     // floats: the declared grid step; 0 = ungridded
+  std::uint8_t scale = 0;  // kDecimal: digits after the point, 0 to 18
+  bool required = false;   // null is Invalid
+  double resolution = 0;   // floats: the declared grid step; 0 = ungridded
   // Inclusive bounds in cell form (see rows.hpp): grid integers for integer and decimal fields,
   // f64 bits for floats. Absent = the dtype's own range.
   std::optional<std::uint64_t> range_min;

@@ -34,8 +34,7 @@ constexpr std::string_view outcome_word(Outcome outcome) {
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(Outcome outcome, std::string message)
-      : outcome_(outcome), message_(std::move(message)) {}
+  Status(Outcome outcome, std::string message) : outcome_(outcome), message_(std::move(message)) {}
 
   static Status ok() { return {}; }
   static Status stale(std::string m) { return {Outcome::kStale, std::move(m)}; }
@@ -72,8 +71,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {         // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
+  Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit by design
     EDGECORE_ASSERT(!status_.is_ok());
   }
 
@@ -103,9 +102,9 @@ class [[nodiscard]] Result {
 #define EDGECORE_CONCAT(a, b) EDGECORE_CONCAT_(a, b)
 
 // Returns from the enclosing function when `expression` is a Status that is not Ok.
-#define EDGECORE_TRY(expression)                                \
-  do {                                                          \
-    ::edgecore::Status edgecore_try_status_ = (expression);     \
+#define EDGECORE_TRY(expression)                                    \
+  do {                                                              \
+    ::edgecore::Status edgecore_try_status_ = (expression);         \
     if (!edgecore_try_status_.is_ok()) return edgecore_try_status_; \
   } while (false)
 

@@ -2,6 +2,8 @@
 
 namespace edgecore::bindings {
 
-void bind_features(py::module_& m) { m.doc() = "see python/edgecore/_core/features.pyi"; }
+void bind_features(py::module_& m) {
+  m.doc() = "see python/edgecore/_core/features.pyi";
+}
 
 }  // namespace edgecore::bindings

@@ -2,6 +2,8 @@
 
 namespace edgecore::bindings {
 
-void bind_log(py::module_& m) { m.doc() = "see python/edgecore/_core/log.pyi"; }
+void bind_log(py::module_& m) {
+  m.doc() = "see python/edgecore/_core/log.pyi";
+}
 
 }  // namespace edgecore::bindings

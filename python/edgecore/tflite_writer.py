@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from itertools import pairwise
 
 from edgecore.errors import Invalid, Unavailable
 
@@ -42,7 +43,12 @@ class Layer:
     __slots__ = ("biases", "relu", "scale", "weights", "width_in", "width_out")
 
     def __init__(
-        self, weights: array[int], biases: array[int], scale: float, shape: tuple[int, int], relu: bool
+        self,
+        weights: array[int],
+        biases: array[int],
+        scale: float,
+        shape: tuple[int, int],
+        relu: bool,
     ) -> None:
         self.weights = weights
         self.biases = biases
@@ -78,11 +84,11 @@ def quantise(
     """
     values = array("f")
     values.frombytes(parameters)
-    if len(values) != sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False)):
+    if len(values) != sum((a + 1) * b for a, b in pairwise(widths)):
         raise Invalid("quantise: parameters do not fit the widths")
     tensors = [activation(*histogram.range(OUTSIDE)) for histogram in ranges]
     layers, at = [], 0
-    for index, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (width_in, width_out) in enumerate(pairwise(widths)):
         count = width_in * width_out
         weights = values[at : at + count]
         biases = values[at + count : at + count + width_out]
@@ -176,7 +182,9 @@ def write_tflite(layers: Sequence[Layer], tensors: Sequence[Activation], name: s
     table: list[int] = []
     operators: list[int] = []
 
-    def add(title: str, shape: Sequence[int], kind: int, data: bytes, scale: float, zero: int) -> int:
+    def add(
+        title: str, shape: Sequence[int], kind: int, data: bytes, scale: float, zero: int
+    ) -> int:
         buffers.append(data)
         buffer = len(buffers) - 1 if data else 0
         table.append(writer.tensor(title, shape, kind, buffer, scale, zero))

@@ -21,8 +21,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from edgecore.cli.checker_trust import check_acks, check_releases
 from edgecore.cli.checker_models import check_lineage
+from edgecore.cli.checker_trust import check_acks, check_releases
 
 Event = dict[str, Any]
 Key = tuple[str, int, int]
@@ -55,7 +55,7 @@ def key_of(event: Event) -> Key:
 
 
 def check_nothing_lost(evidence: Evidence) -> str | None:
-    """Every sequence below a partition's head is at the device, and what is durable is at the hub."""
+    """Every sequence below a partition's head is on the device, and what is durable on the hub."""
     heads: dict[tuple[str, int], set[int]] = collections.defaultdict(set)
     for event in evidence.device:
         heads[event["store"], int(event["partition"])].add(int(event["sequence"]))
