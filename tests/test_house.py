@@ -197,6 +197,18 @@ def impure_rooms(root: Path) -> Iterator[str]:
                     yield f"{name_of(root, path)}: {room} is pure and may not call {call.id}"
 
 
+def releases_made_elsewhere(root: Path) -> Iterator[str]:
+    """A VerifiedRelease is made where signatures are checked, and nowhere else."""
+    for path in files(root, "python/edgecore/**/*.py"):
+        if room_of(root, path) == "trust":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = node.func if isinstance(node, ast.Call) else None
+            name = getattr(call, "attr", getattr(call, "id", ""))
+            if name == "VerifiedRelease":
+                yield f"{name_of(root, path)}:{node.lineno}: only trust makes a VerifiedRelease"
+
+
 def heavy_imports(root: Path) -> Iterator[str]:
     """Module-level imports of what costs a small board megabytes."""
     for path in files(root, "python/edgecore/**/*.py"):
@@ -251,6 +263,7 @@ RULES: list[Callable[[Path], Iterator[str]]] = [
     cpp_arrows,
     python_arrows,
     impure_rooms,
+    releases_made_elsewhere,
     heavy_imports,
     numpy_in_bindings,
     format_pages,
@@ -271,6 +284,8 @@ PLANTED = [
     (impure_rooms, "python/edgecore/rules/x.py", "import time\n"),
     (impure_rooms, "python/edgecore/trust/x.py", "import requests\n"),
     (impure_rooms, "python/edgecore/wire/x.py", "def f():\n    return open('x')\n"),
+    (releases_made_elsewhere, "python/edgecore/device/x.py", "r = VerifiedRelease(m, b'')\n"),
+    (releases_made_elsewhere, "python/edgecore/x.py", "r = release.VerifiedRelease(m, b'')\n"),
     (heavy_imports, "python/edgecore/x.py", "import numpy as np\n"),
     (
         heavy_imports,
