@@ -203,8 +203,9 @@ def releases_made_elsewhere(root: Path) -> Iterator[str]:
         if room_of(root, path) == "trust":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            call = node.func if isinstance(node, ast.Call) else None
-            name = getattr(call, "attr", getattr(call, "id", ""))
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if name == "VerifiedRelease":
                 yield f"{name_of(root, path)}:{node.lineno}: only trust makes a VerifiedRelease"
 

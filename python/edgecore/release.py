@@ -1,4 +1,6 @@
-"""Releases: the signed set that activates and rolls back together (docs/formats/release-manifest.md).
+"""Releases: the signed set that activates and rolls back together.
+
+docs/formats/release-manifest.md is the form of its manifest.
 
 A :class:`Manifest` says by digest what a release holds and all that compatibility needs. A
 :class:`Bundle` is what training leaves behind and a releaser makes a manifest from. A

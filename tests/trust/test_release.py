@@ -21,8 +21,8 @@ def bundle(salt: str = "", **facts: object) -> Bundle:
     return Bundle(objects, **given)  # type: ignore[arg-type]
 
 
-def manifest(**options: object) -> Manifest:
-    return bundle().manifest("anomaly", 3, minimum=1, rollback=[2, 1], **options)  # type: ignore[arg-type]
+def manifest(observation: dict[str, object] | None = None) -> Manifest:
+    return bundle().manifest("anomaly", 3, minimum=1, rollback=[2, 1], observation=observation)
 
 
 def test_release_manifest_comes_back_as_it_was() -> None:
