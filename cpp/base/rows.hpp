@@ -70,6 +70,13 @@ class RowBatch {
   void set_bytes(std::size_t row, std::size_t field, ByteSpan bytes) {
     set_cell(row, field, store_blob(bytes));
   }
+  // The keys of a row that was added before they were known.
+  void set_keys(std::size_t row, std::int64_t time_ns, std::string_view source,
+                std::uint64_t source_seq) {
+    times_[row] = time_ns;
+    sources_[row] = source.empty() ? 0 : store_blob(as_byte_span(source));
+    source_seqs_[row] = source_seq;
+  }
   // Takes the last row back (a row found invalid half-way).
   void drop_last_row() {
     times_.pop_back();

@@ -57,6 +57,85 @@ PySchemaPtr schema_of(py::handle object) {
   throw py::type_error("expected an edgecore.Schema");
 }
 
+py::list PyBatch::extend(py::handle rows, bool skip) {
+  const std::size_t count_before = rows_.count();
+  const NormaliseCounts counts_before = counts_;
+  py::list rejected;
+  std::size_t index = 0;
+  const auto add = [&](py::handle row) {
+    const Status status = add_dict(row.ptr());
+    if (!status.is_ok()) {
+      const std::string reason = "row " + std::to_string(index) + ": " + status.message();
+      if (!skip) {
+        truncate(count_before);
+        counts_ = counts_before;
+        raise_if_bad(Status(status.outcome(), reason));
+      }
+      rejected.append(py::make_tuple(index, status.message()));
+    }
+    ++index;
+  };
+  if (py::isinstance<py::dict>(rows))
+    add(rows);
+  else
+    for (const py::handle row : rows) add(row);
+  return rejected;
+}
+
+namespace {
+
+bool skips(const std::string& on_invalid) {
+  if (on_invalid != "skip" && on_invalid != "raise")
+    raise_if_bad(Status::invalid("on_invalid " + on_invalid + ": raise or skip"));
+  return on_invalid == "skip";
+}
+
+void bind_batch(py::module_& m) {
+  py::class_<PyBatch, PyBatchPtr>(m, "Batch")
+      .def(py::init([](const py::object& schema, std::shared_ptr<Clock> clock) {
+             return std::make_shared<PyBatch>(schema_of(schema), std::move(clock));
+           }),
+           py::arg("schema"), py::arg("clock") = py::none())
+      .def_property_readonly("schema", &PyBatch::schema)
+      .def_property_readonly("off_grid", &PyBatch::off_grid)
+      .def("__len__", [](const PyBatch& self) { return self.rows().count(); })
+      .def(
+          "append",
+          [](PyBatch& self, const py::object& row) { raise_if_bad(self.add_dict(row.ptr())); },
+          py::arg("row"))
+      .def(
+          "extend",
+          [](PyBatch& self, const py::object& rows, const std::string& on_invalid) {
+            return self.extend(rows, skips(on_invalid));
+          },
+          py::arg("rows"), py::arg("on_invalid") = "raise")
+      .def(
+          "append_text",
+          [](PyBatch& self, const py::list& fields, std::int64_t time_ns, const std::string& source,
+             std::uint64_t source_seq) {
+            raise_if_bad(self.add_text(fields, time_ns, source, source_seq));
+          },
+          py::arg("fields"), py::arg("time_ns"), py::arg("source") = "", py::arg("source_seq") = 0)
+      .def(
+          "rows",
+          [](const PyBatch& self, bool exact) {
+            py::list out;
+            for (std::size_t i = 0; i < self.rows().count(); ++i)
+              out.append(row_to_dict(*self.schema(), self.rows(), i, exact));
+            return out;
+          },
+          py::arg("exact") = false)
+      .def(
+          "column",
+          [](const PyBatch& self, const std::string& name) {
+            return column_of(*self.schema(), self.rows(), name);
+          },
+          py::arg("name"))
+      .def("clear", &PyBatch::clear);
+}
+
+}  // namespace
+
 void bind_rows(py::module_& m) {
   m.doc() = "see python/edgecore/_core/rows.pyi";
   py::class_<PySchema, PySchemaPtr>(m, "Schema")
@@ -69,6 +148,7 @@ void bind_rows(py::module_& m) {
       .def_property_readonly("tier",
                              [](const PySchema& s) { return static_cast<int>(s.schema()->tier); })
       .def_property_readonly("version", [](const PySchema& s) { return s.schema()->version; });
+  bind_batch(m);
 }
 
 }  // namespace edgecore::bindings
