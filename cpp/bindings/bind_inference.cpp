@@ -1,9 +1,198 @@
+// edgecore._core.inference: executors, bindings (how features become model input), scores.
+#include <pybind11/stl.h>
+
 #include "bindings/common.hpp"
+#include "inference/binding.hpp"
+#include "inference/model.hpp"
+#include "inference/score.hpp"
 
 namespace edgecore::bindings {
+namespace {
+
+using inference::Binding;
+using inference::Executor;
+using inference::Isa;
+using inference::Profile;
+using inference::Quantisation;
+using inference::ScoreKind;
+using inference::Slot;
+using inference::SlotKind;
+
+template <typename T>
+std::span<const T> span_of(const BufferView& view, const char* what) {
+  if (view.bytes().size() % sizeof(T) != 0 ||
+      reinterpret_cast<std::uintptr_t>(view.bytes().data()) % alignof(T) != 0)
+    raise_if_bad(Status::invalid(std::string(what) + ": not whole, aligned values"));
+  return {reinterpret_cast<const T*>(view.bytes().data()), view.bytes().size() / sizeof(T)};
+}
+
+Quantisation quantisation_of(const std::pair<float, std::int32_t>& pair) {
+  return {pair.first, pair.second};
+}
+
+py::tuple to_tuple(Quantisation q) {
+  return py::make_tuple(q.scale, q.zero_point);
+}
+
+// One scratch per thread serves every executor; it grows to the largest arena.
+inference::Scratch& scratch() {
+  thread_local inference::Scratch own;
+  return own;
+}
+
+py::bytes run_rows(const Executor& self, const py::object& input, std::size_t rows, bool unlock) {
+  const BufferView view(input);
+  const auto in = span_of<std::int8_t>(view, "input");
+  const std::size_t width = self.input_size();
+  if (in.size() / width != rows || in.size() % width != 0)
+    raise_if_bad(Status::invalid("model input: " + std::to_string(rows) + " rows of " +
+                                 std::to_string(width) + " int8 values are needed, got " +
+                                 std::to_string(in.size()) + " bytes"));
+  const auto size = static_cast<Py_ssize_t>(rows * self.output_size());
+  auto out = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, size));
+  if (!out) throw py::error_already_set();
+  auto* to = reinterpret_cast<std::int8_t*>(PyBytes_AS_STRING(out.ptr()));
+  Status status;
+  if (unlock) {
+    const py::gil_scoped_release release;
+    status = self.run_batch(in.data(), to, rows, scratch());
+  } else {
+    status = self.run(in.data(), to, scratch());
+  }
+  raise_if_bad(status);
+  return out;
+}
+
+py::dict description_of(const Executor& self) {
+  const auto found = self.describe();
+  py::dict out;
+  out["backend"] = found.backend;
+  out["isa"] = found.isa;
+  out["profile"] = found.profile;
+  out["ops"] = found.ops;
+  return out;
+}
+
+Profile profile_of(const std::string& name) {
+  for (const Profile profile : {Profile::kLitertSingle, Profile::kTfliteDouble})
+    if (name == inference::profile_name(profile)) return profile;
+  raise_if_bad(Status::invalid("profile '" + name + "': litert-single or tflite-double"));
+  return Profile::kLitertSingle;
+}
+
+Isa isa_of(const std::string& name) {
+  static constexpr std::pair<const char*, Isa> kNames[] = {{"best", Isa::kBest},
+                                                           {"portable", Isa::kPortable},
+                                                           {"avx2", Isa::kAvx2},
+                                                           {"avx512-vnni", Isa::kAvx512Vnni},
+                                                           {"neon-dot", Isa::kNeonDot}};
+  for (const auto& [text, isa] : kNames)
+    if (name == text) return isa;
+  raise_if_bad(
+      Status::invalid("isa '" + name + "': best, portable, avx2, avx512-vnni or neon-dot"));
+  return Isa::kBest;
+}
+
+std::shared_ptr<Executor> load_native(const py::object& data, const std::string& profile,
+                                      const std::string& isa) {
+  const BufferView view(data);
+  auto made = take(inference::load_native(view.bytes(), profile_of(profile), isa_of(isa)));
+  return std::const_pointer_cast<Executor>(made);  // pybind11 holds no pointer to const
+}
+
+void bind_executor(py::module_& m) {
+  py::class_<Executor, std::shared_ptr<Executor>>(m, "Executor")
+      .def_property_readonly("input_size", &Executor::input_size)
+      .def_property_readonly("output_size", &Executor::output_size)
+      .def_property_readonly(
+          "input_quantisation",
+          [](const Executor& self) { return to_tuple(self.input_quantisation()); })
+      .def_property_readonly(
+          "output_quantisation",
+          [](const Executor& self) { return to_tuple(self.output_quantisation()); })
+      .def_property_readonly("arena_bytes", &Executor::arena_bytes)
+      .def("describe", &description_of)
+      .def(
+          "run",
+          [](const Executor& self, const py::object& input) {
+            return run_rows(self, input, 1, false);
+          },
+          py::arg("input"))
+      .def(
+          "run_batch",
+          [](const Executor& self, const py::object& input, std::size_t rows) {
+            return run_rows(self, input, rows, true);
+          },
+          py::arg("input"), py::arg("rows"));
+  m.def("load_native", &load_native, py::arg("model"), py::arg("profile"), py::arg("isa") = "best");
+}
+
+// (feature, kind, centre, scale, scale_floor, clip_lo, clip_hi, substitute, vocabulary, unknown,
+// missing)
+Slot slot_from(const py::handle& item) {
+  const auto parts = item.cast<py::tuple>();
+  if (parts.size() != 11) throw py::value_error("a slot has 11 parts");
+  Slot slot;
+  const BufferView feature(parts[0]);
+  if (feature.bytes().size() != slot.feature.size())
+    raise_if_bad(Status::invalid("binding: a feature fingerprint has 32 bytes"));
+  std::memcpy(slot.feature.data(), feature.bytes().data(), slot.feature.size());
+  slot.kind = static_cast<SlotKind>(parts[1].cast<std::uint8_t>());
+  double* numbers[] = {&slot.centre,  &slot.scale,   &slot.scale_floor,
+                       &slot.clip_lo, &slot.clip_hi, &slot.substitute};
+  for (std::size_t i = 0; i < std::size(numbers); ++i) *numbers[i] = parts[2 + i].cast<double>();
+  slot.vocabulary = parts[8].cast<std::vector<std::int64_t>>();
+  slot.unknown = parts[9].cast<double>();
+  slot.missing = parts[10].cast<double>();
+  return slot;
+}
+
+std::shared_ptr<Binding> binding_of(const py::list& items) {
+  std::vector<Slot> slots;
+  for (const py::handle item : items) slots.push_back(slot_from(item));
+  return std::make_shared<Binding>(take(Binding::make(std::move(slots))));
+}
+
+py::tuple quantise(const Binding& self, const py::object& values, const py::object& states,
+                   const std::pair<float, std::int32_t>& quantisation) {
+  const BufferView value_view(values);
+  const BufferView state_view(states);
+  std::vector<std::int8_t> input(self.size());
+  std::vector<double> normalised(self.size());
+  const auto counts = take(self.quantise(span_of<double>(value_view, "values"),
+                                         span_of<std::uint8_t>(state_view, "states"),
+                                         quantisation_of(quantisation), input, normalised));
+  return py::make_tuple(to_py_bytes(std::as_bytes(std::span(input))), counts.clipped,
+                        counts.substituted, to_py_bytes(std::as_bytes(std::span(normalised))));
+}
+
+std::int64_t score(const std::string& kind, const py::object& normalised, const py::object& output,
+                   const std::pair<float, std::int32_t>& quantisation) {
+  const BufferView normalised_view(normalised);
+  const BufferView output_view(output);
+  ScoreKind which = ScoreKind::kReconstruction;
+  if (kind == "identity")
+    which = ScoreKind::kIdentity;
+  else if (kind == "argmax")
+    which = ScoreKind::kArgmax;
+  else if (kind != "reconstruction")
+    raise_if_bad(Status::invalid("score '" + kind + "': reconstruction, identity or argmax"));
+  return take(inference::score(which, span_of<double>(normalised_view, "normalised"),
+                               span_of<std::int8_t>(output_view, "output"),
+                               quantisation_of(quantisation)));
+}
+
+}  // namespace
 
 void bind_inference(py::module_& m) {
   m.doc() = "see python/edgecore/_core/inference.pyi";
+  bind_executor(m);
+  py::class_<Binding, std::shared_ptr<Binding>>(m, "Binding")
+      .def(py::init(&binding_of), py::arg("slots"))
+      .def("__len__", &Binding::size)
+      .def("quantise", &quantise, py::arg("values"), py::arg("states"), py::arg("quantisation"));
+  m.def("score", &score, py::arg("kind"), py::arg("normalised"), py::arg("output"),
+        py::arg("quantisation"));
 }
 
 }  // namespace edgecore::bindings

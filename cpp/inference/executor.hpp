@@ -17,6 +17,10 @@ enum class Profile : std::uint8_t {
   kTfliteDouble = 1,  // doubling high multiply, then a rounding divide (tflite-runtime 2.14)
 };
 
+constexpr const char* profile_name(Profile profile) {
+  return profile == Profile::kLitertSingle ? "litert-single" : "tflite-double";
+}
+
 struct Quantisation {
   float scale = 1.0F;  // finite, above zero
   std::int32_t zero_point = 0;
@@ -24,7 +28,7 @@ struct Quantisation {
 
 struct Description {
   std::string backend;  // "native", "litert", "tflite-runtime"
-  std::string isa;      // "portable", "avx512-vnni"
+  std::string isa;      // "portable", "avx2", "avx512-vnni", "neon-dot"; "" for foreign runtimes
   std::string profile;  // "litert-single", "tflite-double"
   std::vector<std::string> ops;
 };

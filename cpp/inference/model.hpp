@@ -8,7 +8,16 @@
 
 namespace edgecore::inference {
 
-enum class Isa : std::uint8_t { kBest = 0, kPortable = 1, kAvx512Vnni = 2 };
+enum class Isa : std::uint8_t {
+  kBest = 0,
+  kPortable = 1,
+  kAvx512Vnni = 2,
+  kAvx2 = 3,
+  kNeonDot = 4
+};
+
+// What is packed for one model, zeros that fill up groups included.
+constexpr std::uint64_t kMaxPackedBytes = std::uint64_t{1} << 28;
 
 // Corrupt: the bytes are malformed; Incompatible: well-formed, but an operator, a type or this
 // processor (when `isa` is forced) is not served. `file` need not outlive the executor.

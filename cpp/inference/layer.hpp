@@ -1,0 +1,55 @@
+// One FULLY_CONNECTED layer, packed for every kernel, and the kernels. All give the same bits:
+// integer sums have no order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "inference/executor.hpp"
+
+namespace edgecore::inference {
+
+constexpr std::size_t kLanes = 16;  // outputs computed together
+constexpr std::size_t kStep = 4;    // inputs of one dot product instruction
+
+// Borrowed, 64-byte aligned arrays. `groups` are of kLanes outputs and `steps` of kStep inputs,
+// the last of each filled up with zero weights.
+struct Layer {
+  std::size_t groups = 0;
+  std::size_t steps = 0;
+  const std::int8_t* weights = nullptr;      // [group][step][lane][input]
+  const std::int32_t* bias = nullptr;        // [group][lane], zero points folded in
+  const std::int32_t* multiplier = nullptr;  // [lane], or [group][lane] when per channel
+  const std::int32_t* shift = nullptr;       // as `multiplier`
+  std::size_t channel_stride = 0;            // 0, or kLanes when per channel
+  std::int32_t zero_point = 0;               // of the output
+  std::int32_t low = -128;                   // of the fused activation
+  std::int32_t high = 127;
+};
+
+// Rows of activations; a row is `in_stride` resp. `out_stride` bytes, padded to whole steps and
+// groups. What is in the padding has no effect.
+struct Rows {
+  const std::int8_t* in = nullptr;
+  std::int8_t* out = nullptr;
+  std::size_t count = 1;
+  std::size_t in_stride = 0;
+  std::size_t out_stride = 0;
+};
+
+// What a processor runs. `flip` is XORed to every activation code: 0x80 where the dot product
+// instruction wants unsigned inputs. Bias and zero_point are of unflipped codes; a kernel flips
+// what it stores.
+struct Kernel {
+  const char* name;
+  std::uint8_t flip;
+  void (*single)(const Layer&, const Rows&);   // Profile::kLitertSingle
+  void (*doubled)(const Layer&, const Rows&);  // Profile::kTfliteDouble
+};
+
+const Kernel& portable_kernel();
+const Kernel* avx2_kernel();         // nullptr where the processor has it not
+const Kernel* avx512_vnni_kernel();  // nullptr where the processor has it not
+const Kernel* neon_dot_kernel();     // nullptr where the processor has it not
+
+}  // namespace edgecore::inference

@@ -1,0 +1,148 @@
+"""The native executor against the field's reference kernels and a plain integer reference."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgecore.digest import blake3
+from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.inference import PROFILES, Model
+
+pytest.importorskip("flatbuffers")
+sys.path.insert(0, str(Path(__file__).parent))
+models = importlib.import_module("written_models")
+
+SHAPES = [[16, 32, 16, 1], [64, 64, 64, 8], [1, 1], [3, 5, 2], [17, 33, 65, 31], [130, 16]]
+ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot")
+
+
+def served(data: bytes, profile: str) -> list[Model]:
+    """The model once per kernel that this processor has; the portable one at least."""
+    found = []
+    for isa in ISAS:
+        try:
+            found.append(Model.load(data, profile=profile, isa=isa))
+        except Incompatible:
+            assert isa != "portable"
+    return found
+
+
+def litert(data: bytes, rows: bytes, resolver: str) -> bytes:
+    """All rows through the field's runtime."""
+    numpy = pytest.importorskip("numpy")
+    runtime = pytest.importorskip("ai_edge_litert.interpreter")
+    kind = getattr(runtime.OpResolverType, resolver)
+    interpreter = runtime.Interpreter(
+        model_content=data, experimental_op_resolver_type=kind, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    table = numpy.frombuffer(rows, numpy.int8).reshape(-1, *source["shape"])
+    out = b""
+    for row in table:
+        interpreter.set_tensor(source["index"], row)
+        interpreter.invoke()
+        out += interpreter.get_tensor(target["index"]).tobytes()
+    return out
+
+
+@pytest.mark.parametrize("widths", SHAPES, ids=lambda w: "-".join(map(str, w)))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_model_written_mlp_equals_the_integer_reference_on_every_kernel(
+    widths: list[int], profile: str, seed: int
+) -> None:
+    layers, tensors = models.random_layers(widths, random.Random(seed))
+    data = models.write_tflite(layers, tensors, "written")
+    rows = models.random_rows(widths[0], 12, seed)
+    expected = [
+        code
+        for i in range(0, len(rows), widths[0])
+        for code in models.reference(layers, tensors, rows[i : i + widths[0]], profile)
+    ]
+    for model in served(data, profile):
+        found = model.run_batch(rows, 12)
+        assert [models.signed(code) for code in found] == expected, model.describe()
+        for i in range(12):
+            one = model.run(rows[i * widths[0] : (i + 1) * widths[0]])
+            assert one == found[i * widths[-1] : (i + 1) * widths[-1]]
+
+
+@pytest.mark.parametrize("widths", SHAPES, ids=lambda w: "-".join(map(str, w)))
+def test_model_written_mlp_equals_litert_reference_kernels(widths: list[int], seed: int) -> None:
+    data = models.write(widths, seed)
+    rows = models.random_rows(widths[0], 40, seed)
+    expected = litert(data, rows, "BUILTIN_REF")
+    for model in served(data, "litert-single"):
+        assert model.run_batch(rows, 40) == expected, model.describe()
+
+
+def test_model_profiles_differ_and_say_so(seed: int) -> None:
+    data = models.write([64, 64, 64, 8], seed)
+    rows = models.random_rows(64, 50, seed)
+    single, double = (Model.load(data, profile=profile) for profile in PROFILES)
+    assert single.run_batch(rows, 50) != double.run_batch(rows, 50)
+    assert [single.describe()["profile"], double.describe()["profile"]] == list(PROFILES)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("resolver", ["BUILTIN_REF", "AUTO"])
+def test_model_ad01_real_windows_equal_litert(
+    data_file: Callable[[str], Path], resolver: str
+) -> None:
+    numpy = pytest.importorskip("numpy")
+    data = data_file("mlperf_tiny/ad01_int8.tflite").read_bytes()
+    clip = data_file("mlperf_tiny/ad01_sample_normal_id_01_f32_640.bin").read_bytes()
+    frames = numpy.frombuffer(clip, "<f4").reshape(-1, 128)
+    windows = numpy.stack([frames[i : i + 5].reshape(-1) for i in range(len(frames) - 4)])
+    scale, zero = Model.load(data).input_quantisation
+    rows = numpy.clip(numpy.round(windows / scale) + zero, -128, 127).astype(numpy.int8).tobytes()
+    expected = litert(data, rows, resolver)
+    for model in served(data, "litert-single"):
+        assert model.run_batch(rows, len(windows)) == expected, model.describe()
+
+
+def test_model_golden_vectors_accept_this_backend_and_refuse_other_outputs(seed: int) -> None:
+    model = Model.load(models.write([16, 8, 4], seed))
+    rows = models.random_rows(16, 16, seed)
+    outputs = model.run_batch(rows, 16)
+    model.check_golden(rows, blake3(outputs))
+    changed = bytes([outputs[0] ^ 1]) + outputs[1:]
+    with pytest.raises(Incompatible, match="golden vectors: native"):
+        model.check_golden(rows, blake3(changed))
+    with pytest.raises(Invalid):
+        model.check_golden(rows[:-1], blake3(outputs))
+
+
+def test_model_manifest_digest_or_profile_wrong_then_refused(seed: int) -> None:
+    data = models.write([4, 2], seed)
+    good = {"objects": {"model": [blake3(data), len(data)]}, "profile": "tflite-double"}
+    assert Model.load(data, good).describe()["profile"] == "tflite-double"
+    with pytest.raises(Corrupt, match="digest"):
+        Model.load(data, good | {"objects": {"model": [blake3(b""), 0]}})
+    with pytest.raises(Incompatible, match="profile"):
+        Model.load(data, good | {"profile": "xnn-fp32"})
+
+
+def test_model_wrong_input_size_or_bytes_then_invalid_or_corrupt(seed: int) -> None:
+    model = Model.load(models.write([4, 2], seed))
+    assert (model.input_size, model.output_size) == (4, 2)
+    for call in (lambda: model.run(b"123"), lambda: model.run_batch(b"12345678", 3)):
+        with pytest.raises(Invalid, match="rows of 4 int8"):
+            call()
+    with pytest.raises(Corrupt):
+        Model.load(b"not a model")
+    with pytest.raises(Invalid):
+        Model.load(b"", backend="abacus")
+
+
+@pytest.mark.data
+def test_model_convolutions_then_incompatible_natively(data_file: Callable[[str], Path]) -> None:
+    data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
+    with pytest.raises(Incompatible, match="operator"):
+        Model.load(data, backend="native")
