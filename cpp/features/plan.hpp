@@ -1,0 +1,137 @@
+// What a feature view asks for, and the plan the engine runs: operators over declared grids, with
+// their bounds proven before the first event.
+//
+// Time rules, the same in every operator (docs/formats/feature-definition.md):
+// - a window of width W read at t holds the events with time in (t-W, t];
+// - events are ordered by (time, source as UTF-8 bytes, source sequence), exact ties by value;
+// - an answer depends on the events in (t-H, t] alone, H the feature's horizon: parity holds for
+//   any history that begins at least H before t.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/schema.hpp"
+
+namespace edgecore::features {
+
+// On disk and wire by name and version: a version changes when bits of an answer change.
+enum class Op : std::uint8_t { kCount = 1, kSum, kMean, kStd, kMin, kMax, kLast, kRecency };
+
+// The same numbers as inference::kFresh, kStale, kMissing.
+enum class State : std::uint8_t { kFresh = 0, kStale = 1, kMissing = 2 };
+
+enum class Reason : std::uint8_t {
+  kNone = 0,
+  kNever = 1,        // no event of the entity within the horizon
+  kWarming = 2,      // coverage or count below the declared minimum
+  kTtl = 3,          // the newest event is older than the declared ttl
+  kEmptyWindow = 4,  // events, but none in the window
+  kTooFew = 5,       // the operator is undefined for so few events (std of one)
+};
+
+// What a value older than its ttl becomes. Its state is kStale, except for kMissing.
+enum class OnStale : std::uint8_t {
+  kUse = 0,      // the value, as it is
+  kDefault = 1,  // `default_value`; NaN (the binding's substitute) where there is none
+  kMissing = 2,  // NaN, state kMissing
+};
+
+inline constexpr std::size_t kFeaturesMax = 1024;  // of one view
+inline constexpr std::int64_t kDurationMaxNs = std::int64_t{366} * 86'400 * 1'000'000'000;
+// How far back kLast and kRecency look when window_ns is 0.
+inline constexpr std::int64_t kLastWindowNs = std::int64_t{86'400} * 1'000'000'000;
+// Events one entity may hold in its longest window plus lateness. With it, and the declared range
+// of a field, every sum is proven to fit.
+inline constexpr std::uint32_t kEventsMax = 1u << 22;
+
+struct FeatureSpec {
+  std::string name;
+  Op op = Op::kCount;
+  std::uint16_t version = 1;
+  std::string field;           // kRecency: empty. kCount: empty counts rows, else non-null values
+  std::int64_t window_ns = 0;  // W; kLast, kRecency: how far back they look, 0 = kLastWindowNs
+  std::int64_t ttl_ns = 0;     // 0 = no ttl
+  OnStale on_stale = OnStale::kUse;
+  std::optional<double> default_value;
+  double min_coverage = 0;      // 0 to 1; below it the value is MISSING (kWarming)
+  std::uint32_t min_count = 0;  // likewise for the events in the window
+  Digest fingerprint{};         // of the definition; made in edgecore.features, carried here
+};
+
+struct ViewSpec {
+  std::string name;
+  std::string entity;  // field whose value tells entities apart; empty = the stream is one, ""
+  std::string stream;
+  std::int64_t lateness_ns = 0;
+  std::vector<FeatureSpec> features;
+  Digest fingerprint{};
+};
+
+// How the values of a series are held: integers all, so that order and sums are exact.
+enum class Grid : std::uint8_t {
+  kNone = 0,        // no value: the events themselves
+  kInteger = 1,     // value = stored / 10^scale
+  kUnsigned = 2,    // u64: value = stored + 2^63
+  kResolution = 3,  // floats on their declared grid: value = stored * resolution
+  kFloat = 4,       // floats without one: an order-preserving map of the IEEE bits
+};
+
+// Events of one field (or, field -1, all rows): what the features of that field share.
+struct SeriesPlan {
+  int field = -1;
+  Grid grid = Grid::kNone;
+  int scale = 0;
+  double resolution = 0;
+  bool narrow = false;             // stored as u32 above `low`
+  std::int64_t low = 0, high = 0;  // bounds of stored values
+  bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
+  std::vector<std::int64_t> windows;  // distinct widths, ascending
+  std::int64_t retention_ns = 0;      // lateness + the longest window
+};
+
+// One feature, resolved: which series and window it reads.
+struct FeaturePlan {
+  std::uint16_t series = 0;
+  std::uint16_t window = 0;  // index into the series' windows; unused by kLast, kRecency
+  Op op = Op::kCount;
+  std::int64_t window_ns = 0;
+  std::int64_t horizon_ns = 0;
+};
+
+// Immutable; threads may share it.
+class Plan {
+ public:
+  const ViewSpec& view() const { return view_; }
+  const SchemaPtr& schema() const { return schema_; }
+  std::size_t width() const { return features_.size(); }
+  int entity_field() const { return entity_field_; }  // -1: none
+  const std::vector<SeriesPlan>& series() const { return series_; }
+  const std::vector<FeaturePlan>& features() const { return features_; }
+  // The longest horizon of its features: how much history warms a new engine.
+  std::int64_t horizon_ns() const { return horizon_ns_; }
+  // Identity of the state that an engine of this plan holds; snapshots carry it.
+  const Digest& state_digest() const { return state_digest_; }
+
+ private:
+  friend Result<std::shared_ptr<const Plan>> make_plan(ViewSpec view, SchemaPtr schema);
+  friend class Planner;
+  ViewSpec view_;
+  SchemaPtr schema_;
+  int entity_field_ = -1;
+  std::vector<SeriesPlan> series_;
+  std::vector<FeaturePlan> features_;
+  std::int64_t horizon_ns_ = 0;
+  Digest state_digest_{};
+};
+using PlanPtr = std::shared_ptr<const Plan>;
+
+// Incompatible: an operator, version, dtype or field that this build or schema does not serve, or
+// sums whose bounds can't be proven (max^2 * events >= 2^126; declare a range). Invalid: a
+// definition that makes no sense anywhere (no features, a negative window).
+Result<PlanPtr> make_plan(ViewSpec view, SchemaPtr schema);
+
+}  // namespace edgecore::features
