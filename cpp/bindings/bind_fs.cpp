@@ -53,35 +53,8 @@ std::uint32_t operations_of(const std::string& word) {
   return 0;
 }
 
-// A resource that Python may close before its object dies. Closed use is Invalid.
-template <typename T>
-class Closable {
- public:
-  explicit Closable(std::unique_ptr<T> held) : held_(std::move(held)) {}
-  T& get() {
-    if (!held_) raise_if_bad(Status::invalid("used after close"));
-    return *held_;
-  }
-  void close() { held_.reset(); }
-
- private:
-  std::unique_ptr<T> held_;
-};
 using PyFile = Closable<File>;
 using PyLock = Closable<FileLock>;
-
-// Runs `work` without the GIL and raises its bad status with it.
-template <typename Work>
-auto unlocked(Work work) {
-  auto done = [&] {
-    const py::gil_scoped_release release;
-    return work();
-  }();
-  if constexpr (std::is_same_v<decltype(done), Status>)
-    raise_if_bad(done);
-  else
-    return take(std::move(done));
-}
 
 void bind_file(py::module_& m) {
   py::class_<PyFile>(m, "File")

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <memory>
+#include <type_traits>
 
 #include "base/bytes.hpp"
 #include "base/status.hpp"
@@ -21,6 +22,42 @@ T take(Result<T>&& result) {
   raise_if_bad(result.status());
   return std::move(result).value();
 }
+
+template <typename T>
+inline constexpr bool is_result = false;
+template <typename T>
+inline constexpr bool is_result<Result<T>> = true;
+
+// Runs `work` without the GIL (it waits, or does I/O under a core lock); raises a bad Status or
+// Result with the GIL, passes on anything else.
+template <typename Work>
+auto unlocked(Work work) {
+  auto done = [&] {
+    const py::gil_scoped_release release;
+    return work();
+  }();
+  if constexpr (std::is_same_v<decltype(done), Status>)
+    raise_if_bad(done);
+  else if constexpr (is_result<decltype(done)>)
+    return take(std::move(done));
+  else
+    return done;
+}
+
+// A resource that Python may close before its object dies. Closed use is Invalid.
+template <typename T>
+class Closable {
+ public:
+  explicit Closable(std::unique_ptr<T> held) : held_(std::move(held)) {}
+  T& get() {
+    if (!held_) raise_if_bad(Status::invalid("used after close"));
+    return *held_;
+  }
+  void close() { held_.reset(); }
+
+ private:
+  std::unique_ptr<T> held_;
+};
 
 inline py::bytes to_py_bytes(ByteSpan bytes) {
   return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
