@@ -1,9 +1,373 @@
-#include "bindings/common.hpp"
+// edgecore._core.log: the log, its scans and its runs.
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <set>
+
+#include "bindings/log.hpp"
+#include "log/runs.hpp"
 
 namespace edgecore::bindings {
+namespace {
+
+using Row = std::tuple<int, std::int64_t, std::uint32_t>;  // level, group ns, group bytes
+
+StoreId store_id_of(const py::bytes& bytes) {
+  const BufferView view(bytes);
+  StoreId id{};
+  if (view.bytes().size() != id.size()) raise_if_bad(Status::invalid("a store id has 16 bytes"));
+  std::memcpy(id.data(), view.bytes().data(), id.size());
+  return id;
+}
+
+// The result of an append; `rejected` holds (index, reason) of rows that were left out.
+struct PyAppended {
+  Appended done;
+  py::list rejected;
+};
+
+PyAppended append_rows(PyLog& self, const std::string& stream, const py::object& rows,
+                       const std::string& on_invalid) {
+  Log& log = self.core();
+  if (on_invalid != "raise" && on_invalid != "skip")
+    raise_if_bad(Status::invalid("on_invalid " + on_invalid + ": raise or skip"));
+  if (py::isinstance<PyBatch>(rows)) {
+    const auto batch = rows.cast<PyBatchPtr>();
+    if (batch->rows().schema()->stream != stream)
+      raise_if_bad(Status::invalid("the batch is of stream " + batch->rows().schema()->stream +
+                                   ", not " + stream));
+    return {append_batch(log, batch->rows()), py::list()};
+  }
+  PyBatch& batch = self.scratch(stream);
+  PyAppended out;
+  if (py::isinstance<py::dict>(rows) && on_invalid == "raise")
+    raise_if_bad(batch.add_dict(rows.ptr()));
+  else
+    out.rejected = batch.extend(rows, on_invalid == "skip");
+  if (batch.rows().count() > 0) {
+    out.done = append_batch(log, batch.rows());
+  } else {
+    out.done.position = log.position();
+  }
+  return out;
+}
+
+// One stretch of rows of one append, as it was found. Rows are decoded when they are asked for.
+struct PyScanned {
+  wal::RecordHead head;
+  std::uint64_t position = 0;
+  std::uint64_t hlc = 0;
+  std::uint64_t epoch = 0;
+  std::uint8_t clock_trust = 0;
+  std::uint32_t skip = 0;  // rows of the payload that stand before what was asked for
+  Bytes payload;
+  PySchemaPtr schema;
+  PyBatchPtr batch;
+
+  PyBatchPtr decoded() {
+    if (batch) return batch;
+    if (!schema)
+      raise_if_bad(Status::incompatible("schema " + std::to_string(head.schema) +
+                                        " of the log is not attached"));
+    auto made = std::make_shared<PyBatch>(schema);
+    unlocked([&]() -> Status {
+      ByteSpan rows(payload);
+      EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), rows, skip));
+      rows = rows.subspan(start);
+      EDGECORE_ASSIGN(const std::size_t size, rows_size(*schema->schema(), rows, head.count));
+      return decode_rows(rows.first(size), head.count, made->rows());
+    });
+    batch = std::move(made);
+    return batch;
+  }
+};
+
+}  // namespace
+
+// Iterates a snapshot of the log, one segment in memory at a time.
+class PyScan {
+ public:
+  PyScan(PyLogPtr log, LogReader reader, std::optional<std::set<std::uint32_t>> partitions,
+         std::uint64_t after, std::uint64_t until)
+      : log_(std::move(log)),
+        reader_(std::move(reader)),
+        partitions_(std::move(partitions)),
+        after_(after),
+        until_(until) {}
+
+  PyScanned next() {
+    while (at_ == found_.size()) {
+      if (segment_ == reader_.segments()) throw py::stop_iteration();
+      found_.clear();
+      at_ = 0;
+      unlocked([this] {
+        return reader_.visit_segment(segment_++, after_,
+                                     [this](const RecordView& record) { return keep(record); });
+      });
+    }
+    PyScanned out = std::move(found_[at_++]);
+    out.schema = log_->schema_of_number(out.head.schema);
+    return out;
+  }
+
+ private:
+  bool keep(const RecordView& record) {
+    if (record.position > until_) return false;
+    if (partitions_ && !partitions_->contains(record.head.partition)) return true;
+    if (join(record)) return true;
+    PyScanned scanned;
+    scanned.head = record.head;
+    scanned.position = record.position;
+    scanned.hlc = record.hlc;
+    scanned.epoch = record.epoch;
+    scanned.clock_trust = record.clock_trust;
+    if (after_ >= record.position) {
+      scanned.skip = static_cast<std::uint32_t>(after_ - record.position + 1);
+      scanned.head.first += scanned.skip;
+      scanned.head.count -= scanned.skip;
+      scanned.position += scanned.skip;
+    }
+    scanned.payload.assign(record.payload.begin(), record.payload.end());
+    cut(scanned);
+    found_.push_back(std::move(scanned));
+    return true;
+  }
+
+  void cut(PyScanned& scanned) const {
+    const std::uint64_t room = until_ - scanned.position;
+    if (room < scanned.head.count - 1) scanned.head.count = static_cast<std::uint32_t>(room + 1);
+  }
+
+  // Single appends of one commit become one stretch.
+  bool join(const RecordView& record) {
+    if (found_.empty()) return false;
+    PyScanned& last = found_.back();
+    if (last.head.partition != record.head.partition || last.head.schema != record.head.schema ||
+        last.head.first + last.head.count != record.head.first ||
+        last.position + last.head.count != record.position || last.hlc != record.hlc ||
+        last.epoch != record.epoch || last.head.count + record.head.count > kBatchRowsMax)
+      return false;
+    last.payload.insert(last.payload.end(), record.payload.begin(), record.payload.end());
+    last.head.count += record.head.count;
+    cut(last);
+    return true;
+  }
+
+  PyLogPtr log_;
+  LogReader reader_;
+  std::optional<std::set<std::uint32_t>> partitions_;
+  std::uint64_t after_;
+  std::uint64_t until_;
+  std::size_t segment_ = 0;
+  std::vector<PyScanned> found_;
+  std::size_t at_ = 0;
+};
+
+Appended append_batch(Log& log, const RowBatch& rows) {
+  const Log::Taken taken = take(log.take(rows));
+  if (taken.commit) unlocked([&] { return log.settle(taken); });
+  return taken.done;
+}
+
+void PyLog::close() {
+  if (!log_) return;
+  unlocked([this] { return log_->close(); });
+  log_.reset();
+}
+
+void PyLog::remember(const PySchemaPtr& schema) {
+  for (const CatalogueEntry& entry : log_->catalogue())
+    if (entry.fingerprint == schema->schema()->fingerprint) by_number_[entry.number] = schema;
+  const auto found = by_stream_.find(schema->schema()->stream);
+  if (found == by_stream_.end() || found->second->schema()->version <= schema->schema()->version)
+    by_stream_[schema->schema()->stream] = schema;
+}
+
+std::uint32_t PyLog::register_schema(const PySchemaPtr& schema) {
+  Log& log = core();
+  const auto partition = unlocked([&] { return log.register_schema(schema->schema()); });
+  remember(schema);
+  return partition;
+}
+
+void PyLog::attach_schema(const PySchemaPtr& schema) {
+  raise_if_bad(core().attach_schema(schema->schema()));
+  remember(schema);
+}
+
+PySchemaPtr PyLog::schema_of_stream(const std::string& stream) const {
+  const auto found = by_stream_.find(stream);
+  if (found == by_stream_.end())
+    raise_if_bad(Status::invalid("the log has no stream '" + stream + "'"));
+  return found->second;
+}
+
+PySchemaPtr PyLog::schema_of_number(std::uint32_t number) const {
+  const auto found = by_number_.find(number);
+  return found == by_number_.end() ? nullptr : found->second;
+}
+
+PyBatch& PyLog::scratch(const std::string& stream) {
+  const PySchemaPtr schema = schema_of_stream(stream);
+  auto& batch = scratch_[stream];
+  if (!batch || batch->schema() != schema) batch = std::make_shared<PyBatch>(schema, clock_);
+  batch->clear();
+  return *batch;
+}
+
+namespace {
+
+PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
+                  std::shared_ptr<Clock> clock, const std::vector<Row>& durability,
+                  const py::bytes& store, std::uint64_t epoch, std::uint64_t salt,
+                  std::uint64_t segment_bytes, bool flusher_thread, bool read_only) {
+  LogOptions options;
+  options.read_only = read_only;
+  options.flusher_thread = flusher_thread;
+  options.segment_bytes = segment_bytes;
+  options.store = store_id_of(store);
+  options.epoch = epoch;
+  options.salt = salt;
+  for (std::size_t tier = 0; tier < options.durability.size() && tier < durability.size(); ++tier) {
+    const auto& [level, ns, bytes] = durability[tier];
+    options.durability[tier] = {static_cast<Durability::Level>(level), ns, bytes};
+  }
+  auto log = unlocked([&] { return Log::open(fs, directory, options, clock); });
+  return std::make_shared<PyLog>(std::move(log), std::move(clock));
+}
+
+py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std::size_t bytes_max) {
+  Log& log = self.core();
+  const auto runs = unlocked([&] {
+    return collect_runs(log.reader(), {partition, after, self.position_hint(partition, after),
+                                       log.durable_position(), bytes_max});
+  });
+  py::list out;
+  for (const Run& run : runs) {
+    py::list arrivals;
+    for (const Arrival& a : run.arrivals)
+      arrivals.append(py::make_tuple(a.rows, a.position, a.hlc, int{a.clock_trust}));
+    const Digest digest =
+        run_digest(log.store(), run.partition, run.first, run.count, run.schema, run.rows);
+    out.append(py::make_tuple(run.partition, run.first, run.count, to_py_bytes(run.schema),
+                              to_py_bytes(digest), to_py_bytes(run.rows), arrivals));
+  }
+  if (!runs.empty()) {
+    const Run& last = runs.back();
+    const Arrival& arrival = last.arrivals.back();
+    self.remember_position(partition, last.first + last.count - 1,
+                           arrival.position + arrival.rows - 1);
+  }
+  return out;
+}
+
+py::tuple recovery_of(PyLog& self) {
+  const RecoveryReport& report = self.core().recovery();
+  static constexpr const char* kReasons[] = {"lost", "burnt", "uncertain"};
+  py::list ranges;
+  for (const LossRange& range : report.ranges)
+    ranges.append(py::make_tuple(range.partition, range.first, range.last, kReasons[range.reason]));
+  return py::make_tuple(report.clean, report.tail_uncertain, ranges);
+}
+
+py::list catalogue_of(PyLog& self) {
+  py::list out;
+  for (const CatalogueEntry& entry : self.core().catalogue())
+    out.append(py::make_tuple(entry.number, entry.partition, int{entry.tier}, entry.stream,
+                              to_py_bytes(entry.canonical)));
+  return out;
+}
+
+void bind_scan(py::module_& m) {
+  py::class_<PyScanned>(m, "Scanned")
+      .def_property_readonly("partition", [](const PyScanned& s) { return s.head.partition; })
+      .def_property_readonly("schema_number", [](const PyScanned& s) { return s.head.schema; })
+      .def_property_readonly("first", [](const PyScanned& s) { return s.head.first; })
+      .def_property_readonly("count", [](const PyScanned& s) { return s.head.count; })
+      .def_readonly("position", &PyScanned::position)
+      .def_readonly("hlc", &PyScanned::hlc)
+      .def_readonly("epoch", &PyScanned::epoch)
+      .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
+      .def_property_readonly("batch", &PyScanned::decoded);
+  py::class_<PyScan>(m, "Scan")
+      .def("__iter__", [](py::object self) { return self; })
+      .def("__next__", &PyScan::next);
+}
+
+void bind_append(py::module_& m) {
+  py::class_<PyAppended>(m, "Appended")
+      .def_property_readonly("partition", [](const PyAppended& a) { return a.done.partition; })
+      .def_property_readonly("first", [](const PyAppended& a) { return a.done.first; })
+      .def_property_readonly("count", [](const PyAppended& a) { return a.done.count; })
+      .def_property_readonly("position", [](const PyAppended& a) { return a.done.position; })
+      .def_readonly("rejected", &PyAppended::rejected);
+}
+
+void bind_log_class(py::module_& m) {
+  const auto run = [](auto member) {
+    return [member](PyLog& self) {
+      Log& log = self.core();
+      unlocked([&] { return (log.*member)(); });
+    };
+  };
+  py::class_<PyLog, PyLogPtr>(m, "Log")
+      .def("close", &PyLog::close)
+      .def("register_schema", &PyLog::register_schema, py::arg("schema"))
+      .def("attach_schema", &PyLog::attach_schema, py::arg("schema"))
+      .def("append", &append_rows, py::arg("stream"), py::arg("rows"),
+           py::arg("on_invalid") = "raise")
+      .def("flush", run(&Log::flush))
+      .def("sync", run(&Log::sync))
+      .def(
+          "poll",
+          [](PyLog& self, std::int64_t now_ns) {
+            Log& log = self.core();
+            return unlocked([&] { return log.poll(now_ns); });
+          },
+          py::arg("now_ns"))
+      .def(
+          "wait_durable",
+          [](PyLog& self, std::uint64_t position) {
+            Log& log = self.core();
+            unlocked([&] { return log.wait_durable(position); });
+          },
+          py::arg("position"))
+      .def(
+          "scan",
+          [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
+             std::uint64_t after, std::uint64_t until) {
+            return PyScan(self, self->core().reader(), std::move(partitions), after, until);
+          },
+          py::arg("partitions"), py::arg("after"), py::arg("until"))
+      .def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
+      .def("recovery", &recovery_of)
+      .def("catalogue", &catalogue_of)
+      .def(
+          "next_sequence",
+          [](PyLog& self, std::uint32_t partition) { return self.core().next_sequence(partition); },
+          py::arg("partition"))
+      .def(
+          "set_clock_trust",
+          [](PyLog& self, std::uint8_t trust) { self.core().set_clock_trust(trust); },
+          py::arg("trust"))
+      .def_property_readonly("store_id",
+                             [](PyLog& self) { return to_py_bytes(self.core().store()); })
+      .def_property_readonly("epoch", [](PyLog& self) { return self.core().epoch(); })
+      .def_property_readonly("position", [](PyLog& self) { return self.core().position(); })
+      .def_property_readonly("durable_position",
+                             [](PyLog& self) { return self.core().durable_position(); });
+  m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
+        py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
+        py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"));
+}
+
+}  // namespace
 
 void bind_log(py::module_& m) {
   m.doc() = "see python/edgecore/_core/log.pyi";
+  bind_append(m);
+  bind_scan(m);
+  bind_log_class(m);
 }
 
 }  // namespace edgecore::bindings

@@ -68,9 +68,13 @@ bool take_value(ByteReader& reader, const Field& field, RowBatch& out, std::size
   return true;
 }
 
-}  // namespace
-
-namespace {
+bool skip_value(ByteReader& reader, const Field& field) {
+  std::uint8_t presence = 0;
+  if (!reader.take(presence) || presence > 1) return false;
+  if (presence == 0) return true;
+  ByteSpan blob;
+  return is_variable(field.dtype) ? take_blob(reader, blob) : reader.skip(fixed_width(field.dtype));
+}
 
 std::byte* put_blob(std::byte* at, ByteSpan bytes) {
   store_le(at, static_cast<std::uint32_t>(bytes.size()));
@@ -133,6 +137,17 @@ Status decode_rows(ByteSpan bytes, std::size_t count, RowBatch& out) {
   }
   if (reader.remaining() != 0) return Status::corrupt("canonical rows: bytes behind the last row");
   return Status::ok();
+}
+
+Result<std::size_t> rows_size(const Schema& schema, ByteSpan bytes, std::size_t count) {
+  ByteReader reader(bytes);
+  for (std::size_t i = 0; i < count; ++i) {
+    ByteSpan source;
+    bool whole = reader.skip(8) && take_blob(reader, source) && reader.skip(8);
+    for (const Field& field : schema.fields) whole = whole && skip_value(reader, field);
+    if (!whole) return Status::corrupt("canonical rows: row " + std::to_string(i) + " ends early");
+  }
+  return reader.position();
 }
 
 Digest run_digest(const StoreId& store, std::uint32_t partition, std::uint64_t first,

@@ -17,6 +17,9 @@ void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, By
 // Decodes `count` rows, adding them to `out`. Corrupt unless the bytes are exactly that.
 Status decode_rows(ByteSpan bytes, std::size_t count, RowBatch& out);
 
+// Bytes of the first `count` rows of `bytes`, without decoding them. Corrupt when they end early.
+Result<std::size_t> rows_size(const Schema& schema, ByteSpan bytes, std::size_t count);
+
 // Identity of content: BLAKE3 of store id, partition u32, first sequence u64, count u64, schema
 // fingerprint, canonical rows. The same events in any coding have the same digest.
 Digest run_digest(const StoreId& store, std::uint32_t partition, std::uint64_t first,

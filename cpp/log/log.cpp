@@ -13,6 +13,9 @@ constexpr std::size_t kPendingBytesWrite = 256 * 1024;
 constexpr std::size_t kPendingBytesMax = 64u << 20;
 constexpr std::int64_t kProcessFlushNs = 1'000'000'000;
 
+// Partition 0 says which stream and schema stand behind the others.
+constexpr const char* kCatalogueStream = "edgecore.schemas";
+
 std::string segment_name(std::uint64_t number) {
   char name[32];
   std::snprintf(name, sizeof name, "wal-%016llx.seg", static_cast<unsigned long long>(number));
@@ -69,7 +72,7 @@ std::uint64_t Log::next_hlc() {
 Result<std::uint32_t> Log::register_schema(const SchemaPtr& schema) {
   if (options_.read_only) return Status::invalid("the log is open for reading");
   const std::lock_guard commit_guard(commit_mutex_);
-  std::uint32_t partition = 0, partitions = 0, number = 0;
+  std::uint32_t partition = 0, partitions = 1, number = 0;
   bool have_partition = false;
   for (CatalogueEntry& entry : catalogue_.entries) {
     if (entry.fingerprint == schema->fingerprint) {
@@ -83,7 +86,7 @@ Result<std::uint32_t> Log::register_schema(const SchemaPtr& schema) {
       have_partition = true;
     }
   }
-  if (!have_partition) partition = partitions;
+  if (!have_partition) partition = schema->stream == kCatalogueStream ? 0 : partitions;
   if (partition >= wal::kPartitionsMax) return Status::exhausted("log: too many partitions");
   Catalogue next = catalogue_;
   next.entries.push_back({number, partition, static_cast<std::uint8_t>(schema->tier),
@@ -114,59 +117,67 @@ std::int64_t Log::due_after_append(Tier tier, std::int64_t now) const {
 }
 
 Result<Appended> Log::append(const RowBatch& rows) {
+  EDGECORE_ASSIGN(const Taken taken, take(rows));
+  if (taken.commit) EDGECORE_TRY(settle(taken));
+  return taken.done;
+}
+
+Result<Log::Taken> Log::take(const RowBatch& rows) {
   const SchemaPtr& schema = rows.schema();
-  const CatalogueEntry* entry = nullptr;
   if (rows.count() == 0) return Status::invalid("append: no rows");
+  if (options_.read_only) return Status::invalid("the log is open for reading");
   const Durability::Level level = options_.durability[static_cast<std::size_t>(schema->tier)].level;
-  Appended done;
-  std::size_t before = 0, size = 0;
-  {
-    const std::lock_guard guard(mutex_);
-    if (options_.read_only) return Status::invalid("the log is open for reading");
-    for (const CatalogueEntry& candidate : catalogue_.entries)
-      if (candidate.schema == schema || candidate.fingerprint == schema->fingerprint)
-        entry = &candidate;
-    if (entry == nullptr)
-      return Status::invalid("append: stream " + schema->stream + " is not registered");
-    before = pending_.bytes.size();
-    if (before > kPendingBytesMax)
-      return failure_.is_ok() ? Status::exhausted("log: too much waits to be written") : failure_;
-    std::uint64_t& next = next_[entry->partition];
-    wal::RecordHead head{entry->partition, entry->number, next,
-                         static_cast<std::uint32_t>(rows.count()), 0};
-    pending_.bytes.resize(before + wal::kRecordHeadBytes);
-    encode_rows(rows, 0, rows.count(), pending_.bytes);
-    head.length = static_cast<std::uint32_t>(pending_.bytes.size() - before) -
-                  static_cast<std::uint32_t>(wal::kRecordHeadBytes);
-    // The checksum waits for the salt of the segment the block will land in.
-    wal::encode_record(head, 0, pending_.bytes.data() + before, {});
-    done = {entry->partition, next, head.count, next_position_};
-    if (pending_.records == 0) pending_.first_position = next_position_;
-    next += head.count;
-    next_position_ += head.count;
-    pending_.rows += head.count;
-    ++pending_.records;
-    pending_.touched[entry->partition] = next;
-    deadline_ns_ = std::min(deadline_ns_, due_after_append(schema->tier, clock_->monotonic_ns()));
-    size = pending_.bytes.size();
-  }
-  Status status;
-  if (level == Durability::kSync || level == Durability::kKernel || size >= kPendingBytesWrite)
-    status = commit(level == Durability::kSync);
-  else if (options_.flusher_thread)
-    work_.notify_one();
-  if (status.is_ok()) return done;
+  const std::lock_guard guard(mutex_);
+  const CatalogueEntry* entry = nullptr;
+  for (const CatalogueEntry& candidate : catalogue_.entries)
+    if (candidate.schema == schema || candidate.fingerprint == schema->fingerprint)
+      entry = &candidate;
+  if (entry == nullptr)
+    return Status::invalid("append: stream " + schema->stream + " is not registered");
+  const std::size_t before = pending_.bytes.size();
+  if (before > kPendingBytesMax)
+    return failure_.is_ok() ? Status::exhausted("log: too much waits to be written") : failure_;
+  std::uint64_t& next = next_[entry->partition];
+  wal::RecordHead head{entry->partition, entry->number, next,
+                       static_cast<std::uint32_t>(rows.count()), 0};
+  pending_.bytes.resize(before + wal::kRecordHeadBytes);
+  encode_rows(rows, 0, rows.count(), pending_.bytes);
+  Taken taken;
+  taken.bytes = pending_.bytes.size() - before;
+  head.length = static_cast<std::uint32_t>(taken.bytes - wal::kRecordHeadBytes);
+  // The checksum waits for the salt of the segment the block will land in.
+  wal::encode_record(head, 0, pending_.bytes.data() + before, {});
+  taken.done = {entry->partition, next, head.count, next_position_};
+  if (pending_.records == 0) pending_.first_position = next_position_;
+  next += head.count;
+  next_position_ += head.count;
+  pending_.rows += head.count;
+  ++pending_.records;
+  pending_.touched[entry->partition] = next;
+  const std::int64_t due = due_after_append(schema->tier, clock_->monotonic_ns());
+  const bool sooner = due < deadline_ns_;
+  deadline_ns_ = std::min(deadline_ns_, due);
+  taken.durable = level == Durability::kSync;
+  taken.commit =
+      taken.durable || level == Durability::kKernel || pending_.bytes.size() >= kPendingBytesWrite;
+  if (sooner && options_.flusher_thread) work_.notify_one();
+  return taken;
+}
+
+Status Log::settle(const Taken& taken) {
+  const Status status = commit(taken.durable);
   // A refused append leaves nothing behind, unless others have come after it.
-  if (take_back(before, done)) return status;
+  if (status.is_ok() || take_back(taken)) return status;
   return Status(status.outcome(), status.message() + " (rows wait in memory)");
 }
 
-bool Log::take_back(std::size_t bytes_before, const Appended& done) {
+bool Log::take_back(const Taken& taken) {
+  const Appended& done = taken.done;
   const std::lock_guard guard(mutex_);
   if (next_position_ != done.position + done.count || pending_.rows < done.count) return false;
   next_position_ = done.position;
   next_[done.partition] = done.first;
-  pending_.bytes.resize(std::min(bytes_before, pending_.bytes.size()));
+  pending_.bytes.resize(pending_.bytes.size() - taken.bytes);
   pending_.rows -= done.count;
   --pending_.records;
   pending_.touched[done.partition] = done.first;

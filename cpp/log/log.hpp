@@ -76,6 +76,16 @@ class Log {
 
   // Appends the rows of a registered schema, all or nothing. Durability by the tier's level.
   Result<Appended> append(const RowBatch& rows);
+  // The same in two steps, for callers that hold a lock of their own: `take` numbers the rows and
+  // does no I/O; `settle`, needed when `commit`, brings them where their tier's level wants them.
+  struct Taken {
+    Appended done;
+    std::size_t bytes = 0;
+    bool commit = false;
+    bool durable = false;
+  };
+  Result<Taken> take(const RowBatch& rows);
+  Status settle(const Taken& taken);
   // Commits what is due; returns the monotonic time of the next deadline (INT64_MAX: none).
   Result<std::int64_t> poll(std::int64_t now_ns);
   Status flush();  // pending rows to the operating system
@@ -123,7 +133,7 @@ class Log {
   void run_flusher();
   std::uint64_t next_hlc();
   std::int64_t due_after_append(Tier tier, std::int64_t now) const;
-  bool take_back(std::size_t bytes_before, const Appended& done);
+  bool take_back(const Taken& taken);
 
   std::shared_ptr<Fs> fs_;
   std::string directory_;

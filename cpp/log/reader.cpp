@@ -149,6 +149,22 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
   return Status::ok();
 }
 
+Status LogReader::visit_segment(std::size_t index, std::uint64_t after,
+                                const RecordVisitor& visit) const {
+  const SegmentInfo& segment = segments_[index];
+  if (index + 1 < segments_.size() && segments_[index + 1].header.base_position <= after + 1)
+    return Status::ok();
+  EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, segment.path, UINT32_MAX));
+  static_cast<void>(walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, {},
+                                 [&](const RecordView& record) {
+                                   if (record.position > position_max_) return false;
+                                   if (record.position + record.head.count <= after + 1)
+                                     return true;
+                                   return visit(record);
+                                 }));
+  return Status::ok();
+}
+
 const CatalogueEntry* Catalogue::find(std::uint32_t number) const {
   for (const CatalogueEntry& entry : entries)
     if (entry.number == number) return &entry;

@@ -96,6 +96,10 @@ class LogReader {
   // `losses` when given.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr) const;
+  // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
+  // A caller that stops between segments goes on with the next one.
+  Status visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit) const;
+  std::size_t segments() const { return segments_.size(); }
   const Catalogue& catalogue() const { return catalogue_; }
   std::uint64_t position_max() const { return position_max_; }
 

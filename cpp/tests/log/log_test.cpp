@@ -118,7 +118,7 @@ TEST_F(LogTest, ManySegmentsReadAsOne) {
   EXPECT_TRUE(log->recovery().clean);
   EXPECT_GT(log->recovery().segments, 5u);
   EXPECT_EQ(values(*log), upto(400));
-  EXPECT_EQ(log->next_sequence(0), 401u);
+  EXPECT_EQ(log->next_sequence(1), 401u);
 }
 
 TEST_F(LogTest, SyncTierIsDurableWhenAppendReturns) {

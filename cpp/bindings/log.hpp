@@ -1,0 +1,55 @@
+// `_core.log.Log` as other bindings see it.
+#pragma once
+
+#include <map>
+
+#include "bindings/rows.hpp"
+#include "log/log.hpp"
+
+namespace edgecore::bindings {
+
+// A log that Python may close before the object dies; closed use is Invalid. Methods need the GIL
+// and give it up around whatever may wait.
+class PyLog {
+ public:
+  PyLog(std::unique_ptr<Log> log, std::shared_ptr<Clock> clock)
+      : log_(std::move(log)), clock_(std::move(clock)) {}
+  Log& core() {
+    if (!log_) raise_if_bad(Status::invalid("the log is closed"));
+    return *log_;
+  }
+  void close();
+  // The schemas that were given to register or attach, by stream: the newest one.
+  PySchemaPtr schema_of_stream(const std::string& stream) const;
+  // By catalogue number; null when unknown.
+  PySchemaPtr schema_of_number(std::uint32_t number) const;
+  std::uint32_t register_schema(const PySchemaPtr& schema);
+  void attach_schema(const PySchemaPtr& schema);
+  // An empty batch of the stream, used again by the next append.
+  PyBatch& scratch(const std::string& stream);
+
+  // Where to begin looking for sequences above `after`: what the last look found.
+  std::uint64_t position_hint(std::uint32_t partition, std::uint64_t after) const {
+    const auto found = hints_.find(partition);
+    return found == hints_.end() || found->second.first > after ? 0 : found->second.second;
+  }
+  void remember_position(std::uint32_t partition, std::uint64_t sequence, std::uint64_t position) {
+    hints_[partition] = {sequence, position};
+  }
+
+ private:
+  void remember(const PySchemaPtr& schema);
+
+  std::unique_ptr<Log> log_;
+  std::map<std::string, PySchemaPtr, std::less<>> by_stream_;
+  std::map<std::uint32_t, PySchemaPtr> by_number_;
+  std::map<std::string, PyBatchPtr, std::less<>> scratch_;
+  std::map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>> hints_;
+  std::shared_ptr<Clock> clock_;
+};
+using PyLogPtr = std::shared_ptr<PyLog>;
+
+// Appends a batch; the GIL is given up when the append may do I/O.
+Appended append_batch(Log& log, const RowBatch& rows);
+
+}  // namespace edgecore::bindings

@@ -1,0 +1,91 @@
+#include "log/runs.hpp"
+
+#include <algorithm>
+
+namespace edgecore {
+namespace {
+
+// Takes records in order of position until the request is filled.
+class Collector {
+ public:
+  Collector(const Catalogue& catalogue, const RunRequest& request)
+      : catalogue_(catalogue), request_(request), left_(request.bytes_max) {}
+
+  bool take(const RecordView& record) {
+    if (record.head.partition != request_.partition) return true;
+    if (record.head.first + record.head.count <= request_.after + 1) return true;
+    if (record.position > request_.position_max) return false;
+    status_ = take_rows(record);
+    return status_.is_ok() && !full_;
+  }
+  Result<std::vector<Run>> finish() && {
+    if (!status_.is_ok()) return status_;
+    return std::move(runs_);
+  }
+
+ private:
+  Status take_rows(const RecordView& record) {
+    const CatalogueEntry* entry = catalogue_.find(record.head.schema);
+    if (entry == nullptr || entry->schema == nullptr)
+      return Status::incompatible("schema " + std::to_string(record.head.schema) +
+                                  " of the log is not attached");
+    const std::uint64_t skip =
+        request_.after >= record.head.first ? request_.after - record.head.first + 1 : 0;
+    std::uint64_t end = record.head.count;
+    end = std::min(end, request_.position_max - record.position + 1);
+    ByteSpan rows = record.payload;
+    EDGECORE_ASSIGN(const std::size_t start, rows_size(*entry->schema, rows, skip));
+    rows = rows.subspan(start);
+    std::size_t size = 0;
+    std::uint32_t count = 0;
+    while (skip + count < end) {
+      EDGECORE_ASSIGN(const std::size_t row, rows_size(*entry->schema, rows.subspan(size), 1));
+      const bool first_of_all = runs_.empty() && count == 0;
+      if (row > left_ && !first_of_all) {
+        full_ = true;
+        break;
+      }
+      left_ -= std::min(left_, row);
+      size += row;
+      ++count;
+    }
+    if (count > 0) add(record, *entry, record.head.first + skip, count, rows.first(size));
+    return Status::ok();
+  }
+
+  void add(const RecordView& record, const CatalogueEntry& entry, std::uint64_t first,
+           std::uint32_t count, ByteSpan rows) {
+    if (runs_.empty() || runs_.back().first + runs_.back().count != first ||
+        runs_.back().schema != entry.fingerprint)
+      runs_.push_back({request_.partition, first, 0, entry.fingerprint, {}, {}});
+    Run& run = runs_.back();
+    run.count += count;
+    run.rows.insert(run.rows.end(), rows.begin(), rows.end());
+    const Arrival arrival{count, record.position + (first - record.head.first), record.hlc,
+                          record.clock_trust};
+    Arrival* last = run.arrivals.empty() ? nullptr : &run.arrivals.back();
+    if (last != nullptr && last->position + last->rows == arrival.position &&
+        last->hlc == arrival.hlc && last->clock_trust == arrival.clock_trust)
+      last->rows += count;
+    else
+      run.arrivals.push_back(arrival);
+  }
+
+  const Catalogue& catalogue_;
+  const RunRequest& request_;
+  std::size_t left_;
+  bool full_ = false;
+  Status status_;
+  std::vector<Run> runs_;
+};
+
+}  // namespace
+
+Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request) {
+  Collector collector(reader.catalogue(), request);
+  EDGECORE_TRY(reader.visit(request.position_from,
+                            [&](const RecordView& record) { return collector.take(record); }));
+  return std::move(collector).finish();
+}
+
+}  // namespace edgecore

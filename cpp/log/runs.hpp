@@ -1,0 +1,36 @@
+// Runs: what leaves the device. A run is consecutive sequences of one partition and one schema, as
+// canonical rows with their arrival (position, hybrid clock, clock trust) run-length coded.
+#pragma once
+
+#include "log/reader.hpp"
+
+namespace edgecore {
+
+struct Arrival {
+  std::uint32_t rows = 0;
+  std::uint64_t position = 0;  // of the first of them
+  std::uint64_t hlc = 0;
+  std::uint8_t clock_trust = 0;
+};
+
+struct Run {
+  std::uint32_t partition = 0;
+  std::uint64_t first = 0;
+  std::uint32_t count = 0;
+  Digest schema{};
+  Bytes rows;
+  std::vector<Arrival> arrivals;
+};
+
+struct RunRequest {
+  std::uint32_t partition = 0;
+  std::uint64_t after = 0;          // sequences above this
+  std::uint64_t position_from = 0;  // no such sequence stands at or below this position
+  std::uint64_t position_max = 0;   // rows above this position stay (not durable yet)
+  std::size_t bytes_max = 0;        // of rows; one row is always taken
+};
+
+// In order of sequence. Schemas must be attached (a record may have to be cut between rows).
+Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request);
+
+}  // namespace edgecore

@@ -1,0 +1,97 @@
+"""Cursors: how far a consumer of the log has come, per partition. docs/formats/cursor.md.
+
+A cursor is a file of two slots written in turn, each checksummed, made whole when the cursor is
+first used: moving it takes no space, so it works on a full disk, and a torn write costs the newer
+slot only.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from edgecore._core.base import crc32c
+from edgecore.errors import Exhausted, Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from edgecore.fs import File, Fs
+
+MAGIC = 0x55434345  # "ECCU"
+VERSION = 1
+SLOT_BYTES = 8192
+_HEAD = struct.Struct("<IHHQII")  # magic, version, 0, generation, entries, CRC-32C of the rest
+_ENTRY = struct.Struct("<IIQ")  # partition, 0, sequence
+ENTRIES_MAX = (SLOT_BYTES - _HEAD.size) // _ENTRY.size
+
+
+def encode(generation: int, acked: dict[int, int]) -> bytes:
+    """One slot's used bytes."""
+    body = b"".join(_ENTRY.pack(partition, 0, acked[partition]) for partition in sorted(acked))
+    head = _HEAD.pack(MAGIC, VERSION, 0, generation, len(acked), 0)
+    return _HEAD.pack(MAGIC, VERSION, 0, generation, len(acked), crc32c(head + body)) + body
+
+
+def decode(slot: bytes) -> tuple[int, dict[int, int]] | None:
+    """(generation, acked) of a slot, or None when it is not intact."""
+    if len(slot) < _HEAD.size:
+        return None
+    magic, version, zero, generation, entries, crc = _HEAD.unpack_from(slot)
+    if magic != MAGIC or version != VERSION or zero or entries > ENTRIES_MAX:
+        return None
+    end = _HEAD.size + entries * _ENTRY.size
+    head = _HEAD.pack(magic, version, zero, generation, entries, 0)
+    if len(slot) < end or crc32c(head + slot[_HEAD.size : end]) != crc:
+        return None
+    found = _ENTRY.iter_unpack(slot[_HEAD.size : end])
+    return generation, {partition: sequence for partition, _, sequence in found}
+
+
+class Cursor:
+    """Acknowledged sequences by partition. Not thread-safe."""
+
+    def __init__(self, fs: Fs, directory: str, name: str, read_only: bool = False) -> None:
+        if not name.isidentifier():
+            raise Invalid(f"cursor {name!r}: letters, digits and _ only")
+        self._generation = 0
+        self._acked: dict[int, int] = {}
+        self._file: File | None = None
+        path = f"{directory}/cursor-{name}"
+        data = fs.read_file(path, 2 * SLOT_BYTES) if fs.exists(path) else b""
+        for at in (0, SLOT_BYTES):
+            found = decode(data[at : at + SLOT_BYTES])
+            if found and found[0] > self._generation:
+                self._generation, self._acked = found
+        if read_only:
+            return
+        self._file = fs.open(path, "create")
+        if len(data) < 2 * SLOT_BYTES:
+            self._file.fill_zeros(2 * SLOT_BYTES)
+            self._file.sync()
+            fs.sync_directory(directory)
+
+    def acked(self, partition: int) -> int:
+        """The highest sequence acknowledged; 0 when there is none."""
+        return self._acked.get(partition, 0)
+
+    def ack(self, partition: int, upto: int) -> None:
+        """Durable when it returns. Never moves back. Raises ``Unavailable`` on a disk error."""
+        if self._file is None:
+            raise Invalid("the cursor is open for reading")
+        if upto <= self.acked(partition):
+            return
+        acked = {**self._acked, partition: upto}
+        if len(acked) > ENTRIES_MAX:
+            raise Exhausted(f"a cursor holds at most {ENTRIES_MAX} partitions")
+        slot = encode(self._generation + 1, acked)
+        self._file.write_at((self._generation + 1) % 2 * SLOT_BYTES, slot)
+        self._file.sync()
+        self._generation += 1
+        self._acked = acked
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+__all__ = ["Cursor", "decode", "encode"]

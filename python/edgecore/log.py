@@ -1,0 +1,410 @@
+"""The append-only event log of a device: what happened, in order, kept through crashes.
+
+    log = Log.open("state/log", schemas=[telemetry])
+    done = log.append("telemetry", {"temp": 20.1, "rpm": 900})
+    log.wait_durable(done.position)
+    for scanned in log.scan("telemetry", after=0):
+        scanned.rows(), scanned.columns("temp", "rpm")
+
+One writer, many readers (``read_only=True``). An event's identity is (store id, partition,
+sequence), dense per partition from 1; a position is its place in the whole log. A log carries its
+own schemas (stream ``edgecore.schemas``, partition 0) and says exactly what it lost
+(``edgecore.losses``). Bytes on disk: docs/formats/segment.md and log-side-files.md.
+"""
+
+from __future__ import annotations
+
+import os
+
+from edgecore import cursor as _cursor
+from edgecore._core import log as _log
+from edgecore._core import rows as _rows
+from edgecore.clock import SystemClock
+from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.fs import PosixFs
+from edgecore.schema import TIERS, Field, Schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from edgecore.clock import Clock
+    from edgecore.fs import Fs
+
+    Column = array[float] | array[int] | list[Any]
+    Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
+
+POSITION_MAX = 2**64 - 2
+SEGMENT_BYTES = 1 << 20
+SYNC_CURSOR = "sync"
+LEVELS = ("process", "kernel", "group", "sync")
+GROUP = "group(50ms,32KiB)"
+
+SCHEMAS = Schema(
+    "edgecore.schemas",
+    tier="critical",
+    fields=[Field("partition", "u32", required=True), Field("schema", "bytes", required=True)],
+)
+# Sequences that will never be read: `lost` to damage, or `burnt` because a crash may have lost
+# them after they were handed out.
+LOSSES = Schema(
+    "edgecore.losses",
+    tier="critical",
+    fields=[
+        Field("partition", "u32", required=True),
+        Field("first", "u64", required=True),
+        Field("last", "u64", required=True),
+        Field("reason", "category", required=True),
+    ],
+)
+
+
+def parse_durability(text: str) -> tuple[int, int, int]:
+    """``"process" | "kernel" | "sync" | "group(50ms,32KiB)"`` -> (level, ns, bytes)."""
+    name, _, rest = text.partition("(")
+    if name not in LEVELS or bool(rest) != (name == "group") or (rest and not rest.endswith(")")):
+        raise Invalid(f"durability {text!r}: process, kernel, sync or e.g. {GROUP}")
+    if name != "group":
+        return LEVELS.index(name), 50_000_000, 32 << 10
+    try:
+        time_text, bytes_text = rest[:-1].split(",")
+        milliseconds = int(time_text.strip().removesuffix("ms"))
+        size = int(bytes_text.strip().removesuffix("KiB")) << 10
+    except ValueError:
+        raise Invalid(f"durability {text!r}: e.g. {GROUP}") from None
+    if milliseconds < 0 or not 0 <= size < 1 << 31:
+        raise Invalid(f"durability {text!r}: a time and a size that are not negative")
+    return LEVELS.index(name), milliseconds * 1_000_000, size
+
+
+class Recovery:
+    """What opening found. ``ranges`` are (partition, first, last, reason): sequences that will
+    never be read, reason ``lost`` or ``burnt``. ``tail_uncertain``: bytes behind the end of the
+    data that may have been rows, above the last durable mark."""
+
+    __slots__ = ("clean", "ranges", "tail_uncertain")
+
+    def __init__(
+        self, clean: bool, tail_uncertain: bool, ranges: list[tuple[int, int, int, str]]
+    ) -> None:
+        self.clean = clean
+        self.tail_uncertain = tail_uncertain
+        self.ranges = ranges
+
+
+class Run:
+    """Consecutive sequences of one partition and schema, as they leave the device."""
+
+    __slots__ = (
+        "arrivals", "count", "digest", "first", "partition", "payload", "schema_fingerprint",
+    )  # fmt: skip
+
+    def __init__(
+        self, partition: int, first: int, count: int, schema_fingerprint: bytes, digest: bytes,
+        payload: bytes, arrivals: list[Arrival],
+    ) -> None:  # fmt: skip
+        self.partition = partition
+        self.first = first
+        self.count = count
+        self.schema_fingerprint = schema_fingerprint
+        self.digest = digest
+        self.payload = payload
+        self.arrivals = arrivals
+
+
+class Scanned:
+    """Consecutive rows of one partition from one commit. Decoded when first asked for."""
+
+    __slots__ = ("_core", "schema")
+
+    def __init__(self, core: _log.Scanned, schema: Schema | None) -> None:
+        self._core = core
+        self.schema = schema
+
+    @property
+    def partition(self) -> int:
+        return self._core.partition
+
+    @property
+    def stream(self) -> str:
+        return self.schema.stream if self.schema else ""
+
+    @property
+    def first(self) -> int:
+        """Sequence of the first row."""
+        return self._core.first
+
+    @property
+    def count(self) -> int:
+        return self._core.count
+
+    @property
+    def position(self) -> int:
+        """Position of the first row; the others follow."""
+        return self._core.position
+
+    @property
+    def hlc(self) -> int:
+        return self._core.hlc
+
+    @property
+    def clock_trust(self) -> int:
+        return self._core.clock_trust
+
+    @property
+    def epoch(self) -> int:
+        return self._core.epoch
+
+    @property
+    def batch(self) -> _rows.Batch:
+        """The rows in the form that features and pipeline take. Raises ``Incompatible`` when the
+        schema is not readable here."""
+        return self._core.batch
+
+    def rows(self, *, exact: bool = False) -> list[dict[str, Any]]:
+        """Dicts of ``time`` (ns), ``source``, ``source_seq`` and the fields; null is None.
+        Decimals are the nearest floats, or their exact text with ``exact``."""
+        return self._core.batch.rows(exact)
+
+    def column(self, name: str) -> Column:
+        """One column: ``array('d')`` of floats and decimals (null is NaN), ``array('q' | 'Q')``
+        of integers without nulls, else a list."""
+        return self._core.batch.column(name)
+
+    def columns(self, *names: str) -> dict[str, Column]:
+        return {name: self.column(name) for name in names}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows())
+
+    def __len__(self) -> int:
+        return self._core.count
+
+
+class Log:
+    """An open log; a context manager. Thread-safe. Make one with :meth:`open`."""
+
+    def __init__(self, core: _log.Log, fs: Fs, path: str, read_only: bool) -> None:
+        self.core = core
+        self.path = path
+        self.read_only = read_only
+        self._fs = fs
+        self._append = core.append
+        self._by_number: dict[int, Schema] = {}
+        self._cursors: dict[str, _cursor.Cursor] = {}
+        self.recovery = Recovery(*core.recovery())
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        schemas: Iterable[Schema] = (),
+        flusher: str = "thread",
+        durability: dict[str, str] | None = None,
+        read_only: bool = False,
+        clock: Clock | None = None,
+        fs: Fs | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> Log:
+        """Opens the log in directory `path`, made if absent (not with ``read_only``).
+
+        :param flusher: ``"thread"`` commits in the background; ``"manual"``: the caller calls
+            :meth:`poll`.
+        :param durability: by tier: ``process`` (buffered here), ``kernel`` (one write per call),
+            ``group(50ms,32KiB)``, ``sync`` (on stable storage when append returns). Default:
+            ``sync`` for critical, ``group`` else.
+
+        Raises ``Unavailable`` when another writer has it or there is none to read, ``Corrupt`` or
+        ``Incompatible`` when it can't be read at all. Damage short of that is in ``recovery``."""
+        if flusher not in ("thread", "manual"):
+            raise Invalid(f"flusher {flusher!r}: thread or manual")
+        unknown = set(durability or ()) - set(TIERS)
+        if unknown:
+            raise Invalid(f"durability: no tier {min(unknown)!r}")
+        words = {**dict.fromkeys(TIERS, GROUP), "critical": "sync", **(durability or {})}
+        fs = fs or PosixFs()
+        name = os.fspath(path)
+        core = _log.open(
+            fs, name, clock or SystemClock(), [parse_durability(words[tier]) for tier in TIERS],
+            entropy(16), int.from_bytes(entropy(8), "little"),
+            int.from_bytes(entropy(8), "little"), segment_bytes, flusher == "thread", read_only,
+        )  # fmt: skip
+        log = Log(core, fs, name, read_only)
+        log._attach_known()
+        if not read_only:
+            log._register([SCHEMAS, LOSSES, *schemas])
+        return log
+
+    def _attach_known(self) -> None:
+        """Gives catalogued schemas their typed form; one this build can't read stays closed."""
+        for number, _, _, _, canonical in self.core.catalogue():
+            try:
+                schema = Schema.from_bytes(canonical)
+            except (Corrupt, Incompatible):
+                continue
+            self.core.attach_schema(schema.core)
+            self._by_number[number] = schema
+
+    def _register(self, schemas: Iterable[Schema]) -> None:
+        for schema in schemas:
+            self.core.register_schema(schema.core)
+        known = {schema.fingerprint for schema in self._by_number.values()}
+        announced = known if self.recovery.clean else self._announced()
+        for number, partition, _, _, canonical in self.core.catalogue():
+            if number not in self._by_number:
+                self._by_number[number] = Schema.from_bytes(canonical)
+            if self._by_number[number].fingerprint not in announced:
+                self.append(SCHEMAS.stream, {"partition": partition, "schema": canonical})
+        self._record_losses()
+
+    def _announced(self) -> set[bytes]:
+        """Fingerprints that partition 0 names; a crash may have come before its row."""
+        from edgecore.digest import blake3
+
+        return {
+            blake3(row["schema"]) for scanned in self.scan(SCHEMAS.stream) for row in scanned.rows()
+        }
+
+    def _record_losses(self) -> None:
+        if not self.recovery.ranges:
+            return
+        known = {
+            (row["partition"], row["first"], row["last"])
+            for scanned in self.scan(LOSSES.stream)
+            for row in scanned.rows()
+        }
+        rows = [
+            {"partition": partition, "first": first, "last": last, "reason": reason}
+            for partition, first, last, reason in self.recovery.ranges
+            if (partition, first, last) not in known
+        ]
+        if rows:
+            self.append(LOSSES.stream, rows)
+
+    def register(self, schema: Schema) -> int:
+        """Adds a stream, or a new version of one. Returns its partition."""
+        partition = self.core.register_schema(schema.core)
+        if all(known.fingerprint != schema.fingerprint for known in self._by_number.values()):
+            self._by_number[self.core.catalogue()[-1][0]] = schema
+            row = {"partition": partition, "schema": schema.canonical_bytes}
+            self.append(SCHEMAS.stream, row)
+        return partition
+
+    # ------------------------------------------------------------ writing
+
+    def append(self, stream: str, rows: Any, *, on_invalid: str = "raise") -> _log.Appended:
+        """Appends rows of one stream: a dict, a list of dicts, a numpy structured array, Arrow
+        data, or a ``Batch``. All or nothing, unless ``on_invalid="skip"``: then ``rejected`` has
+        (index, reason) of the rows left out. Keys ``time`` (int ns UTC, default now), ``source``
+        (str) and ``source_seq`` (int) are the row's own.
+
+        Returns ``Appended(partition, first, count, position, rejected)``. Raises ``Invalid``
+        naming field and value, ``Exhausted`` when the disk is full; nothing is appended then."""
+        return self._append(stream, rows, on_invalid)
+
+    def sync(self) -> None:
+        """Brings everything appended to stable storage."""
+        self.core.sync()
+
+    def poll(self, now_ns: int) -> int:
+        """Commits what is due at monotonic time `now_ns`; returns the next deadline (ns)."""
+        return self.core.poll(now_ns)
+
+    def wait_durable(self, position: int) -> None:
+        """Returns when the row at `position` is on stable storage; raises why it can't be."""
+        self.core.wait_durable(position)
+
+    def close(self) -> None:
+        """Ends in order: everything durable, nothing burnt. Safe to call twice."""
+        for cursor in self._cursors.values():
+            cursor.close()
+        self._cursors.clear()
+        self.core.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def store_id(self) -> bytes:
+        """16 bytes; one per log, new when the log is made anew."""
+        return self.core.store_id
+
+    @property
+    def epoch(self) -> int:
+        """Random, of this open."""
+        return self.core.epoch
+
+    @property
+    def position(self) -> int:
+        """Of the last row appended; 0 when there is none."""
+        return self.core.position
+
+    @property
+    def durable_position(self) -> int:
+        """Of the last row on stable storage."""
+        return self.core.durable_position
+
+    def schemas(self) -> list[Schema]:
+        """All schemas of the log, in the order they came."""
+        return [self._by_number[number] for number in sorted(self._by_number)]
+
+    def schema(self, stream: str) -> Schema:
+        """The newest schema of a stream. Raises ``Invalid`` when there is none."""
+        found = [schema for schema in self.schemas() if schema.stream == stream]
+        if not found:
+            raise Invalid(f"the log has no stream {stream!r}")
+        return max(found, key=lambda schema: schema.version)
+
+    def partitions(self) -> list[tuple[int, str, str]]:
+        """(partition, stream, tier) of each, by partition."""
+        found = {
+            partition: (stream, TIERS[tier])
+            for _, partition, tier, stream, _ in self.core.catalogue()
+        }
+        return [(partition, *found[partition]) for partition in sorted(found)]
+
+    def scan(
+        self, stream: str | None = None, *, after: int = 0, until: int | None = None
+    ) -> Iterator[Scanned]:
+        """Rows with positions in (after, until], of one stream or of all, in order of position.
+        A snapshot: rows appended later are not seen. One segment is in memory at a time."""
+        wanted = None
+        if stream is not None:
+            wanted = {partition for partition, name, _ in self.partitions() if name == stream}
+            if not wanted:
+                raise Invalid(f"the log has no stream {stream!r}")
+        self.core.flush()
+        for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until):
+            yield Scanned(core, self._by_number.get(core.schema_number))
+
+    def runs(self, partition: int, after: int, bytes_max: int) -> list[Run]:
+        """Durable rows of a partition above sequence `after`, in order, at most `bytes_max` bytes
+        of canonical rows (but one row at least); [] when there are none."""
+        return [Run(*run) for run in self.core.runs(partition, after, bytes_max)]
+
+    def cursor(self, name: str) -> _cursor.Cursor:
+        """The named cursor, kept beside the segments."""
+        if name not in self._cursors:
+            self._cursors[name] = _cursor.Cursor(self._fs, self.path, name, self.read_only)
+        return self._cursors[name]
+
+    def acknowledge(self, partition: int, upto: int) -> None:
+        """Records that the hub holds the partition's rows up to sequence `upto`."""
+        self.cursor(SYNC_CURSOR).ack(partition, upto)
+
+
+__all__ = ["LOSSES", "SCHEMAS", "Log", "Recovery", "Run", "Scanned", "parse_durability"]
