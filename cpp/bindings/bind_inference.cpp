@@ -3,6 +3,7 @@
 
 #include "bindings/common.hpp"
 #include "inference/binding.hpp"
+#include "inference/litert.hpp"
 #include "inference/model.hpp"
 #include "inference/score.hpp"
 
@@ -100,6 +101,15 @@ std::shared_ptr<Executor> load_native(const py::object& data, const std::string&
   return std::const_pointer_cast<Executor>(made);  // pybind11 holds no pointer to const
 }
 
+std::shared_ptr<Executor> load_litert(const py::object& data, const std::string& library) {
+  const BufferView view(data);
+  Result<std::shared_ptr<const Executor>> made = [&] {
+    const py::gil_scoped_release release;
+    return inference::load_litert(view.bytes(), library);
+  }();
+  return std::const_pointer_cast<Executor>(take(std::move(made)));
+}
+
 void bind_executor(py::module_& m) {
   py::class_<Executor, std::shared_ptr<Executor>>(m, "Executor")
       .def_property_readonly("input_size", &Executor::input_size)
@@ -125,6 +135,7 @@ void bind_executor(py::module_& m) {
           },
           py::arg("input"), py::arg("rows"));
   m.def("load_native", &load_native, py::arg("model"), py::arg("profile"), py::arg("isa") = "best");
+  m.def("load_litert", &load_litert, py::arg("model"), py::arg("library"));
 }
 
 // (feature, kind, centre, scale, scale_floor, clip_lo, clip_hi, substitute, vocabulary, unknown,

@@ -8,26 +8,31 @@ namespace edgecore::inference {
 namespace {
 
 template <Profile kProfile>
-void group(const Layer& layer, std::size_t at, const std::int8_t* in, std::int8_t* out) {
+void run_group(const Layer& layer, const BlockOf& block, std::size_t group, const std::int8_t* in,
+               std::int8_t* out) {
   std::int32_t sums[kLanes];
-  std::copy_n(layer.bias + at * kLanes, kLanes, sums);
-  const std::int8_t* weights = layer.weights + at * layer.steps * kLanes * kStep;
-  for (std::size_t step = 0; step < layer.steps; ++step, in += kStep, weights += kLanes * kStep)
+  std::copy_n(layer.bias + group * kLanes, kLanes, sums);
+  const std::int8_t* weights = block.weights + (group - block.start) * kLanes * kStep;
+  for (std::size_t step = 0; step < layer.steps; ++step) {
     for (std::size_t lane = 0; lane < kLanes; ++lane)
       for (std::size_t i = 0; i < kStep; ++i) sums[lane] += weights[lane * kStep + i] * in[i];
+    weights += block.count * kLanes * kStep;
+    in += kStep;
+  }
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    const std::size_t channel = at * layer.channel_stride + lane;
+    const std::size_t channel = group * layer.channel_stride + lane;
     const Multiplier by{layer.multiplier[channel], layer.shift[channel]};
     const std::int32_t code = requantise(kProfile, sums[lane], by) + layer.zero_point;
-    out[at * kLanes + lane] = static_cast<std::int8_t>(std::clamp(code, layer.low, layer.high));
+    out[group * kLanes + lane] = static_cast<std::int8_t>(std::clamp(code, layer.low, layer.high));
   }
 }
 
 template <Profile kProfile>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
-    for (std::size_t at = 0; at < layer.groups; ++at)
-      group<kProfile>(layer, at, rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
+    for (std::size_t group = 0; group < layer.groups; ++group)
+      run_group<kProfile>(layer, BlockOf(layer, group / kBlock * kBlock), group,
+                          rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
 }
 
 }  // namespace

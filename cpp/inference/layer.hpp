@@ -11,13 +11,14 @@ namespace edgecore::inference {
 
 constexpr std::size_t kLanes = 16;  // outputs computed together
 constexpr std::size_t kStep = 4;    // inputs of one dot product instruction
+constexpr std::size_t kBlock = 8;   // groups whose weights are interleaved, to be read as a stream
 
 // Borrowed, 64-byte aligned arrays. `groups` are of kLanes outputs and `steps` of kStep inputs,
 // the last of each filled up with zero weights.
 struct Layer {
   std::size_t groups = 0;
   std::size_t steps = 0;
-  const std::int8_t* weights = nullptr;      // [group][step][lane][input]
+  const std::int8_t* weights = nullptr;      // [block][step][group of block][lane][input]
   const std::int32_t* bias = nullptr;        // [group][lane], zero points folded in
   const std::int32_t* multiplier = nullptr;  // [lane], or [group][lane] when per channel
   const std::int32_t* shift = nullptr;       // as `multiplier`
@@ -35,6 +36,17 @@ struct Rows {
   std::size_t count = 1;
   std::size_t in_stride = 0;
   std::size_t out_stride = 0;
+};
+
+// Groups [start, start + count) are a block; its weights, read in order.
+struct BlockOf {
+  std::size_t start;
+  std::size_t count;
+  const std::int8_t* weights;
+  BlockOf(const Layer& layer, std::size_t group)
+      : start(group),
+        count(layer.groups - group < kBlock ? layer.groups - group : kBlock),
+        weights(layer.weights + group * layer.steps * kLanes * kStep) {}
 };
 
 // What a processor runs. `flip` is XORed to every activation code: 0x80 where the dot product

@@ -44,8 +44,11 @@ using Block = std::unique_ptr<std::byte, AlignedDelete>;
 void pack_weights(const ChainLayer& from, const Sizes& sizes, std::int8_t* to) {
   for (std::size_t out = 0; out < from.width; ++out)
     for (std::size_t in = 0; in < from.depth; ++in) {
-      const std::size_t step = out / kLanes * sizes.steps + in / kStep;
-      to[(step * kLanes + out % kLanes) * kStep + in % kStep] =
+      const std::size_t group = out / kLanes;
+      const std::size_t start = group / kBlock * kBlock;
+      const std::size_t together = std::min(kBlock, sizes.groups - start);
+      const std::size_t cell = start * sizes.steps + in / kStep * together + (group - start);
+      to[(cell * kLanes + out % kLanes) * kStep + in % kStep] =
           static_cast<std::int8_t>(from.weights[out * from.depth + in]);
     }
 }

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 BACKENDS = ("auto", "native", "litert", "tflite")
 PROFILES = ("litert-single", "tflite-double")
 KINDS = ("value", "state", "category")
+FOREIGN = {"litert-single": "litert", "tflite-double": "tflite"}  # whose rounding a profile is
+PACKAGES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
+TRIAL_SECONDS = 20.0
 
 
 class Model:
@@ -64,7 +67,10 @@ class Model:
         """Verifies and opens a ``.tflite`` file.
 
         :param manifest: a release manifest; its model digest and its profile then hold.
-        :param backend: ``auto`` is native where it serves the model's operators.
+        :param backend: ``native`` (the core), ``litert`` (its C library, by the installed package
+            ai-edge-litert), ``tflite`` (tflite-runtime, in Python: the pipeline's slow road), or
+            ``auto``: native where it serves the model's operators, else the profile's runtime.
+            Foreign loaders crash on some malformed files, so they try them in a child first.
         :param isa: kernel of the native backend: ``best`` of this processor, ``portable``,
             ``avx2``, ``avx512-vnni`` or ``neon-dot``.
         :raises Corrupt: malformed bytes, or not those that the manifest names.
@@ -81,9 +87,17 @@ class Model:
                 raise Corrupt(f"model: its digest is {digest.hex()}, not {named.hex()}")
         if profile not in PROFILES:
             raise Incompatible(f"profile {profile!r}: this build serves {', '.join(PROFILES)}")
-        if backend in ("litert", "tflite"):
-            raise Unavailable(f"backend {backend!r} is not installed; use native")
-        return Model(_inference.load_native(artifact, profile, isa), digest)
+        if backend in ("auto", "native"):
+            try:
+                return Model(_inference.load_native(artifact, profile, isa), digest)
+            except Incompatible as error:
+                if backend == "native" or isa != "best":
+                    raise
+                refused = error
+            backend = FOREIGN[profile]
+            if _installed(backend) is None:
+                raise Incompatible(f"{refused}; a runtime would: edgecore[{backend}]") from None
+        return Model(_load_foreign(artifact, backend, profile), digest)
 
     @property
     def core(self) -> _inference.Executor | None:
@@ -151,6 +165,114 @@ class Model:
                 f"golden vectors: {what['backend']} {what['isa']} ({what['profile']}) computes "
                 f"{found.hex()[:16]}, not {expected.hex()[:16]}, over {rows} rows"
             )
+
+
+def _installed(backend: str) -> str | None:
+    """Directory of the package behind a foreign backend; None when it is not installed."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(PACKAGES[backend])
+    except (ImportError, ValueError):
+        return None
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return places[0] if places else None
+
+
+def _load_foreign(artifact: bytes, backend: str, profile: str) -> Backend:
+    if FOREIGN[profile] != backend:
+        raise Incompatible(f"backend {backend!r} does not round as profile {profile!r}")
+    place = _installed(backend)
+    if place is None:
+        package = PACKAGES[backend].replace("_", "-")
+        raise Unavailable(f"backend {backend!r} needs {package}: install edgecore[{backend}]")
+    where = f"{place}/libLiteRt.so" if backend == "litert" else f"{PACKAGES[backend]}.interpreter"
+    from edgecore.worker import Crashed, run_in_child
+
+    payload = where.encode() + b"\0" + artifact
+    try:
+        run_in_child(f"{__name__}:_try_foreign", payload, seconds=TRIAL_SECONDS)
+    except Crashed as error:
+        raise Corrupt(f"model: its runtime does not survive it ({error})") from None
+    return _open_foreign(artifact, where)
+
+
+def _open_foreign(artifact: bytes, where: str) -> Backend:
+    if where.endswith(".so"):
+        return _inference.load_litert(artifact, where)
+    return Interpreter(artifact, where)
+
+
+def _try_foreign(payload: bytes) -> bytes:
+    """In a child: loads and runs once, so that what crashes the runtime crashes only the child."""
+    where, artifact = payload.split(b"\0", 1)
+    backend = _open_foreign(artifact, where.decode())
+    return backend.run(bytes(backend.input_size))
+
+
+class Interpreter:
+    """A Backend over the ``Interpreter`` of tflite-runtime, with its reference kernels, which
+    alone round as the profile says. Needs numpy; one call at a time.
+
+    :param module: the runtime's module; ``tflite_runtime.interpreter`` unless given.
+    """
+
+    arena_bytes = 0
+
+    def __init__(self, artifact: bytes, module: str = "tflite_runtime.interpreter") -> None:
+        from importlib import import_module
+        from threading import Lock
+
+        runtime = import_module(module)
+        try:
+            self._interpreter = runtime.Interpreter(
+                model_content=artifact,
+                experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF,
+                num_threads=1,
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise Incompatible(f"tflite: {error}") from None
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise Incompatible("tflite: a model with one input and one output is served")
+        self._input, self._output = inputs[0], outputs[0]
+        for end in (self._input, self._output):
+            if end["dtype"].__name__ != "int8":
+                raise Incompatible("tflite: the model's input and output are not int8")
+        self._lock = Lock()
+        self.input_size = int(self._input["shape"].prod())
+        self.output_size = int(self._output["shape"].prod())
+        self.input_quantisation = _pair(self._input["quantization"])
+        self.output_quantisation = _pair(self._output["quantization"])
+
+    def describe(self) -> dict[str, object]:
+        return {"backend": "tflite-runtime", "isa": "", "profile": "tflite-double", "ops": []}
+
+    def run(self, input: Buffer) -> bytes:
+        return self.run_batch(input, 1)
+
+    def run_batch(self, input: Buffer, rows: int) -> bytes:
+        from numpy import frombuffer
+
+        table = frombuffer(memoryview(input), self._input["dtype"])
+        if table.size != rows * self.input_size:
+            raise Invalid(
+                f"model input: {rows} rows of {self.input_size} int8 values are needed, "
+                f"got {table.size} bytes"
+            )
+        out = []
+        with self._lock:
+            for row in table.reshape(rows, *self._input["shape"]):
+                self._interpreter.set_tensor(self._input["index"], row)
+                self._interpreter.invoke()
+                out.append(self._interpreter.get_tensor(self._output["index"]).tobytes())
+        return b"".join(out)
+
+
+def _pair(quantization: tuple[float, int]) -> tuple[float, int]:
+    return float(quantization[0]), int(quantization[1])
 
 
 def _model_digest(manifest: Mapping[str, Any]) -> bytes | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import random
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edgecore import inference
+from edgecore._core import inference as core
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Incompatible, Invalid
-from edgecore.inference import PROFILES, Model
+from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable
+from edgecore.inference import PROFILES, Interpreter, Model
 
 pytest.importorskip("flatbuffers")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -83,11 +87,14 @@ def test_model_written_mlp_equals_litert_reference_kernels(widths: list[int], se
 
 
 def test_model_profiles_differ_and_say_so(seed: int) -> None:
-    data = models.write([64, 64, 64, 8], seed)
-    rows = models.random_rows(64, 50, seed)
-    single, double = (Model.load(data, profile=profile) for profile in PROFILES)
-    assert single.run_batch(rows, 50) != double.run_batch(rows, 50)
-    assert [single.describe()["profile"], double.describe()["profile"]] == list(PROFILES)
+    differing = 0
+    for i in range(10):
+        data = models.write([64, 64, 64, 8], seed + i)
+        rows = models.random_rows(64, 20, seed + i)
+        single, double = (Model.load(data, profile=profile) for profile in PROFILES)
+        differing += single.run_batch(rows, 20) != double.run_batch(rows, 20)
+        assert [single.describe()["profile"], double.describe()["profile"]] == list(PROFILES)
+    assert differing
 
 
 @pytest.mark.data
@@ -146,3 +153,75 @@ def test_model_convolutions_then_incompatible_natively(data_file: Callable[[str]
     data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
     with pytest.raises(Incompatible, match="operator"):
         Model.load(data, backend="native")
+
+
+def test_model_auto_serves_convolutions_by_litert_as_its_own_interpreter_does(
+    data_file: Callable[[str], Path], seed: int
+) -> None:
+    pytest.importorskip("ai_edge_litert")
+    data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
+    model = Model.load(data)
+    assert model.describe()["backend"] == "litert"
+    rows = models.random_rows(model.input_size, 5, seed)
+    assert model.run_batch(rows, 5) == litert(data, rows, "AUTO")
+    with pytest.raises(Incompatible, match="round"):
+        Model.load(data, backend="litert", profile="tflite-double")
+
+
+def test_model_litert_and_native_agree_on_a_written_mlp(seed: int) -> None:
+    pytest.importorskip("ai_edge_litert")
+    data = models.write([64, 64, 64, 8], seed)
+    native, foreign = Model.load(data, backend="native"), Model.load(data, backend="litert")
+    assert foreign.core is not None
+    assert foreign.input_quantisation == native.input_quantisation
+    assert foreign.output_quantisation == native.output_quantisation
+    rows = models.random_rows(64, 20, seed)
+    assert foreign.run_batch(rows, 20) == native.run_batch(rows, 20)
+    assert foreign.run(rows[:64]) == native.run(rows[:64])
+
+
+def test_model_file_that_kills_the_runtime_is_refused_and_we_live(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int
+) -> None:
+    """The library named here ends the process that opens it, as a hostile file does."""
+    compiler = shutil.which("cc") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    package = tmp_path / "deadly"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = tmp_path / "deadly.c"
+    source.write_text(
+        "#include <signal.h>\n"
+        "__attribute__((constructor)) static void die(void) { raise(SIGSEGV); }\n"
+    )
+    library = package / "libLiteRt.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", source, "-o", library], check=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(inference.PACKAGES, "litert", "deadly")
+    with pytest.raises(Corrupt, match=r"does not survive it.*SIGSEGV"):
+        Model.load(models.write([4, 2], seed), backend="litert")
+
+
+def test_model_no_runtime_installed_then_unavailable(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setitem(inference.PACKAGES, "litert", "no_such_package")
+    with pytest.raises(Unavailable, match=r"edgecore\[litert\]"):
+        Model.load(models.write([4, 2], seed), backend="litert")
+    with pytest.raises(Unavailable, match="LiteRT"):
+        core.load_litert(b"", "/nowhere/libLiteRt.so")
+
+
+def test_model_interpreter_backend_runs_as_the_runtime_does(seed: int) -> None:
+    pytest.importorskip("ai_edge_litert.interpreter")
+    data = models.write([16, 8, 4], seed)
+    backend = Interpreter(data, "ai_edge_litert.interpreter")
+    rows = models.random_rows(16, 6, seed)
+    assert backend.run_batch(rows, 6) == litert(data, rows, "BUILTIN_REF")
+    assert backend.run(rows[:16]) == backend.run_batch(rows, 6)[:4]
+    assert (backend.input_size, backend.output_size) == (16, 4)
+    with pytest.raises(Invalid):
+        backend.run(b"short")
+    with pytest.raises(Incompatible):
+        Interpreter(b"not a model", "ai_edge_litert.interpreter")

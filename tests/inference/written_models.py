@@ -17,12 +17,15 @@ def random_layers(widths: list[int], chance: random.Random) -> tuple[list[Layer]
     ]
     layers = []
     for index, (width_in, width_out) in enumerate(pairwise(widths)):
-        reach = 4000 * width_in**0.5  # a typical sum
+        largest = chance.choice((2, 16, 127))  # small weights: large multipliers
+        reach = 32 * largest * width_in**0.5  # a typical sum
         scale = tensors[index + 1].scale / tensors[index].scale * 60 / reach
         layers.append(
             Layer(
-                array("b", [chance.randint(-127, 127) for _ in range(width_in * width_out)]),
-                array("i", [chance.randint(-5000, 5000) for _ in range(width_out)]),
+                array(
+                    "b", [chance.randint(-largest, largest) for _ in range(width_in * width_out)]
+                ),
+                array("i", [chance.randint(-40 * largest, 40 * largest) for _ in range(width_out)]),
                 f32(scale * chance.uniform(0.5, 2)),
                 (width_out, width_in),
                 relu=index + 2 < len(widths),
