@@ -1,0 +1,224 @@
+"""`edge.toml`: everything a device is told by its owner, every key of it checked.
+
+A key that is not known, or a value of another type or outside its bounds, is ``Invalid`` and named;
+nothing is ignored and nothing is guessed. Paths are relative to the file. Durations are text with
+a unit (``"100ms"``, ``"30s"``, ``"5m"``, ``"1h"``) and nanoseconds here.
+"""
+
+from __future__ import annotations
+
+from edgecore.device.schema_file import check, quoted
+from edgecore.errors import Invalid
+from edgecore.schema import TIERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BYTES_MAX = 64 * 1024
+KINDS = ("host", "csv", "none")
+BACKENDS = ("auto", "native", "litert", "tflite")
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+DAY = 24 * _UNITS["h"]
+MS = _UNITS["ms"]
+
+# Section -> key -> (type, default). A default of None: the key must be given where it is needed.
+_KEYS: dict[str, dict[str, tuple[type, Any]]] = {
+    "device": {"state": (str, "."), "name": (str, "device"), "evidence": (str, "")},
+    "source": {
+        "kind": (str, "host"),
+        "interval": (str, "100ms"),
+        "path": (str, ""),
+        "schema": (str, ""),
+        "time": (str, ""),
+        "time_format": (str, ""),
+        "delimiter": (str, ""),
+        "ignore": (list, []),
+        "rows_per_second": (float, 0.0),
+    },
+    "hub": {
+        "enabled": (bool, True),
+        "idle": (str, "1s"),
+        "timeout": (str, "15s"),
+        "backoff": (str, "500ms"),
+        "backoff_max": (str, "60s"),
+        "order_every": (str, "5s"),
+        "envelope_bytes": (int, 64 * 1024),
+    },
+    "log": {"segment_bytes": (int, 1 << 20), "durability": (dict, {})},
+    "model": {"backend": (str, "auto"), "quota_bytes": (int, 256 << 20)},
+    "agent": {
+        "status_every": (str, "500ms"),
+        "snapshot_every": (str, "10s"),
+        "ingest_every": (str, "10s"),
+    },
+}
+
+
+def duration_ns(where: str, text: str, low: int = 0, high: int = 366 * DAY) -> int:
+    """``"100ms"`` -> 100,000,000. Raises ``Invalid``."""
+    digits = text.rstrip("nsumh")
+    unit = _UNITS.get(text[len(digits) :])
+    try:
+        value = float(digits)
+        if unit is None or not value >= 0:
+            raise ValueError
+        ns = round(value * unit)
+    except (ValueError, OverflowError):
+        raise Invalid(
+            f'{where}: {text!r} is no duration; write e.g. "100ms", "30s", "1h"'
+        ) from None
+    if not low <= ns <= high:
+        raise Invalid(f"{where}: {text!r} is outside {low / 1e9:g} s to {high / 1e9:g} s")
+    return ns
+
+
+def _whole(where: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise Invalid(f"{where}: {value} is outside {low} to {high}")
+    return value
+
+
+def _one_of(where: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise Invalid(f"{where}: {value!r} is none of {', '.join(known)}")
+    return value
+
+
+class Config:
+    """The checked content of an ``edge.toml``; see :data:`EXAMPLE` for what each key means.
+
+    ``state``, ``evidence``, ``path`` and ``schema`` are paths that need no directory any more."""
+
+    def __init__(self, where: str, directory: str, body: dict[str, Any]) -> None:
+        check(where, body, dict.fromkeys(_KEYS, dict))
+        values: dict[str, Any] = {}
+        for section, keys in _KEYS.items():
+            table = body.get(section, {})
+            check(f"{where}: [{section}]", table, {key: kind for key, (kind, _) in keys.items()})
+            values |= {f"{section}.{key}": table.get(key, item[1]) for key, item in keys.items()}
+
+        def text(key: str) -> str:
+            return str(values[key])
+
+        def path(key: str) -> str:
+            given = text(key)
+            return given if not given or given.startswith("/") else f"{directory}/{given}"
+
+        def duration(key: str, low: int, high: int = DAY) -> int:
+            return duration_ns(f"{where}: {key}", text(key), low, high)
+
+        def whole(key: str, low: int, high: int) -> int:
+            return _whole(f"{where}: {key}", values[key], low, high)
+
+        self.state = path("device.state")
+        self.name = text("device.name")
+        self.evidence = path("device.evidence")
+        self.kind = _one_of(f"{where}: source.kind", text("source.kind"), KINDS)
+        self.interval_ns = duration("source.interval", MS)
+        self.path = path("source.path")
+        self.schema = path("source.schema")
+        self.time = text("source.time")
+        self.time_format = text("source.time_format")
+        self.delimiter = text("source.delimiter")
+        self.ignore = [str(name) for name in values["source.ignore"]]
+        self.rows_per_second = float(values["source.rows_per_second"])
+        self.hub_enabled = bool(values["hub.enabled"])
+        self.idle_ns = duration("hub.idle", 10 * MS)
+        self.timeout_ns = duration("hub.timeout", 10 * MS)
+        self.backoff_ns = duration("hub.backoff", 10 * MS)
+        self.backoff_max_ns = duration("hub.backoff_max", 10 * MS)
+        self.order_every_ns = duration("hub.order_every", 10 * MS)
+        self.envelope_bytes = whole("hub.envelope_bytes", 4096, 1 << 20)
+        self.segment_bytes = whole("log.segment_bytes", 64 * 1024, 1 << 30)
+        self.durability = dict(values["log.durability"])
+        self.backend = _one_of(f"{where}: model.backend", text("model.backend"), BACKENDS)
+        self.quota_bytes = whole("model.quota_bytes", 1 << 16, 1 << 40)
+        self.status_every_ns = duration("agent.status_every", 10 * MS)
+        self.snapshot_every_ns = duration("agent.snapshot_every", 10 * MS)
+        self.ingest_every_ns = duration("agent.ingest_every", 10 * MS)
+        self._check(where)
+
+    def _check(self, where: str) -> None:
+        if not 1 <= len(self.name.encode()) <= 64:
+            raise Invalid(f"{where}: device.name is 1 to 64 bytes of UTF-8")
+        if self.rows_per_second < 0 or self.rows_per_second != self.rows_per_second:
+            raise Invalid(f"{where}: source.rows_per_second is not negative; 0 is unpaced")
+        if self.kind == "csv":
+            for key, value in (("path", self.path), ("schema", self.schema)):
+                if not value:
+                    raise Invalid(f"{where}: a csv source needs source.{key}")
+        if self.backoff_max_ns < self.backoff_ns:
+            raise Invalid(f"{where}: hub.backoff_max is below hub.backoff")
+        for tier in self.durability:
+            _one_of(f"{where}: log.durability", tier, TIERS)
+
+
+def parse(where: str, directory: str, text: str) -> Config:
+    """The configuration of a file's text; `where` names it in messages. Raises ``Invalid``."""
+    from tomllib import TOMLDecodeError, loads
+
+    try:
+        return Config(where, directory, loads(text))
+    except TOMLDecodeError as error:
+        raise Invalid(f"{where}: {error}") from None
+
+
+def load(path: str) -> Config:
+    """Reads an ``edge.toml``. Raises ``Unavailable`` where it cannot be read, ``Invalid``."""
+    from pathlib import Path
+
+    from edgecore.fs import PosixFs
+
+    data = PosixFs().read_file(path, BYTES_MAX)
+    try:
+        return parse(path, str(Path(path).resolve().parent), data.decode())
+    except UnicodeDecodeError:
+        raise Invalid(f"{path}: is not UTF-8 text") from None
+
+
+EXAMPLE = """\
+# What this device is told by its owner. Every key is checked; paths are relative to this file.
+
+[device]
+state = "."             # log, keys, artifacts and status.json live here
+name = {name}
+# evidence = "evidence" # keep every signed answer that was acted on, for an audit
+
+[source]
+{source}
+[hub]
+idle = "1s"             # between exchanges when there is nothing to send
+backoff = "500ms"       # after a failure: a random wait, its bound doubling …
+backoff_max = "60s"     # … up to this
+order_every = "5s"      # how often the wished release is asked for
+timeout = "15s"
+
+[log]
+# durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync
+
+[agent]
+snapshot_every = "10s"  # a restart replays the log from the last one
+"""
+
+_HOST = 'kind = "host"           # /proc and /sys of this machine\ninterval = "100ms"\n'
+_CSV = """\
+kind = "csv"
+path = {path}
+schema = {schema}
+rows_per_second = {rate!r}   # 0 = as fast as the log takes them
+"""
+_NONE = 'kind = "none"           # rows come from Device.append\n'
+
+
+def example(
+    name: str, kind: str, path: str = "", schema: str = "", rows_per_second: float = 0.0
+) -> str:
+    """The text of a new ``edge.toml``."""
+    source = {"host": _HOST, "none": _NONE}.get(kind) or _CSV.format(
+        path=quoted(path), schema=quoted(schema), rate=rows_per_second
+    )
+    return EXAMPLE.format(name=quoted(name), source=source)
+
+
+__all__ = ["EXAMPLE", "Config", "duration_ns", "example", "load", "parse"]
