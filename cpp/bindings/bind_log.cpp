@@ -64,18 +64,30 @@ struct PyScanned {
   PySchemaPtr schema;
   PyBatchPtr batch;
 
-  PyBatchPtr decoded() {
-    if (batch) return batch;
+  void need_schema() const {
     if (!schema)
       raise_if_bad(Status::incompatible("schema " + std::to_string(head.schema) +
                                         " of the log is not attached"));
+  }
+  // The canonical rows that were asked for.
+  Result<ByteSpan> span() const {
+    const ByteSpan all(payload);
+    EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), all, skip));
+    EDGECORE_ASSIGN(const std::size_t size,
+                    rows_size(*schema->schema(), all.subspan(start), head.count));
+    return all.subspan(start, size);
+  }
+  py::bytes rows() const {
+    need_schema();
+    return to_py_bytes(take(span()));
+  }
+  PyBatchPtr decoded() {
+    if (batch) return batch;
+    need_schema();
     auto made = std::make_shared<PyBatch>(schema);
     unlocked([&]() -> Status {
-      ByteSpan rows(payload);
-      EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), rows, skip));
-      rows = rows.subspan(start);
-      EDGECORE_ASSIGN(const std::size_t size, rows_size(*schema->schema(), rows, head.count));
-      return decode_rows(rows.first(size), head.count, made->rows());
+      EDGECORE_ASSIGN(const ByteSpan rows, span());
+      return decode_rows(rows, head.count, made->rows());
     });
     batch = std::move(made);
     return batch;
@@ -270,6 +282,35 @@ py::tuple recovery_of(PyLog& self) {
   return py::make_tuple(report.clean, report.tail_uncertain, ranges);
 }
 
+// Reads everything there is: (rows, records, bytes of rows, [(partition, first, last, "lost")]).
+py::tuple verify(PyLog& self) {
+  std::uint64_t rows = 0, records = 0, bytes = 0;
+  std::vector<LossRange> losses;
+  const LogReader reader = self.core().reader();
+  unlocked([&]() -> Status {
+    Status status;
+    EDGECORE_TRY(reader.visit(
+        0,
+        [&](const RecordView& record) {
+          const CatalogueEntry* entry = reader.catalogue().find(record.head.schema);
+          if (entry != nullptr && entry->schema != nullptr) {
+            RowBatch decoded(entry->schema);
+            status = decode_rows(record.payload, record.head.count, decoded);
+          }
+          rows += record.head.count;
+          ++records;
+          bytes += record.payload.size();
+          return status.is_ok();
+        },
+        &losses));
+    return status;
+  });
+  py::list lost;
+  for (const LossRange& range : losses)
+    lost.append(py::make_tuple(range.partition, range.first, range.last, "lost"));
+  return py::make_tuple(rows, records, bytes, lost);
+}
+
 py::list catalogue_of(PyLog& self) {
   py::list out;
   for (const CatalogueEntry& entry : self.core().catalogue())
@@ -288,6 +329,7 @@ void bind_scan(py::module_& m) {
       .def_readonly("hlc", &PyScanned::hlc)
       .def_readonly("epoch", &PyScanned::epoch)
       .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
+      .def_property_readonly("payload", &PyScanned::rows)
       .def_property_readonly("batch", &PyScanned::decoded);
   py::class_<PyScan>(m, "Scan")
       .def("__iter__", [](py::object self) { return self; })
@@ -341,6 +383,7 @@ void bind_log_class(py::module_& m) {
           py::arg("partitions"), py::arg("after"), py::arg("until"))
       .def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
       .def("recovery", &recovery_of)
+      .def("verify", &verify)
       .def("catalogue", &catalogue_of)
       .def(
           "next_sequence",

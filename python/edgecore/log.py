@@ -164,6 +164,11 @@ class Scanned:
         schema is not readable here."""
         return self._core.batch
 
+    @property
+    def payload(self) -> bytes:
+        """The canonical rows (docs/formats/canonical-rows.md)."""
+        return self._core.payload
+
     def rows(self, *, exact: bool = False) -> list[dict[str, Any]]:
         """Dicts of ``time`` (ns), ``source``, ``source_seq`` and the fields; null is None.
         Decimals are the nearest floats, or their exact text with ``exact``."""
@@ -390,6 +395,15 @@ class Log:
         self.core.flush()
         for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until):
             yield Scanned(core, self._by_number.get(core.schema_number))
+
+    def verify(self) -> tuple[int, int, int, list[tuple[int, int, int, str]]]:
+        """Reads and checks everything: (rows, records, bytes of rows, lost ranges)."""
+        self.core.flush()
+        return self.core.verify()
+
+    def next_sequence(self, partition: int) -> int:
+        """The sequence that the partition's next row will have."""
+        return self.core.next_sequence(partition)
 
     def runs(self, partition: int, after: int, bytes_max: int) -> list[Run]:
         """Durable rows of a partition above sequence `after`, in order, at most `bytes_max` bytes

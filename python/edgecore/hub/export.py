@@ -1,54 +1,36 @@
-"""Everything a hub holds as JSON lines, sorted by store, partition and sequence."""
+"""Everything a hub holds as JSON lines (docs/formats/export.md), by store, partition, sequence."""
 
 from __future__ import annotations
 
 from edgecore.errors import Corrupt
+from edgecore.wire import export, rowbatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edgecore.hub.server import Hub
-    from edgecore.wire.catalogue import StreamSchema
+    from edgecore.wire.rowbatch import RowBatch
 
 
-def _plain(schema: StreamSchema, row: dict[str, object]) -> dict[str, object]:
-    """Decimals as exact text, bytes as hex, floats that JSON lacks as text."""
-    out = dict(row)
-    for field in schema.fields:
-        value = out[field.name]
-        if isinstance(value, bytes):
-            out[field.name] = value.hex()
-        elif field.dtype == "decimal" and isinstance(value, int):
-            digits = f"{abs(value):0{field.scale + 1}}"
-            point = len(digits) - field.scale
-            text = digits[:point] + ("." + digits[point:] if field.scale else "")
-            out[field.name] = ("-" if value < 0 else "") + text
-        elif isinstance(value, float) and (value != value or value in (1e999, -1e999)):
-            out[field.name] = str(value)
-    return out
+def _positions(batch: RowBatch) -> Iterator[int]:
+    for rows, position, _, _ in batch.arrivals:
+        yield from range(position, position + rows)
 
 
 def lines(hub: Hub) -> Iterator[str]:
-    import json
-
     for store in hub.events.stores():
         for partition in hub.ingest.partitions(store):
-            schema = hub.ingest.stream_of(store, partition)
-            if schema is None:
-                raise Corrupt(f"partition {partition} has no schema")
-            for sequence, row in hub.ingest.rows(store, partition):
-                yield json.dumps(
-                    {
-                        "store": store.hex(),
-                        "partition": partition,
-                        "sequence": sequence,
-                        "stream": schema.stream,
-                        "tier": schema.tier,
-                        "row": _plain(schema, row),
-                    },
-                    separators=(",", ":"),
-                )
+            for block in hub.events.blocks(store, partition):
+                batch = rowbatch.decode(hub.events.read(block))
+                schema = hub.ingest.schema_of(partition, batch.fingerprint)
+                if schema is None:
+                    raise Corrupt(f"partition {partition} has no schema")
+                rows = rowbatch.read_rows(schema, batch.rows)
+                for index, ((_, row), position) in enumerate(
+                    zip(rows, _positions(batch), strict=True)
+                ):
+                    yield export.line(store, partition, block.first + index, position, schema, row)
 
 
 __all__ = ["lines"]

@@ -15,9 +15,12 @@ from edgecore.schema import Field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from typing import Protocol
 
-    from edgecore.wire.catalogue import StreamSchema
+    class HasFields(Protocol):
+        @property
+        def fields(self) -> Sequence[Field]: ...
 
     Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
 
@@ -101,7 +104,7 @@ def _value(field: Field, rows: bytes, at: int) -> tuple[object, int]:
     return code.unpack_from(rows, at + 1)[0], at + 1 + code.size
 
 
-def read_rows(schema: StreamSchema, rows: bytes) -> Iterator[tuple[int, dict[str, object]]]:
+def read_rows(schema: HasFields, rows: bytes) -> Iterator[tuple[int, dict[str, object]]]:
     """(end offset, row) of each row: ``time``, ``source``, ``source_seq``, then the fields.
 
     Decimals are grid integers, absent values None. Raises ``Corrupt``."""
@@ -122,7 +125,7 @@ def read_rows(schema: StreamSchema, rows: bytes) -> Iterator[tuple[int, dict[str
         raise Corrupt(f"canonical rows: {error}") from None
 
 
-def boundaries(schema: StreamSchema, rows: bytes, count: int) -> list[int]:
+def boundaries(schema: HasFields, rows: bytes, count: int) -> list[int]:
     """Offsets of the rows and of their end: count + 1 of them. Raises ``Corrupt``."""
     bounds = [0, *(end for end, _ in read_rows(schema, rows))]
     if len(bounds) != count + 1:
