@@ -99,6 +99,10 @@ Status Staging::create_files() {
   const std::string path = store_->path_of(digest_, ".part");
   EDGECORE_ASSIGN(part_, store_->fs_->open(path, OpenMode::kCreate));
   EDGECORE_TRY(part_->truncate(0));
+  // The full size is durable first: what is written again after a failed sync changes no size, so
+  // it can't lack the sync of one.
+  EDGECORE_TRY(part_->truncate(length_));
+  EDGECORE_TRY(part_->sync());
   Bytes progress = encode_header(digest_, length_);
   progress.resize(kProgressHeaderBytes + held_.size() * kEntryBytes);
   const std::string progress_path = store_->path_of(digest_, ".progress");

@@ -5,14 +5,15 @@
 //     journal                  see journal.hpp
 //     objects/<64 hex>         a whole object; the name is its checksum
 //     objects/<hex>.new        put in progress
-//     objects/<hex>.part       staging: bytes received, at their place
+//     objects/<hex>.part       staging: bytes received, at their place; else zeros
 //     objects/<hex>.progress   staging: header and the CRC-32C of every chunk that is held
 //
 // What every cut leaves behind, to hold under any loss of unsynced sectors and names:
 //   put      1 write .new  2 sync  3 read back and check the digest  4 rename  5 directory sync
 //            before 4 is durable: nothing, or a .new of any content, removed at open
 //            from 4 on: the whole object under its name, since its bytes were durable before
-//   stage    1 create .part  2 .progress by temporary name, sync, rename  3 directory sync
+//   stage    1 create .part at its full size, sync  2 .progress by temporary name, sync, rename
+//            3 directory sync
 //            a .part without a .progress, or the reverse: removed at open, nothing was received
 //   write    1 write bytes into .part  2 sync  3 write chunk CRCs into .progress  4 sync
 //            before 4: a chunk counts as held only if its CRC entry is there and the bytes in .part
