@@ -184,3 +184,70 @@ def test_hub_busy_port_is_one_line_unavailable() -> None:
     with pytest.raises(Unavailable, match=f"port {port} is in use"):
         listen("127.0.0.1", port)
     first.close()
+
+
+LOSSES = cbor.encode(
+    {
+        "fields": [
+            {"name": "partition", "dtype": "u32"},
+            {"name": "first", "dtype": "u64"},
+            {"name": "last", "dtype": "u64"},
+            {"name": "reason", "dtype": "category"},
+        ],
+        "stream": "edgecore.losses",
+        "tier": "critical",
+        "version": 1,
+    }
+)
+
+
+def losses(first: int, *spans: tuple[int, int, int]) -> list[envelope.Payload]:
+    """The catalogue's second row, which names the stream of losses (partition 2), and its rows."""
+    named = struct.pack("<qIQBIBI", 0, 0, 0, 1, 2, 1, len(LOSSES)) + LOSSES
+    batch = rowbatch.RowBatch(bytes(32), named, [(1, 2, 0, 1)])
+    digest = rowbatch.run_digest(STORE, 0, 2, 1, bytes(32), named)
+    rows = b"".join(
+        struct.pack("<qIQBIBQBQBI", 0, 0, 0, 1, partition, 1, low, 1, high, 1, 5) + b"burnt"
+        for partition, low, high in spans
+    )
+    fingerprint = blake3(LOSSES)
+    content = rowbatch.RowBatch(fingerprint, rows, [(len(spans), 3, 0, 1)])
+    identity = rowbatch.run_digest(STORE, 2, first, len(spans), fingerprint, rows)
+    return [
+        envelope.Payload(envelope.ROW_BATCH, 0, 2, 1, digest, batch.encode()),
+        envelope.Payload(envelope.ROW_BATCH, 2, first, len(spans), identity, content.encode()),
+    ]
+
+
+def test_hub_burnt_sequences_close_the_gap_and_hold_nothing(link: Link) -> None:
+    link.send(catalogue())
+    assert link.send(run(1, 5), run(4_000_006, 3)).ranges[1] == [(1, 5), (4_000_006, 4_000_008)]
+    answer = link.send(*losses(1, (1, 6, 4_000_005)))
+    assert answer.ranges[1] == [(1, 4_000_008)]
+    link.reopen()
+    assert link.hub.events.ranges(STORE)[1] == [(1, 4_000_008)]
+    sequences = [sequence for sequence, _ in link.hub.rows(STORE, "t")]
+    assert sequences == [1, 2, 3, 4, 5, 4_000_006, 4_000_007, 4_000_008]
+
+
+def test_hub_a_hundred_crashes_of_a_device_need_one_range(link: Link) -> None:
+    link.send(catalogue())
+    spans = [(1, 100 * i + 6, 100 * i + 100) for i in range(100)]
+    link.send(*losses(1, *spans))
+    for i in range(100):
+        answer = link.send(run(100 * i + 1, 5))
+    assert answer.ranges[1] == [(1, 10_000)]
+
+
+def test_hub_content_under_a_burnt_sequence_is_a_fork(link: Link) -> None:
+    link.send(catalogue(), run(1, 5))
+    link.send(*losses(1, (1, 6, 20)))
+    assert link.send(run(6, 2)).forks == {1: 5}
+
+
+def test_hub_malformed_loss_takes_nothing_and_the_hub_goes_on(link: Link) -> None:
+    link.send(catalogue(), run(1, 5))
+    message = link.message(*losses(1, (1, 9, 3)))
+    status, _, body = link.hub.handle("POST", "/v1/ingest", {}, message)
+    assert (status, body[:8]) == (400, b"Corrupt:")
+    assert link.send(run(6, 2)).ranges[1] == [(1, 7)]

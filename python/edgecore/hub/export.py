@@ -22,6 +22,8 @@ def lines(hub: Hub) -> Iterator[str]:
     for store in hub.events.stores():
         for partition in hub.ingest.partitions(store):
             for block in hub.events.blocks(store, partition):
+                if block.tombstone:
+                    continue
                 batch = rowbatch.decode(hub.events.read(block))
                 schema = hub.ingest.schema_of(partition, batch.fingerprint)
                 if schema is None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgecore.wire.rowbatch import RowBatch
 
 
+LOSSES = "edgecore.losses"
+
+
 class Ingest:
     def __init__(self, events: EventStore) -> None:
         self.events = events
@@ -90,12 +93,16 @@ class Ingest:
             return  # no room to name another range: the oldest gap must be filled first
         if payload.partition == catalogue.PARTITION:
             self._learn(store, batch.rows)  # refuses malformed schemas before they are stored
+        buried = list(_tombstones(schema, batch.rows)) if schema.stream == LOSSES else []
         for low, high in gaps:
             part = batch.cut(bounds, low - payload.first, high + 1 - payload.first)
             digest = rowbatch.run_digest(
                 store, payload.partition, low, high - low + 1, part.fingerprint, part.rows
             )
             self.events.append(store, payload.partition, low, high - low + 1, digest, part.encode())
+        for partition, first, last in buried:
+            for low, high in list(_gaps(self.events.held(store, partition), first, last)):
+                self.events.cover(store, partition, low, high)
 
     def _compare(
         self, store: bytes, payload: Payload, batch: RowBatch, bounds: list[int]
@@ -106,6 +113,8 @@ class Ingest:
         for block in self.events.blocks(store, payload.partition, payload.first):
             if block.first > last:
                 break
+            if block.tombstone:
+                return int(max(block.first, payload.first)) - 1
             same_cut = block.first == payload.first and block.count == payload.count
             if same_cut and block.digest == payload.digest:
                 continue
@@ -125,12 +134,25 @@ class Ingest:
     def rows(self, store: bytes, partition: int) -> Iterator[tuple[int, dict[str, object]]]:
         """(sequence, row) of everything held of a partition, in order."""
         for block in self.events.blocks(store, partition):
+            if block.tombstone:
+                continue
             batch = rowbatch.decode(self.events.read(block))
             schema = self.schema_of(partition, batch.fingerprint)
             if schema is None:
                 raise Corrupt("a stored block has no schema")
             for index, (_, row) in enumerate(rowbatch.read_rows(schema, batch.rows)):
                 yield block.first + index, row
+
+
+def _tombstones(schema: StreamSchema, rows: bytes) -> Iterator[tuple[int, int, int]]:
+    """(partition, first, last) of what a device declares burnt or lost. Raises ``Corrupt``."""
+    for _, row in rowbatch.read_rows(schema, rows):
+        partition, first, last = row.get("partition"), row.get("first"), row.get("last")
+        if not (isinstance(partition, int) and isinstance(first, int) and isinstance(last, int)):
+            raise Corrupt(f"{LOSSES}: a row is malformed")
+        if not 1 <= first <= last < 1 << 63 or not 0 <= partition < 1 << 32:
+            raise Corrupt(f"{LOSSES}: sequences {first} to {last} are no range")
+        yield partition, first, last
 
 
 def _gaps(held: list[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:

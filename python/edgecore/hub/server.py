@@ -17,7 +17,7 @@ from edgecore.hub.stores.events import EventStore
 from edgecore.hub.stores.registry import Registry
 from edgecore.trust.keys import Ed25519Signer, Ed25519Verifier, signer_from_file
 from edgecore.wire import cbor, envelope, invite, signed
-from edgecore.wire.ack import Ack
+from edgecore.wire.ack import RANGES_MAX, Ack
 from edgecore.wire.desired import Desired
 
 TYPE_CHECKING = False
@@ -111,7 +111,9 @@ class Hub:
         return Ed25519Verifier(key)
 
     def _ack(self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int]) -> bytes:
-        ranges = self.events.ranges(store)
+        # The lowest ranges are named: what is above is sent again at worst, and the gaps between
+        # them close from below.
+        ranges = {p: held[:RANGES_MAX] for p, held in self.events.ranges(store).items()}
         release = {p: held[0][1] for p, held in ranges.items() if held[0][0] == 1}
         now = self._clock.wall_ns()
         return Ack(

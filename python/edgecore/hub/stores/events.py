@@ -44,6 +44,11 @@ class Block:
     def last(self) -> int:
         return int(self.first + self.count - 1)
 
+    @property
+    def tombstone(self) -> bool:
+        """Whether it stands for sequences that hold nothing."""
+        return bool(self.length == 0)
+
 
 class EventStore:
     """Single-threaded. Nothing of :meth:`append` counts before :meth:`commit` has returned."""
@@ -144,6 +149,10 @@ class EventStore:
             raise Unavailable(f"event pack: {error.strerror}") from None
         self._note(self._number, self._end + _FRAME.size, body)
         self._end += len(frame)
+
+    def cover(self, store: bytes, partition: int, first: int, last: int) -> None:
+        """Accounts for sequences that were declared burnt or lost: held, and empty."""
+        self.append(store, partition, first, last - first + 1, bytes(32), b"")
 
     def _rotate(self) -> None:
         self.commit()
