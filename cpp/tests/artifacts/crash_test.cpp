@@ -97,6 +97,9 @@ class KilledFs final : public Fs {
   std::shared_ptr<std::uint64_t> left_;
 };
 
+// After a recovery: steps behind each of which the power is cut once more.
+constexpr std::size_t kWatchedSteps = 2;
+
 struct Counts {
   std::size_t cuts = 0;
   std::size_t states = 0;         // first crash images
@@ -154,6 +157,13 @@ class CrashTest : public testing::TestWithParam<DiskModel> {
     for (std::size_t i = from; i < steps_.size(); ++i) {
       const Status status = steps_[i].run(*store.value());
       ASSERT_TRUE(status.is_ok()) << at << ": " << steps_[i].name << ": " << status.to_string();
+      if (i >= from + kWatchedSteps) continue;
+      for (const auto& again : disk->crash_states(3, i)) {
+        auto after = open_store(again);
+        ASSERT_TRUE(after.is_ok()) << at << ": " << after.status().to_string();
+        EXPECT_TRUE(after.value()->state() == states_[i + 1]) << at << ", cut after a later step";
+        expect_whole(*after.value(), at + ", cut after " + steps_[i].name);
+      }
     }
     EXPECT_TRUE(store.value()->state() == states_.back()) << at;
   }
@@ -188,7 +198,7 @@ TEST_P(CrashTest, PowerCutAtEveryOperationLeavesTheStateBeforeOrAfter) {
     const std::size_t done = live(disk);
     if (done == steps_.size() && !disk->power_is_cut()) break;
     ++counts.cuts;
-    const auto images = disk->crash_states(40, cut);
+    const auto images = disk->crash_states(24, cut);
     for (std::size_t i = 0; i < images.size(); ++i) {
       ++counts.states;
       cut_recovery(*images[i], done, where(done, cut), counts);

@@ -231,8 +231,8 @@ TEST(JournalBytes, HostileCopyWithARightChecksumIsAStateOrAnError) {
       }
     }
   }
-  EXPECT_GT(read, 0u);
-  EXPECT_GT(refused, 1000u);
+  EXPECT_GT(read, 1000u);
+  EXPECT_GT(refused, 100u);
 }
 
 TEST(JournalBytes, NewerVersionOrUnknownFeatureIsIncompatibleAndKept) {
