@@ -74,7 +74,8 @@ void bind_learning(py::module_& m) {
             raise_if_bad(self.restore(view.bytes()));
           },
           py::arg("state"))
-      .def("activation_ranges", &Trainer::activation_ranges);
+      .def("activation_ranges", &Trainer::activation_ranges,
+           py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace edgecore::bindings

@@ -91,5 +91,6 @@ void bind_artifacts(py::module_& m);
 void bind_inference(py::module_& m);
 void bind_learning(py::module_& m);
 void bind_pipeline(py::module_& m);
+void bind_verdict(py::module_& m);
 
 }  // namespace edgecore::bindings

@@ -34,4 +34,6 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_learning(learning);
   auto pipeline = room("pipeline");
   bind::bind_pipeline(pipeline);
+  auto verdict = room("verdict");
+  bind::bind_verdict(verdict);
 }

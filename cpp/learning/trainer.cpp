@@ -25,6 +25,18 @@ double unit(std::uint64_t bits) {
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
+template <typename T>
+bool all_finite(const std::vector<T>& values) {
+  return std::all_of(values.begin(), values.end(), [](T v) { return v - v == 0; });
+}
+
+template <typename T>
+std::vector<T> take_numbers(const std::byte* from, std::size_t count) {
+  std::vector<T> out(count);
+  std::memcpy(out.data(), from, count * sizeof(T));
+  return out;
+}
+
 }  // namespace
 
 Status Architecture::check() const {
@@ -128,9 +140,7 @@ Result<Trainer> Trainer::create(Architecture architecture, std::vector<float> pa
   if (rows == 0 || rows > kTrainingRowsMax || inputs.size() != rows * architecture.input() ||
       targets.size() != rows * architecture.output())
     return Status::invalid("trainer: inputs and targets must be the same 1 to 2^20 rows");
-  const auto finite = [](float v) { return v - v == 0; };
-  if (!std::all_of(inputs.begin(), inputs.end(), finite) ||
-      !std::all_of(targets.begin(), targets.end(), finite))
+  if (!all_finite(inputs) || !all_finite(targets) || !all_finite(parameters))
     return Status::invalid("trainer: training values must be finite");
   if (plan.batch == 0 || !(plan.learning_rate > 0) || !(plan.epsilon > 0) ||
       !(plan.beta1 >= 0 && plan.beta1 < 1) || !(plan.beta2 >= 0 && plan.beta2 < 1))
@@ -247,13 +257,23 @@ Status Trainer::restore(ByteSpan state) {
       state.size() != kHead + count * 20 + 4)
     return Status::incompatible("trainer state: of other data, architecture or plan");
   const std::byte* at = state.data() + 40;
-  steps_ = load_le<std::uint64_t>(at);
-  beta1_power_ = load_le<double>(at + 8);
-  beta2_power_ = load_le<double>(at + 16);
+  const auto steps = load_le<std::uint64_t>(at);
+  const auto power1 = load_le<double>(at + 8), power2 = load_le<double>(at + 16);
   at += 24;
-  std::memcpy(parameters_.data(), at, count * 4);
-  std::memcpy(moment1_.data(), at + count * 4, count * 8);
-  std::memcpy(moment2_.data(), at + count * 12, count * 8);
+  const auto parameters = take_numbers<float>(at, count);
+  const auto moment1 = take_numbers<double>(at + count * 4, count);
+  const auto moment2 = take_numbers<double>(at + count * 12, count);
+  const auto share = [](double v) { return v >= 0 && v <= 1; };
+  const auto square = [](double v) { return v >= 0; };
+  if (!share(power1) || !share(power2) || !all_finite(parameters) || !all_finite(moment1) ||
+      !all_finite(moment2) || !std::all_of(moment2.begin(), moment2.end(), square))
+    return Status::corrupt("trainer state: a number that training cannot reach");
+  steps_ = steps;
+  beta1_power_ = power1;
+  beta2_power_ = power2;
+  parameters_ = parameters;
+  moment1_ = moment1;
+  moment2_ = moment2;
   return Status::ok();
 }
 

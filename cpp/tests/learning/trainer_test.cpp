@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/crc32c.hpp"
+
 namespace edgecore {
 namespace {
 
@@ -79,6 +81,28 @@ TEST(Trainer, StateWithAnyByteFlippedIsRefused) {
   for (const std::size_t size : {std::size_t{0}, std::size_t{3}, good.size() - 1})
     EXPECT_EQ(trainer.restore(ByteSpan(good).first(size)).outcome(), Outcome::kCorrupt);
   EXPECT_EQ(trainer.state(), good);
+}
+
+TEST(Trainer, StateWithAGoodChecksumAndNumbersOutOfReachIsRefused) {
+  Trainer trainer = make();
+  trainer.step(3);
+  const Bytes good = trainer.state();
+  const std::size_t count = trainer.parameters().size();
+  const auto with = [&](std::size_t at, auto value) {
+    Bytes bad = good;
+    store_le(bad.data() + at, value);
+    store_le(bad.data() + bad.size() - 4, crc32c(ByteSpan(bad).first(bad.size() - 4)));
+    return trainer.restore(bad).outcome();
+  };
+  const double broken = std::nan("");
+  EXPECT_EQ(with(48, 1.5), Outcome::kCorrupt);  // a power of beta above 1
+  EXPECT_EQ(with(56, broken), Outcome::kCorrupt);
+  EXPECT_EQ(with(64, std::nanf("")), Outcome::kCorrupt);  // a parameter
+  EXPECT_EQ(with(64 + 4 * count, broken), Outcome::kCorrupt);
+  EXPECT_EQ(with(64 + 12 * count, -1.0), Outcome::kCorrupt);  // a mean of squares
+  EXPECT_EQ(trainer.state(), good);
+  EXPECT_EQ(with(40, UINT64_MAX - 5), Outcome::kOk);  // any number of steps goes on
+  trainer.step(4);
 }
 
 TEST(Trainer, StateOfOtherDataIsIncompatible) {

@@ -9,3 +9,4 @@ from edgecore._core import learning as learning
 from edgecore._core import log as log
 from edgecore._core import pipeline as pipeline
 from edgecore._core import rows as rows
+from edgecore._core import verdict as verdict
