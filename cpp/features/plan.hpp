@@ -71,35 +71,48 @@ struct ViewSpec {
   Digest fingerprint{};
 };
 
-// How the values of a series are held: integers all, so that order and sums are exact.
+// How the values of a series are held: integers all, so that order and sums are exact. A value is
+// stored / denominator * unit, but for the last two.
 enum class Grid : std::uint8_t {
-  kNone = 0,        // no value: the events themselves
-  kInteger = 1,     // value = stored / 10^scale
-  kUnsigned = 2,    // u64: value = stored + 2^63
-  kResolution = 3,  // floats on their declared grid: value = stored * resolution
-  kFloat = 4,       // floats without one: an order-preserving map of the IEEE bits
+  kNone = 0,      // no value: the events themselves
+  kInteger = 1,   // integers and decimals, and floats on their declared resolution
+  kUnsigned = 2,  // u64 beyond i64: value = stored + 2^63
+  kFloat = 3,     // floats without a resolution: an order-preserving map of the IEEE bits
 };
 
 // Events of one field (or, field -1, all rows): what the features of that field share.
 struct SeriesPlan {
   int field = -1;
   Grid grid = Grid::kNone;
-  int scale = 0;
-  double resolution = 0;
-  bool narrow = false;             // stored as u32 above `low`
-  std::int64_t low = 0, high = 0;  // bounds of stored values
+  std::uint64_t denominator = 1;
+  double unit = 1;
+  double resolution = 0;           // > 0: stored = value / resolution, ties to even
+  bool narrow = false;             // high - low fits 32 bits: stored as u32 above `low`
+  std::int64_t low = 0, high = 0;  // inclusive bounds of stored values
   bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
+  bool needs_order = false;           // kLast: ties in time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
   std::int64_t retention_ns = 0;      // lateness + the longest window
 };
 
-// One feature, resolved: which series and window it reads.
+// One feature, resolved.
 struct FeaturePlan {
-  std::uint16_t series = 0;
-  std::uint16_t window = 0;  // index into the series' windows; unused by kLast, kRecency
   Op op = Op::kCount;
+  OnStale on_stale = OnStale::kUse;
+  std::uint32_t min_count = 0;
   std::int64_t window_ns = 0;
   std::int64_t horizon_ns = 0;
+  std::int64_t ttl_ns = 0;
+  double min_coverage = 0;
+  double stale_value = 0;  // for OnStale::kDefault
+};
+
+// Features that read the same window of the same series: its totals are taken once.
+struct Group {
+  static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
+  int series = 0;
+  int window = kNewest;
+  std::vector<std::uint16_t> features;
 };
 
 // Immutable; threads may share it.
@@ -111,19 +124,20 @@ class Plan {
   int entity_field() const { return entity_field_; }  // -1: none
   const std::vector<SeriesPlan>& series() const { return series_; }
   const std::vector<FeaturePlan>& features() const { return features_; }
+  const std::vector<Group>& groups() const { return groups_; }
   // The longest horizon of its features: how much history warms a new engine.
   std::int64_t horizon_ns() const { return horizon_ns_; }
   // Identity of the state that an engine of this plan holds; snapshots carry it.
   const Digest& state_digest() const { return state_digest_; }
 
  private:
-  friend Result<std::shared_ptr<const Plan>> make_plan(ViewSpec view, SchemaPtr schema);
   friend class Planner;
   ViewSpec view_;
   SchemaPtr schema_;
   int entity_field_ = -1;
   std::vector<SeriesPlan> series_;
   std::vector<FeaturePlan> features_;
+  std::vector<Group> groups_;
   std::int64_t horizon_ns_ = 0;
   Digest state_digest_{};
 };

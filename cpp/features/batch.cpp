@@ -1,0 +1,88 @@
+// Backfill: rows grouped by entity, each entity's rows in order through one warm state.
+#include "features/batch.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "features/entity.hpp"
+#include "features/names.hpp"
+
+namespace edgecore::features {
+namespace {
+
+bool is_before(const RowBatch& rows, std::uint32_t a, std::uint32_t b) {
+  if (rows.time_ns(a) != rows.time_ns(b)) return rows.time_ns(a) < rows.time_ns(b);
+  const int sources = rows.source(a).compare(rows.source(b));
+  if (sources != 0) return sources < 0;
+  return rows.source_seq(a) < rows.source_seq(b);
+}
+
+// Places in `order`, grouped by entity, in order within each; bounds[e] is where entity e begins.
+struct Grouped {
+  std::vector<std::uint32_t> places;
+  std::vector<std::uint32_t> bounds;
+};
+
+Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
+                        std::span<const std::uint32_t> order) {
+  Names names;
+  std::vector<std::uint32_t> ids(order.size());
+  std::string scratch;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const std::string_view name = entity_name(plan, rows, order[i], scratch);
+    std::uint32_t id = names.find(name);
+    if (id == Names::kNone) id = names.add(name);
+    names.remember(id);
+    ids[i] = id;
+  }
+  Grouped out;
+  out.bounds.assign(names.size() + 1, 0);
+  for (const std::uint32_t id : ids) ++out.bounds[id + 1];
+  std::partial_sum(out.bounds.begin(), out.bounds.end(), out.bounds.begin());
+  out.places.resize(order.size());
+  std::vector<std::uint32_t> next(out.bounds.begin(), out.bounds.end() - 1);
+  for (std::uint32_t i = 0; i < ids.size(); ++i) out.places[next[ids[i]]++] = i;
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> total_order(const RowBatch& rows) {
+  std::vector<std::uint32_t> order(rows.count());
+  std::iota(order.begin(), order.end(), 0u);
+  const auto less = [&rows](std::uint32_t a, std::uint32_t b) { return is_before(rows, a, b); };
+  if (!std::is_sorted(order.begin(), order.end(), less))
+    std::stable_sort(order.begin(), order.end(), less);
+  return order;
+}
+
+Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+                std::span<double> values, std::span<std::uint8_t> states) {
+  EDGECORE_TRY(check_schema(*plan, rows));
+  const std::size_t width = plan->width();
+  if (values.size() != order.size() * width || states.size() != values.size())
+    return Status::invalid("backfill: room for rows x features answers is needed");
+  for (const std::uint32_t row : order)
+    if (row >= rows.count()) return Status::invalid("backfill: a row beyond the batch");
+  const Grouped grouped = group_by_entity(*plan, rows, order);
+  Entity entity;
+  Sources sources;
+  for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
+    entity.reset(*plan);
+    for (std::size_t i = grouped.bounds[e]; i < grouped.bounds[e + 1]; ++i) {
+      const std::size_t place = grouped.places[i];
+      const std::size_t row = order[place];
+      EDGECORE_ASSIGN(const Applied applied, entity.apply(*plan, rows, row, sources));
+      if (applied == Applied::kLate) return Status::invalid("backfill: rows are not in order");
+      EDGECORE_TRY(entity.read(*plan, rows.time_ns(row),
+                               Answers{values.subspan(place * width, width),
+                                       states.subspan(place * width, width),
+                                       {},
+                                       {},
+                                       {}}));
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace edgecore::features

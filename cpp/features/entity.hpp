@@ -1,0 +1,56 @@
+// One entity: its series, fed row by row and read as of a time. What the engine keeps per entity
+// and the batch kernel one at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/rows.hpp"
+#include "features/engine.hpp"
+#include "features/series.hpp"
+
+namespace edgecore::features {
+
+enum class Applied : std::uint8_t { kYes, kLate };
+
+class Entity {
+ public:
+  // Empties it; `plan` is the one every later call takes.
+  void reset(const Plan& plan);
+
+  // All series take the row, or none does. kLate: older than the lateness allows, not applied.
+  // Invalid: a value outside its declared range. Exhausted: kEventsMax, kSourcesMax.
+  Result<Applied> apply(const Plan& plan, const RowBatch& rows, std::size_t row, Sources& sources);
+
+  // Stale: see Engine::read. Spans have the right sizes.
+  Status read(const Plan& plan, std::int64_t as_of, const Answers& to);
+
+  bool seen() const { return seen_; }
+  std::int64_t newest() const { return newest_; }
+  void set_newest(std::int64_t newest) {
+    newest_ = newest;
+    seen_ = true;
+  }
+  Series& series(std::size_t at) { return series_[at]; }
+  const Series& series(std::size_t at) const { return series_[at]; }
+  std::size_t memory_bytes(const Plan& plan) const;
+
+ private:
+  bool seen_ = false;
+  std::int64_t newest_ = 0;
+  std::unique_ptr<Series[]> series_;
+};
+
+// All MISSING, kNever: the answer for an entity that was never seen.
+void answer_never(const Plan& plan, const Answers& to);
+
+// The row's entity as text: the field's bytes, or its integer in decimal; null is "". `scratch`
+// holds the digits.
+std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,
+                             std::string& scratch);
+
+// Invalid unless the rows are of the plan's schema.
+Status check_schema(const Plan& plan, const RowBatch& rows);
+
+}  // namespace edgecore::features

@@ -1,0 +1,151 @@
+// The rare and the wide cases of finish.hpp.
+#include "features/finish.hpp"
+
+namespace edgecore::features {
+namespace {
+
+// (mantissa * 2^exponent), correctly rounded; `sticky`: something non-zero lies below bit 0.
+// mantissa has at least 55 significant bits when sticky is set; the result is a normal number.
+double round_mantissa(std::uint64_t mantissa, bool sticky, int exponent) {
+  if (mantissa == 0) return 0;
+  const int width = 64 - std::countl_zero(mantissa);
+  if (width > 53) {
+    const int drop = width - 53;
+    const std::uint64_t rest = mantissa & ((std::uint64_t{1} << drop) - 1);
+    const std::uint64_t half = std::uint64_t{1} << (drop - 1);
+    mantissa >>= drop;
+    exponent += drop;
+    if (rest > half || (rest == half && (sticky || (mantissa & 1) != 0))) ++mantissa;
+  }
+  // 2^exponent by its bits, in two steps where one would leave the normal range.
+  const auto power = [](int e) {
+    return std::bit_cast<double>(static_cast<std::uint64_t>(e + 1023) << 52);
+  };
+  const double value = static_cast<double>(mantissa);
+  if (exponent > 900) return value * power(900) * power(exponent - 900);
+  if (exponent < -900) return value * power(-900) * power(exponent + 900);
+  return value * power(exponent);
+}
+
+}  // namespace
+
+double ratio_slow(Int128 numerator, UInt128 denominator) {
+  const bool negative = numerator < 0;
+  const UInt128 magnitude = static_cast<UInt128>(negative ? -numerator : numerator);
+  if (magnitude == 0) return 0;
+  UInt128 quotient = magnitude / denominator;
+  UInt128 rest = magnitude % denominator;
+  int exponent = 0;
+  while (quotient >> 55 == 0) {  // one more bit of quotient at a time
+    rest <<= 1;
+    const bool one = rest >= denominator;
+    if (one) rest -= denominator;
+    quotient = quotient << 1 | (one ? 1 : 0);
+    --exponent;
+  }
+  bool sticky = rest != 0;
+  while (quotient >> 64 != 0) {
+    sticky = sticky || (quotient & 1) != 0;
+    quotient >>= 1;
+    ++exponent;
+  }
+  const double value = round_mantissa(static_cast<std::uint64_t>(quotient), sticky, exponent);
+  return negative ? -value : value;
+}
+
+double spread_slow(std::uint32_t n, UInt128 squares, Int128 sum) {
+  constexpr int kHalf = 64;
+  const auto low_of = [](UInt128 x) { return static_cast<std::uint64_t>(x); };
+  // Three limbs of n * squares.
+  const UInt128 first = static_cast<UInt128>(n) * low_of(squares);
+  const UInt128 second = static_cast<UInt128>(n) * low_of(squares >> kHalf) + (first >> kHalf);
+  // Three limbs of sum^2, sum = high * 2^64 + low.
+  const auto magnitude = static_cast<UInt128>(sum < 0 ? -sum : sum);
+  const std::uint64_t high = low_of(magnitude >> kHalf);
+  const std::uint64_t low = low_of(magnitude);
+  const UInt128 square_first = static_cast<UInt128>(low) * low;
+  const UInt128 cross = static_cast<UInt128>(high) * low;  // < 2^75: doubling fits
+  const UInt128 square_second = (cross << 1) + (square_first >> kHalf);
+  const UInt128 square_third = static_cast<UInt128>(high) * high + (square_second >> kHalf);
+  // The difference, limb by limb with borrow.
+  std::array<std::uint64_t, 3> limbs{};
+  const std::array<std::uint64_t, 3> a = {low_of(first), low_of(second), low_of(second >> kHalf)};
+  const std::array<std::uint64_t, 3> b = {low_of(square_first), low_of(square_second),
+                                          low_of(square_third)};
+  std::uint64_t borrow = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const UInt128 difference = static_cast<UInt128>(a[i]) - b[i] - borrow;
+    limbs[i] = low_of(difference);
+    borrow = low_of(difference >> kHalf) != 0 ? 1 : 0;
+  }
+  if (limbs[2] == 0) return static_cast<double>(static_cast<UInt128>(limbs[1]) << kHalf | limbs[0]);
+  // The top 64 bits and what lies below them.
+  const int lead = std::countl_zero(limbs[2]);
+  const std::uint64_t top = lead == 0 ? limbs[2] : limbs[2] << lead | limbs[1] >> (kHalf - lead);
+  const std::uint64_t below = lead == 0 ? limbs[1] : limbs[1] << lead;
+  return round_mantissa(top, below != 0 || limbs[0] != 0, 2 * kHalf - lead);
+}
+
+void ExactSum::accumulate(double value, bool negate) {
+  const auto bits = std::bit_cast<std::uint64_t>(value);
+  const auto biased = static_cast<unsigned>(bits >> 52 & 0x7ff);
+  std::uint64_t mantissa = bits & ((std::uint64_t{1} << 52) - 1);
+  unsigned place = 0;  // of bit 0 of the mantissa, above 2^-1074
+  if (biased != 0) {
+    mantissa |= std::uint64_t{1} << 52;
+    place = biased - 1;
+  }
+  if (mantissa == 0) return;
+  std::size_t at = place / 64;
+  const unsigned shift = place % 64;
+  const std::uint64_t low = mantissa << shift;
+  const std::uint64_t high = shift == 0 ? 0 : mantissa >> (64 - shift);
+  const bool subtract = ((bits >> 63) != 0) != negate;
+  unsigned long long carry = 0;
+  if (subtract) {
+    carry = __builtin_sub_overflow(limbs_[at], low, &limbs_[at]) ? 1 : 0;
+    // high + carry can't wrap: high < 2^53.
+    carry = __builtin_sub_overflow(limbs_[at + 1], high + carry, &limbs_[at + 1]) ? 1 : 0;
+    for (at += 2; carry != 0 && at < kLimbs; ++at) carry = limbs_[at]-- == 0 ? 1 : 0;
+  } else {
+    carry = __builtin_add_overflow(limbs_[at], low, &limbs_[at]) ? 1 : 0;
+    carry = __builtin_add_overflow(limbs_[at + 1], high + carry, &limbs_[at + 1]) ? 1 : 0;
+    for (at += 2; carry != 0 && at < kLimbs; ++at) carry = ++limbs_[at] == 0 ? 1 : 0;
+  }
+}
+
+double ExactSum::rounded() const {
+  auto limbs = limbs_;
+  const bool negative = limbs[kLimbs - 1] >> 63 != 0;
+  if (negative) {
+    bool carry = true;
+    for (auto& limb : limbs) {
+      limb = ~limb + (carry ? 1 : 0);
+      carry = carry && limb == 0;
+    }
+  }
+  std::size_t top = kLimbs;
+  while (top > 0 && limbs[top - 1] == 0) --top;
+  if (top == 0) return 0;
+  --top;
+  const int lead = std::countl_zero(limbs[top]);
+  const int highest = static_cast<int>(top) * 64 + 63 - lead;  // bit number of the leading one
+  std::uint64_t mantissa = limbs[top] << lead;
+  bool sticky = false;
+  if (top > 0) {
+    if (lead != 0) mantissa |= limbs[top - 1] >> (64 - lead);
+    sticky = (lead == 0 ? limbs[top - 1] : limbs[top - 1] << lead) != 0;
+    for (std::size_t i = 0; i + 1 < top; ++i) sticky = sticky || limbs[i] != 0;
+  }
+  // Bit `highest - 63` of the sum is bit 0 of the mantissa. Numbers of at most 53 bits are exact,
+  // subnormal ones among them, so rounding never meets the subnormal range.
+  double value = 0;
+  if (highest < 64) {
+    value = round_mantissa(mantissa >> (63 - highest), false, -1074);
+  } else {
+    value = round_mantissa(mantissa, sticky, highest - 63 - 1074);
+  }
+  return negative ? -value : value;
+}
+
+}  // namespace edgecore::features

@@ -1,0 +1,316 @@
+// From a view's definition to the series, windows and bounds that serve it; see plan.hpp.
+#include "features/plan.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "base/bytes.hpp"
+#include "features/finish.hpp"
+
+namespace edgecore::features {
+namespace {
+
+constexpr std::uint16_t kOpVersion = 1;
+constexpr std::int64_t kI64Max = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kI64Min = std::numeric_limits<std::int64_t>::min();
+// |stored| below this: max^2 * kEventsMax < 2^126.
+constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
+static_assert(kEventsMax == 1u << 22);
+constexpr std::uint8_t kStateVersion = 1;  // of what series hold
+
+bool op_is_known(Op op) {
+  return op >= Op::kCount && op <= Op::kRecency;
+}
+bool reads_newest(Op op) {
+  return op == Op::kLast || op == Op::kRecency;
+}
+
+// The dtype's own bounds, in stored form.
+void dtype_bounds(const Field& field, SeriesPlan& series) {
+  series.low = kI64Min;
+  series.high = kI64Max;
+  if (field.dtype == DType::kBool) {
+    series.low = 0;
+    series.high = 1;
+  } else if (field.dtype >= DType::kI8 && field.dtype < DType::kI64) {
+    const int bits = 8 << (static_cast<int>(field.dtype) - static_cast<int>(DType::kI8));
+    series.high = kI64Max >> (64 - bits);
+    series.low = -series.high - 1;
+  } else if (field.dtype >= DType::kU8 && field.dtype < DType::kU64) {
+    const int bits = 8 << (static_cast<int>(field.dtype) - static_cast<int>(DType::kU8));
+    series.low = 0;
+    series.high = (std::int64_t{1} << bits) - 1;
+  }
+}
+
+Status unsigned_bounds(const Field& field, SeriesPlan& series) {
+  const std::uint64_t low = field.range_min.value_or(0);
+  const std::uint64_t high = field.range_max.value_or(std::numeric_limits<std::uint64_t>::max());
+  if (high > static_cast<std::uint64_t>(kI64Max)) {
+    series.grid = Grid::kUnsigned;
+    series.low = flip_sign_bit(low);
+    series.high = flip_sign_bit(high);
+  } else {
+    series.low = static_cast<std::int64_t>(low);
+    series.high = static_cast<std::int64_t>(high);
+  }
+  return Status::ok();
+}
+
+Status float_bounds(const Field& field, SeriesPlan& series) {
+  if (field.resolution == 0) {
+    series.grid = Grid::kFloat;
+    constexpr double kMax = std::numeric_limits<double>::max();
+    series.low = float_key(-kMax);
+    series.high = float_key(kMax);
+    return Status::ok();
+  }
+  if (!field.range_min || !field.range_max)
+    return Status::incompatible("field '" + field.name +
+                                "': resolution= needs range=, so that exact sums are bounded");
+  series.resolution = field.resolution;
+  const auto low = steps_of(std::bit_cast<double>(*field.range_min), field.resolution);
+  const auto high = steps_of(std::bit_cast<double>(*field.range_max), field.resolution);
+  if (!low || !high)
+    return Status::incompatible("field '" + field.name +
+                                "': its range holds more than 2^51 steps of its resolution");
+  series.low = *low;
+  series.high = *high;
+  // 0.001 is 1/1000: dividing by a whole number gives the decimal that was meant.
+  const double inverse = 1.0 / field.resolution;
+  constexpr double kWholeMax = 9007199254740992.0;
+  const bool whole = inverse >= 1 && inverse <= kWholeMax &&
+                     static_cast<double>(static_cast<std::uint64_t>(inverse)) == inverse;
+  if (whole)
+    series.denominator = static_cast<std::uint64_t>(inverse);
+  else
+    series.unit = field.resolution;
+  return Status::ok();
+}
+
+Status set_grid(const Field& field, SeriesPlan& series) {
+  if (is_variable(field.dtype)) return Status::ok();  // counted only
+  series.grid = Grid::kInteger;
+  if (is_float(field.dtype)) {
+    EDGECORE_TRY(float_bounds(field, series));
+  } else if (field.dtype == DType::kU64) {
+    EDGECORE_TRY(unsigned_bounds(field, series));
+  } else {
+    for (int i = 0; i < field.scale; ++i) series.denominator *= 10;
+    dtype_bounds(field, series);
+    if (field.range_min)
+      series.low = std::max(series.low, static_cast<std::int64_t>(*field.range_min));
+    if (field.range_max)
+      series.high = std::min(series.high, static_cast<std::int64_t>(*field.range_max));
+  }
+  const auto span =
+      static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
+  series.narrow = span <= std::numeric_limits<std::uint32_t>::max();
+  return Status::ok();
+}
+
+}  // namespace
+
+// Builds one plan; errors name the feature.
+class Planner {
+ public:
+  Planner(ViewSpec view, SchemaPtr schema) : plan_(std::make_shared<Plan>()) {
+    plan_->view_ = std::move(view);
+    plan_->schema_ = std::move(schema);
+  }
+
+  Result<PlanPtr> run() {
+    EDGECORE_TRY(check_view());
+    for (std::size_t i = 0; i < plan_->view_.features.size(); ++i) EDGECORE_TRY(add(i));
+    EDGECORE_TRY(check_sums());
+    for (SeriesPlan& series : plan_->series_)
+      // Without a window one nanosecond more, so that a late event never ties with a pruned one.
+      series.retention_ns =
+          plan_->view_.lateness_ns + (series.windows.empty() ? 1 : series.windows.back());
+    make_groups();
+    plan_->state_digest_ = state_digest();
+    return PlanPtr(plan_);
+  }
+
+ private:
+  Status check_view() {
+    const ViewSpec& view = plan_->view_;
+    const auto name = "view '" + view.name + "'";
+    if (view.features.empty() || view.features.size() > kFeaturesMax)
+      return Status::invalid(name + ": 1 to " + std::to_string(kFeaturesMax) + " features");
+    if (view.lateness_ns < 0 || view.lateness_ns > kDurationMaxNs)
+      return Status::invalid(name + ": lateness is 0 to 366 days");
+    if (view.stream != plan_->schema_->stream)
+      return Status::incompatible(name + " reads stream '" + view.stream + "', the schema is of '" +
+                                  plan_->schema_->stream + "'");
+    if (view.entity.empty()) return Status::ok();
+    plan_->entity_field_ = plan_->schema_->find(view.entity);
+    if (plan_->entity_field_ < 0)
+      return Status::incompatible(name + ": stream '" + view.stream + "' has no field '" +
+                                  view.entity + "' to tell entities apart");
+    const DType dtype =
+        plan_->schema_->fields[static_cast<std::size_t>(plan_->entity_field_)].dtype;
+    if (!is_variable(dtype) && (!is_integer(dtype) || dtype == DType::kBool))
+      return Status::incompatible(name + ": entity '" + view.entity +
+                                  "' must be a text or an integer field");
+    return Status::ok();
+  }
+
+  Status add(std::size_t index) {
+    const FeatureSpec& spec = plan_->view_.features[index];
+    const auto name = "feature '" + spec.name + "'";
+    EDGECORE_TRY(check_numbers(spec, name));
+    for (std::size_t i = 0; i < index; ++i)
+      if (plan_->view_.features[i].name == spec.name)
+        return Status::invalid(name + " is defined twice");
+    EDGECORE_ASSIGN(const std::size_t at, series_for(spec, name));
+    SeriesPlan& series = plan_->series_[at];
+    EDGECORE_TRY(check_dtype(spec, series, name));
+    FeaturePlan feature;
+    feature.op = spec.op;
+    feature.on_stale = spec.on_stale;
+    feature.min_count = spec.min_count;
+    feature.min_coverage = spec.min_coverage;
+    feature.ttl_ns = spec.ttl_ns;
+    feature.stale_value = spec.default_value.value_or(std::numeric_limits<double>::quiet_NaN());
+    feature.window_ns = spec.window_ns;
+    if (reads_newest(spec.op)) {
+      if (feature.window_ns == 0) feature.window_ns = kLastWindowNs;
+      feature.horizon_ns = feature.window_ns;
+    } else {
+      // Coverage looks one window back from the window's begin.
+      feature.horizon_ns = std::max(2 * spec.window_ns, spec.ttl_ns);
+      auto& windows = series.windows;
+      const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
+      if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
+    }
+    plan_->horizon_ns_ = std::max(plan_->horizon_ns_, feature.horizon_ns);
+    plan_->features_.push_back(feature);
+    series_of_.push_back(at);
+    return Status::ok();
+  }
+
+  static Status check_numbers(const FeatureSpec& spec, const std::string& name) {
+    if (!op_is_known(spec.op) || spec.version != kOpVersion)
+      return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
+                                  "@" + std::to_string(spec.version) + " is not in this build");
+    if (spec.name.empty()) return Status::invalid("a feature has no name");
+    const bool windowed = !reads_newest(spec.op);
+    if (spec.window_ns < (windowed ? 1 : 0) || spec.window_ns > kDurationMaxNs / 2)
+      return Status::invalid(name + ": window is above 0 and at most 183 days");
+    if (spec.ttl_ns < 0 || spec.ttl_ns > kDurationMaxNs)
+      return Status::invalid(name + ": ttl is 0 to 366 days");
+    if (!(spec.min_coverage >= 0 && spec.min_coverage <= 1))
+      return Status::invalid(name + ": min_coverage is 0 to 1");
+    if (spec.on_stale > OnStale::kMissing)
+      return Status::incompatible(name + ": on_stale is not in this build");
+    return Status::ok();
+  }
+
+  Result<std::size_t> series_for(const FeatureSpec& spec, const std::string& name) {
+    int field = -1;
+    if (spec.op == Op::kRecency) {
+      if (!spec.field.empty()) return Status::invalid(name + ": recency takes no field");
+    } else if (!spec.field.empty()) {
+      field = plan_->schema_->find(spec.field);
+      if (field < 0)
+        return Status::incompatible(name + ": stream '" + plan_->view_.stream + "' has no field '" +
+                                    spec.field + "'");
+    } else if (spec.op != Op::kCount) {
+      return Status::invalid(name + " names no field");
+    }
+    for (std::size_t i = 0; i < plan_->series_.size(); ++i)
+      if (plan_->series_[i].field == field) return i;
+    SeriesPlan series;
+    series.field = field;
+    if (field >= 0)
+      EDGECORE_TRY(set_grid(plan_->schema_->fields[static_cast<std::size_t>(field)], series));
+    plan_->series_.push_back(std::move(series));
+    return plan_->series_.size() - 1;
+  }
+
+  static Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) {
+    const Op op = spec.op;
+    if (op == Op::kCount || op == Op::kRecency) return Status::ok();
+    if (series.grid == Grid::kNone)
+      return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
+                                  "' is text");
+    if (op == Op::kStd && series.grid == Grid::kFloat)
+      return Status::incompatible(name + ": an exact std needs a grid; declare field '" +
+                                  spec.field + "' as decimal(k) or with resolution= and range=");
+    series.needs_sum |= op == Op::kSum || op == Op::kMean || op == Op::kStd;
+    series.needs_squares |= op == Op::kStd;
+    series.needs_min |= op == Op::kMin;
+    series.needs_max |= op == Op::kMax;
+    series.needs_order |= op == Op::kLast;
+    return Status::ok();
+  }
+
+  // Sums always fit: 2^63 * kEventsMax < 2^126. Squares do when the range is declared.
+  Status check_sums() const {
+    for (const SeriesPlan& series : plan_->series_)
+      if (series.needs_squares && (series.low <= -kSquareBound || series.high >= kSquareBound))
+        return Status::incompatible(
+            "field '" + plan_->schema_->fields[static_cast<std::size_t>(series.field)].name +
+            "': an exact std needs a range= of less than 2^52 grid steps either way");
+    return Status::ok();
+  }
+
+  void make_groups() {
+    for (std::size_t i = 0; i < plan_->features_.size(); ++i) {
+      const FeaturePlan& feature = plan_->features_[i];
+      const auto series = static_cast<int>(series_of_[i]);
+      int window = Group::kNewest;
+      if (!reads_newest(feature.op)) {
+        const auto& windows = plan_->series_[series_of_[i]].windows;
+        window = static_cast<int>(
+            std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
+      }
+      auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
+        return g.series == series && g.window == window;
+      });
+      if (group == plan_->groups_.end())
+        group = plan_->groups_.insert(group, Group{series, window, {}});
+      group->features.push_back(static_cast<std::uint16_t>(i));
+    }
+  }
+
+  // Everything that decides which events a series holds, and how.
+  Digest state_digest() const {
+    Bytes bytes;
+    ByteWriter out(bytes);
+    const auto text = [&out](std::string_view value) {
+      out.put(static_cast<std::uint32_t>(value.size()));
+      out.put_text(value);
+    };
+    out.put(kStateVersion);
+    text(plan_->view_.stream);
+    text(plan_->view_.entity);
+    out.put(plan_->view_.lateness_ns);
+    for (const SeriesPlan& series : plan_->series_) {
+      text(series.field < 0 ? std::string_view{}
+                            : plan_->schema_->fields[static_cast<std::size_t>(series.field)].name);
+      out.put(static_cast<std::uint8_t>(series.field < 0));
+      out.put(static_cast<std::uint8_t>(series.grid));
+      out.put(series.denominator);
+      out.put(series.unit);
+      out.put(series.resolution);
+      out.put(series.low);
+      out.put(series.high);
+      out.put(static_cast<std::uint8_t>(series.needs_order));
+      out.put(series.retention_ns);
+    }
+    return blake3(bytes);
+  }
+
+  std::shared_ptr<Plan> plan_;
+  std::vector<std::size_t> series_of_;  // per feature
+};
+
+Result<PlanPtr> make_plan(ViewSpec view, SchemaPtr schema) {
+  if (!schema) return Status::invalid("view '" + view.name + "': no schema");
+  return Planner(std::move(view), std::move(schema)).run();
+}
+
+}  // namespace edgecore::features

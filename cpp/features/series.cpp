@@ -1,0 +1,354 @@
+// Insertion, windows and pruning of one series; see series.hpp for the invariants.
+#include "features/series.hpp"
+
+#include "features/engine.hpp"
+
+namespace edgecore::features {
+
+std::optional<std::uint32_t> Sources::intern(std::string_view name) {
+  if (last_ < names_.size() && *names_[last_] == name) return last_;
+  const auto found = ids_.find(name);
+  if (found != ids_.end()) return last_ = found->second;
+  if (names_.size() >= kSourcesMax) return std::nullopt;
+  last_ = static_cast<std::uint32_t>(names_.size());
+  names_.push_back(&ids_.emplace(name, last_).first->first);
+  return last_;
+}
+
+// ---------------------------------------------------------------- storage
+
+template <bool kNarrow>
+inline std::int64_t Series::value(const SeriesPlan& plan, std::uint32_t at) const {
+  if constexpr (kNarrow) return plan.low + static_cast<std::int64_t>(narrow_[at]);
+  return wide_[at];
+}
+
+std::int64_t Series::stored(const SeriesPlan& plan, std::uint32_t at) const {
+  if (plan.grid == Grid::kNone) return 0;
+  return plan.narrow ? value<true>(plan, at) : value<false>(plan, at);
+}
+
+void Series::set_value(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored) {
+  if (plan.grid == Grid::kNone) return;
+  if (plan.narrow)
+    narrow_[at] = static_cast<std::uint32_t>(static_cast<std::uint64_t>(stored) -
+                                             static_cast<std::uint64_t>(plan.low));
+  else
+    wide_[at] = stored;
+}
+
+void Series::reset(const SeriesPlan& plan) {
+  begin_ = end_ = 0;
+  minima_.clear();
+  maxima_.clear();
+  order_.clear();
+  settled_ = {};
+  const std::size_t count = plan.windows.size();
+  if (count == 0) return;
+  windows_ = std::make_unique<Window[]>(count);
+  if (plan.grid == Grid::kFloat && plan.needs_sum)
+    float_sums_ = std::make_unique<ExactSum[]>(count);
+}
+
+bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
+  if (end_ < capacity_) return true;
+  prune(plan, begin_after(saturating_sub(newest, plan.retention_ns)));
+  const std::uint32_t live = end_ - begin_;
+  if (live >= kEventsMax) return false;
+  if (begin_ > 0 && begin_ >= capacity_ / 8)
+    slide(plan);
+  else
+    grow(plan, roomy(live));
+  return true;
+}
+
+// Moves the live part to the front of the buffers; every index follows.
+void Series::slide(const SeriesPlan& plan) {
+  const std::uint32_t shift = begin_;
+  const std::size_t live = end_ - begin_;
+  std::memmove(times_.get(), times_.get() + shift, live * sizeof(std::int64_t));
+  if (narrow_) std::memmove(narrow_.get(), narrow_.get() + shift, live * sizeof(std::uint32_t));
+  if (wide_) std::memmove(wide_.get(), wide_.get() + shift, live * sizeof(std::int64_t));
+  for (std::size_t w = 0; w < plan.windows.size(); ++w) {
+    windows_[w].begin -= shift;
+    windows_[w].end -= shift;
+  }
+  for (auto at = minima_.begin(); at < minima_.end(); ++at) minima_[at] -= shift;
+  for (auto at = maxima_.begin(); at < maxima_.end(); ++at) maxima_[at] -= shift;
+  begin_ = 0;
+  end_ -= shift;
+}
+
+void Series::grow(const SeriesPlan& plan, std::uint32_t capacity) {
+  if (begin_ > 0) slide(plan);
+  const auto moved = [&](auto& data) {
+    using T = std::remove_reference_t<decltype(data[0])>;
+    auto grown = std::make_unique_for_overwrite<T[]>(capacity);
+    if (end_ > 0) std::memcpy(grown.get(), data.get(), end_ * sizeof(T));
+    data = std::move(grown);
+  };
+  moved(times_);
+  if (plan.grid != Grid::kNone) {
+    if (plan.narrow)
+      moved(narrow_);
+    else
+      moved(wide_);
+  }
+  capacity_ = capacity;
+}
+
+// ---------------------------------------------------------------- windows
+
+template <bool kNarrow>
+inline void Series::add(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
+  if (!plan.needs_sum) return;
+  const std::int64_t stored = value<kNarrow>(plan, at);
+  if (!kNarrow && plan.grid == Grid::kFloat) {
+    float_sums_[window].add(float_of_key(stored));
+    return;
+  }
+  windows_[window].sum += stored;
+  if (plan.needs_squares) windows_[window].squares += static_cast<UInt128>(Int128{stored} * stored);
+}
+
+template <bool kNarrow>
+inline void Series::subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
+  if (!plan.needs_sum) return;
+  const std::int64_t stored = value<kNarrow>(plan, at);
+  if (!kNarrow && plan.grid == Grid::kFloat) {
+    float_sums_[window].subtract(float_of_key(stored));
+    return;
+  }
+  windows_[window].sum -= stored;
+  if (plan.needs_squares) windows_[window].squares -= static_cast<UInt128>(Int128{stored} * stored);
+}
+
+// Makes the window [first event after bound, newest event].
+template <bool kNarrow>
+inline void Series::advance(const SeriesPlan& plan, std::size_t window, std::int64_t bound) {
+  Window& w = windows_[window];
+  for (; w.end < end_; ++w.end) add<kNarrow>(plan, window, w.end);
+  for (; w.begin < w.end && times_[w.begin] <= bound; ++w.begin)
+    subtract<kNarrow>(plan, window, w.begin);
+  // An earlier as_of than the last one: events come back.
+  for (; w.begin > begin_ && times_[w.begin - 1] > bound; --w.begin)
+    add<kNarrow>(plan, window, w.begin - 1);
+}
+
+namespace {
+
+// The first entry of the deque at or after event `begin`, searched from where it was last.
+inline std::uint32_t seek(const Sliding<std::uint32_t>& deque, std::uint32_t from,
+                          std::uint32_t begin) {
+  std::uint32_t at = std::clamp(from, deque.begin(), deque.end());
+  while (at > deque.begin() && deque[at - 1] >= begin) --at;
+  while (at < deque.end() && deque[at] < begin) ++at;
+  return at;
+}
+
+}  // namespace
+
+void Series::set_before(std::uint32_t begin, Totals& out) const {
+  out.has_before = begin > begin_ || settled_.any;
+  out.before_time = begin > begin_ ? times_[begin - 1] : settled_.time;
+}
+
+template <bool kNarrow>
+inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound,
+                               Totals& out) {
+  advance<kNarrow>(plan, window, bound);
+  Window& w = windows_[window];
+  out.count = w.end - w.begin;
+  set_before(w.begin, out);
+  if (out.count == 0) return;
+  out.first_time = times_[w.begin];
+  out.sum = w.sum;
+  out.squares = w.squares;
+  if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
+  if (plan.needs_min) {
+    w.min_at = seek(minima_, w.min_at, w.begin);
+    out.min = value<kNarrow>(plan, minima_[w.min_at]);
+  }
+  if (plan.needs_max) {
+    w.max_at = seek(maxima_, w.max_at, w.begin);
+    out.max = value<kNarrow>(plan, maxima_[w.max_at]);
+  }
+}
+
+// The rare read within lateness of the newest event: events after as_of are left out by summing
+// the range anew. The same integers, so the same bits.
+void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,
+                         Totals& out) const {
+  const std::uint32_t begin = begin_after(bound);
+  const std::uint32_t end = begin_after(as_of);
+  out.count = end - begin;
+  set_before(begin, out);
+  if (out.count == 0) return;
+  out.first_time = times_[begin];
+  if (plan.grid == Grid::kNone) return;
+  ExactSum floats;
+  out.min = out.max = stored(plan, begin);
+  for (std::uint32_t at = begin; at < end; ++at) {
+    const std::int64_t one = stored(plan, at);
+    out.min = std::min(out.min, one);
+    out.max = std::max(out.max, one);
+    if (plan.grid == Grid::kFloat) {
+      if (plan.needs_sum) floats.add(float_of_key(one));
+      continue;
+    }
+    out.sum += one;
+    if (plan.needs_squares) out.squares += static_cast<UInt128>(Int128{one} * one);
+  }
+  out.float_sum = floats.rounded();
+}
+
+void Series::totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_of, Totals& out) {
+  const std::int64_t bound = saturating_sub(as_of, plan.windows[window]);
+  if (end_ > begin_ && times_[end_ - 1] > as_of) {
+    out = {};
+    totals_back(plan, bound, as_of, out);
+  } else if (plan.narrow) {
+    totals_now<true>(plan, window, bound, out);
+  } else {
+    totals_now<false>(plan, window, bound, out);
+  }
+}
+
+// ---------------------------------------------------------------- insertion
+
+// Whether event `at` comes before `event`, which is not in the series yet; of equals, it does.
+bool Series::is_before(const SeriesPlan& plan, std::uint32_t at, const Event& event, bool keyed,
+                       const Sources& sources) const {
+  if (times_[at] != event.time) return times_[at] < event.time;
+  if (!keyed) return true;
+  const OrderKey held = key(at);
+  if (held.source != event.key.source)
+    return sources.name(held.source) < sources.name(event.key.source);
+  if (held.sequence != event.key.sequence) return held.sequence < event.key.sequence;
+  return stored(plan, at) <= event.stored;
+}
+
+template <bool kNarrow>
+inline void Series::push_deques(const SeriesPlan& plan, std::uint32_t at) {
+  const std::int64_t one = value<kNarrow>(plan, at);
+  if (plan.needs_min) {
+    while (!minima_.empty() && value<kNarrow>(plan, minima_.back()) >= one) minima_.pop_back();
+    minima_.push_back(at);
+  }
+  if (plan.needs_max) {
+    while (!maxima_.empty() && value<kNarrow>(plan, maxima_.back()) <= one) maxima_.pop_back();
+    maxima_.push_back(at);
+  }
+}
+
+void Series::push_from(const SeriesPlan& plan, std::uint32_t at) {
+  if (!plan.needs_min && !plan.needs_max) return;
+  for (; at < end_; ++at) {
+    if (plan.narrow)
+      push_deques<true>(plan, at);
+    else
+      push_deques<false>(plan, at);
+  }
+}
+
+void Series::open_gap(const SeriesPlan& plan, std::uint32_t at) {
+  const std::size_t after = end_ - at;
+  std::memmove(&times_[at + 1], &times_[at], after * sizeof(std::int64_t));
+  if (plan.grid == Grid::kNone) return;
+  if (plan.narrow)
+    std::memmove(&narrow_[at + 1], &narrow_[at], after * sizeof(std::uint32_t));
+  else
+    std::memmove(&wide_[at + 1], &wide_[at], after * sizeof(std::int64_t));
+}
+
+// A late event took index `at`; later ones moved up by one.
+void Series::move_windows_over_gap(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored) {
+  for (std::size_t i = 0; i < plan.windows.size(); ++i) {
+    Window& w = windows_[i];
+    if (w.end <= at) continue;  // comes in with the next read
+    ++w.end;
+    if (at < w.begin) {
+      ++w.begin;
+      continue;
+    }
+    set_value(plan, at, stored);
+    if (plan.narrow)
+      add<true>(plan, i, at);
+    else
+      add<false>(plan, i, at);
+  }
+}
+
+void Series::insert(const SeriesPlan& plan, const Event& event, std::int64_t open,
+                    const Sources& sources) {
+  if (plan.needs_order)
+    while (!order_.empty() && times_[end_ - order_.size()] < open) order_.pop_front();
+  // A restored event that nothing can tie with any more comes without a key.
+  const bool keyed = plan.needs_order && event.time >= open;
+  std::uint32_t at = end_;
+  while (at > begin_ && !is_before(plan, at - 1, event, keyed, sources)) --at;
+  if (keyed) order_.insert(order_.end() - (end_ - at), event.key);
+  if (at < end_) {
+    while (!minima_.empty() && minima_.back() >= at) minima_.pop_back();
+    while (!maxima_.empty() && maxima_.back() >= at) maxima_.pop_back();
+    open_gap(plan, at);
+    move_windows_over_gap(plan, at, event.stored);
+  }
+  times_[at] = event.time;
+  set_value(plan, at, event.stored);
+  ++end_;
+  push_from(plan, at);
+}
+
+// Forgets events before index `upto`.
+void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
+  if (upto == begin_) return;
+  settled_ = {true, times_[upto - 1], stored(plan, upto - 1)};
+  for (std::size_t i = 0; i < plan.windows.size(); ++i) {
+    Window& w = windows_[i];
+    for (; w.begin < std::min(upto, w.end); ++w.begin) {
+      if (plan.narrow)
+        subtract<true>(plan, i, w.begin);
+      else
+        subtract<false>(plan, i, w.begin);
+    }
+    w.begin = std::max(w.begin, upto);
+    w.end = std::max(w.end, upto);
+  }
+  while (!minima_.empty() && minima_.front() < upto) minima_.pop_front();
+  while (!maxima_.empty() && maxima_.front() < upto) maxima_.pop_front();
+  begin_ = upto;
+  while (order_.size() > end_ - begin_) order_.pop_front();
+}
+
+// ---------------------------------------------------------------- reading back
+
+std::uint32_t Series::begin_after(std::int64_t bound) const {
+  const std::int64_t* times = times_.get();
+  return static_cast<std::uint32_t>(std::upper_bound(times + begin_, times + end_, bound) - times);
+}
+
+Newest Series::newest(const SeriesPlan& plan, std::int64_t as_of) const {
+  std::uint32_t at = end_;
+  while (at > begin_ && times_[at - 1] > as_of) --at;
+  if (at > begin_) return {true, times_[at - 1], stored(plan, at - 1)};
+  if (settled_.any && settled_.time <= as_of) return settled_;
+  return {};
+}
+
+Newest Series::settled(const SeriesPlan& plan, std::int64_t pruned) const {
+  const std::uint32_t at = begin_after(pruned);
+  if (at > begin_) return {true, times_[at - 1], stored(plan, at - 1)};
+  return settled_;
+}
+
+std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
+  const std::size_t each = sizeof(std::int64_t) + (plan.grid == Grid::kNone ? 0
+                                                   : plan.narrow            ? 4
+                                                                            : 8);
+  return capacity_ * each + minima_.memory_bytes() + maxima_.memory_bytes() +
+         order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
+         (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
+}
+
+}  // namespace edgecore::features

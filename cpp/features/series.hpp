@@ -1,0 +1,146 @@
+// The events of one (entity, field) that may still matter, in total order, and what all features
+// of the field share: per-window cursors with exact sums, and one monotonic deque each for minima
+// and maxima.
+//
+// Invariants:
+// - events are sorted by (time, source, sequence, value); order keys are kept for those that a late
+//   event may still tie with;
+// - a window's sums are those of its index range [begin, end), always; a read moves the range, in
+//   both directions, because integers can be taken away as exactly as they were added;
+// - a deque holds the indices that no later event dominates. A window's minimum is the first of
+//   them inside the window: windows share an end, so one deque serves all widths;
+// - events at or before `newest - retention` may be pruned at any time: no legal read sees them,
+//   but for the newest of them, which `settled` remembers.
+#pragma once
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/exact.hpp"
+#include "features/finish.hpp"
+#include "features/plan.hpp"
+#include "features/sliding.hpp"
+
+namespace edgecore::features {
+
+// Source names as numbers; ties in time are decided by the names themselves.
+class Sources {
+ public:
+  // nullopt when kSourcesMax different ones are known.
+  std::optional<std::uint32_t> intern(std::string_view name);
+  std::string_view name(std::uint32_t id) const { return *names_[id]; }
+
+ private:
+  struct Hash : std::hash<std::string_view> {
+    using is_transparent = void;
+  };
+  std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> ids_;
+  std::vector<const std::string*> names_;  // keys of ids_, whose nodes do not move
+  std::uint32_t last_ = 0;
+};
+
+struct OrderKey {
+  std::uint64_t sequence = 0;
+  std::uint32_t source = 0;
+};
+
+struct Event {
+  std::int64_t time = 0;
+  std::int64_t stored = 0;
+  OrderKey key;
+};
+
+struct Newest {
+  bool any = false;
+  std::int64_t time = 0;
+  std::int64_t stored = 0;
+};
+
+// What a window holds, as of a time.
+struct Totals {
+  std::uint32_t count = 0;
+  Int128 sum = 0;
+  UInt128 squares = 0;
+  double float_sum = 0;  // Grid::kFloat
+  std::int64_t min = 0, max = 0;
+  std::int64_t first_time = 0;  // count > 0
+  bool has_before = false;      // an event before the window is known, at before_time
+  std::int64_t before_time = 0;
+};
+
+// Not thread-safe. Every call takes the same plan, which is not stored: entities are many.
+class Series {
+ public:
+  // Makes it empty, keeping its buffers.
+  void reset(const SeriesPlan& plan);
+  // Room for one more event; false when kEventsMax are live. `newest`: of the entity.
+  bool reserve(const SeriesPlan& plan, std::int64_t newest);
+  // After reserve. `open` is the oldest time that may still arrive.
+  void insert(const SeriesPlan& plan, const Event& event, std::int64_t open,
+              const Sources& sources);
+
+  // The newest event at or before `as_of`.
+  Newest newest(const SeriesPlan& plan, std::int64_t as_of) const;
+  void totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_of, Totals& out);
+
+  std::size_t memory_bytes(const SeriesPlan& plan) const;
+
+  // For snapshots: events after `pruned`, and the newest one at or before it.
+  std::uint32_t begin_after(std::int64_t pruned) const;
+  std::uint32_t end() const { return end_; }
+  std::int64_t time(std::uint32_t at) const { return times_[at]; }
+  std::int64_t stored(const SeriesPlan& plan, std::uint32_t at) const;
+  OrderKey key(std::uint32_t at) const { return order_[order_.end() - (end_ - at)]; }
+  Newest settled(const SeriesPlan& plan, std::int64_t pruned) const;
+  void set_settled(const Newest& settled) { settled_ = settled; }
+
+ private:
+  struct Window {
+    std::uint32_t begin = 0, end = 0;
+    std::uint32_t min_at = 0, max_at = 0;  // where the last search in the deques ended
+    Int128 sum = 0;
+    UInt128 squares = 0;
+  };
+
+  template <bool kNarrow>
+  std::int64_t value(const SeriesPlan& plan, std::uint32_t at) const;
+  void set_value(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored);
+  bool is_before(const SeriesPlan& plan, std::uint32_t at, const Event& event, bool keyed,
+                 const Sources& sources) const;
+  void open_gap(const SeriesPlan& plan, std::uint32_t at);
+  void move_windows_over_gap(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored);
+  template <bool kNarrow>
+  void push_deques(const SeriesPlan& plan, std::uint32_t at);
+  void push_from(const SeriesPlan& plan, std::uint32_t at);
+  void prune(const SeriesPlan& plan, std::uint32_t upto);
+  void slide(const SeriesPlan& plan);
+  void grow(const SeriesPlan& plan, std::uint32_t capacity);
+
+  template <bool kNarrow>
+  void add(const SeriesPlan& plan, std::size_t window, std::uint32_t at);
+  template <bool kNarrow>
+  void subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t at);
+  template <bool kNarrow>
+  void advance(const SeriesPlan& plan, std::size_t window, std::int64_t bound);
+  template <bool kNarrow>
+  void totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound, Totals& out);
+  void totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,
+                   Totals& out) const;
+  void set_before(std::uint32_t begin, Totals& out) const;
+
+  std::unique_ptr<std::int64_t[]> times_;
+  std::unique_ptr<std::uint32_t[]> narrow_;  // stored - plan.low
+  std::unique_ptr<std::int64_t[]> wide_;
+  std::uint32_t begin_ = 0, end_ = 0, capacity_ = 0;
+  std::unique_ptr<Window[]> windows_;
+  std::unique_ptr<ExactSum[]> float_sums_;  // per window, Grid::kFloat
+  Sliding<std::uint32_t> minima_, maxima_;
+  Sliding<OrderKey> order_;  // of the last order_.size() events
+  Newest settled_;
+};
+
+}  // namespace edgecore::features
