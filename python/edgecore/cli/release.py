@@ -1,8 +1,8 @@
 """`edgecore release` and `edgecore model`: a releaser's desk, offline.
 
-    RELEASER/keys/      root.key, releaser.key: readable by their owner alone, never by a hub
-    RELEASER/public/    N.root.json, N.targets.json, blobs/: what a hub takes
-    RELEASER/drafts/    manifests that were created and not signed yet
+RELEASER/keys/      root.key, releaser.key: readable by their owner alone, never by a hub
+RELEASER/public/    N.root.json, N.targets.json, blobs/: what a hub takes
+RELEASER/drafts/    manifests that were created and not signed yet
 """
 
 from __future__ import annotations
@@ -200,7 +200,9 @@ def verify(public: Path, root_hash: str | None, now_ns: int) -> list[Manifest]:
     if not version:
         raise Stale(f"{public} lists no release yet: run `edgecore release sign`")
     found = []
-    for target in releases.check_targets(trusted, _read(public / f"{version}.targets.json"), now_ns):
+    for target in releases.check_targets(
+        trusted, _read(public / f"{version}.targets.json"), now_ns
+    ):
         release = releases.admit(target, _read(public / "blobs" / target.digest.hex()))
         for digest, _ in release.manifest.objects.values():
             if blake3(_read(public / "blobs" / digest.hex())) != digest:
