@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from edgecore.artifacts import ArtifactStore
+from edgecore.clock import ManualClock
+from edgecore.device.update import Updater
 from edgecore.digest import blake3
 from edgecore.errors import Unavailable
+from edgecore.fs import MemoryFs
 from edgecore.release import OBJECTS, Bundle, Manifest
 from edgecore.trust import repository
 from edgecore.trust.keys import Ed25519Signer
 from edgecore.trust.releases import Floor, Trusted, start, take_snapshot, take_targets
 from edgecore.trust.releases import take_timestamp as take
+from edgecore.wire.desired import Desired
 
 DAY = repository.DAY
 NOW = 1_790_000_000 * repository.SECOND
@@ -144,6 +149,93 @@ def publisher() -> Publisher:
     return made
 
 
+class Device:
+    """An updater over a disk, with a log of the rows it gives out. `loads` says what loading a
+    release does; the default asks for its model and golden rows."""
+
+    def __init__(self, publisher: Publisher, fs: Any = None) -> None:
+        self.publisher = publisher
+        self.fs = fs or MemoryFs()
+        self.link = publisher.link()
+        self.clock = ManualClock(publisher.now)
+        self.rows: list[dict[str, Any]] = []
+        self.loads = lambda release, get: (
+            get(release.object("model")) + get(release.object("golden"))
+        )
+        self.now = 0
+        self.order = 0
+        self.desired: Desired | None = None
+        self.open()
+
+    def open(self) -> None:
+        invited = SimpleNamespace(root_hash=self.publisher.pinned)
+        self.store = ArtifactStore.open("store", fs=self.fs)
+        self.updater = Updater(
+            SimpleNamespace(invite=invited), self.link, self.fs, self.store, "update", self.clock,
+            lambda release, get: self.loads(release, get),
+        )  # fmt: skip
+        self.updater.edges_logged(max((row["source_seq"] for row in self.rows), default=0))
+
+    def close(self) -> None:
+        self.updater.close()
+        self.store.close()
+
+    def restart(self) -> None:
+        self.close()
+        self.open()
+
+    def wish(self, path: str) -> None:
+        name, _, version = path.rpartition("/")
+        self.order += 1
+        self.desired = Desired(self.order, self.publisher.now, (name, int(version), path))
+
+    def poll(self) -> None:
+        """One step; rows are logged as an agent would, durably and then told."""
+        due = self.updater.poll(self.now, self.desired)
+        self.now = max(due, self.now + 1)
+        self.log_rows()
+
+    def log_rows(self) -> None:
+        rows = self.updater.edges
+        if rows:
+            self.rows += rows
+            self.updater.edges_logged(rows[-1]["source_seq"])
+
+    def run(self, until: str, polls: int = 60) -> None:
+        """Polls until the journal's phase is `until`."""
+        for _ in range(polls):
+            if self.updater.phase == until:
+                return
+            self.poll()
+        error = self.updater.last_error
+        raise AssertionError(
+            f"{until} not reached: {self.updater.phase}, {error!r}, {self.edges()}"
+        )
+
+    def prove(self, path: str) -> None:
+        """Orders a release and lets it prove itself."""
+        self.wish(path)
+        self.run("trial")
+        self.updater.report(100, 0, 0)
+        self.run("active")
+        self.updater.report(100, 0, 0)
+        self.run("stable")
+
+    def edges(self, path: str = "") -> list[str]:
+        rows = [
+            row for row in self.rows if not path or f"{row['release']}/{row['version']}" == path
+        ]
+        return [row["edge"] for row in rows]
+
+    def reason(self) -> str:
+        return str(self.rows[-1]["reason"])
+
+
 @pytest.fixture
-def entropy():  # type: ignore[no-untyped-def]
-    return os.urandom
+def device(publisher: Publisher) -> Device:
+    return Device(publisher)
+
+
+@pytest.fixture
+def make_device(publisher: Publisher):  # type: ignore[no-untyped-def]
+    return lambda fs=None: Device(publisher, fs)

@@ -105,12 +105,10 @@ class Metadata:
     def _follow_roots(self) -> Iterator[None]:
         assert self._trusted is not None
         while True:
-            path = f"/v1/tuf/{releases.root_version(self._trusted) + 1}.root.json"
-            status, _, body = self._transport.request("GET", path)
-            if status == 404:
+            name = f"{releases.root_version(self._trusted) + 1}.root.json"
+            body = self._get(name, "root", optional=True)
+            if not body:
                 return
-            if status != 200:
-                raise Unavailable(f"{path}: the hub answered {status}")
             self._keep_trusted(releases.next_root(self._trusted, body))
             yield
 
@@ -130,8 +128,10 @@ class Metadata:
         self._keep_floor(floor)
         self._keep_trusted(trusted)
 
-    def _get(self, name: str, role: str) -> bytes:
+    def _get(self, name: str, role: str, optional: bool = False) -> bytes:
         status, _, body = self._transport.request("GET", f"/v1/tuf/{name}")
+        if status == 404 and optional:
+            return b""
         if status != 200:
             raise Unavailable(f"{name}: the hub answered {status}")
         if not body.startswith(b"{"):

@@ -16,13 +16,9 @@ if TYPE_CHECKING:
     from edgecore.device.transport import Transport
 
 
-def small(transport: Transport, digest: bytes, bytes_max: int) -> bytes:
-    """A small object in one exchange. Raises ``Unavailable``."""
-    path = f"/v1/blob/{digest.hex()}"
-    status, _, body = transport.request("GET", path)
-    if status != 200 or len(body) > bytes_max:
-        raise Unavailable(f"{path}: the hub answered {status} with {len(body)} bytes")
-    return body
+def small(transport: Transport, digest: bytes, length: int) -> bytes:
+    """A small object in one exchange, of at most `length` bytes. Raises as :func:`pull`."""
+    return _piece(transport, f"/v1/blob/{digest.hex()}", (0, length - 1), length)
 
 
 def pull(transport: Transport, store: ArtifactStore, digest: bytes, length: int) -> Iterator[None]:
@@ -30,10 +26,12 @@ def pull(transport: Transport, store: ArtifactStore, digest: bytes, length: int)
     exchange. Raises ``Corrupt`` when the hub's bytes are not those that were signed."""
     path = f"/v1/blob/{digest.hex()}"
     with store.stage(digest, length) as staging:
-        while staging.received < length:
-            first = staging.received
-            last = min(length, first + CHUNK_BYTES - first % CHUNK_BYTES) - 1
-            staging.write(first, _piece(transport, path, (first, last), length))
+        at = staging.received
+        while at < length:
+            last = min(length, at + CHUNK_BYTES - at % CHUNK_BYTES) - 1
+            piece = _piece(transport, path, (at, last), length)
+            staging.write(at, piece)
+            at += len(piece)
             yield
         staging.finish()
 

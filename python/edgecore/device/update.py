@@ -15,7 +15,6 @@ from edgecore.device.metadata import Metadata
 from edgecore.device.twofold import Twofold
 from edgecore.device.update_state import State
 from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Unavailable
-from edgecore.release import MANIFEST_BYTES_MAX
 from edgecore.rules import update
 from edgecore.trust import releases
 
@@ -146,6 +145,10 @@ class Updater:
         """Takes in a time that the hub signed for this device (of an ack)."""
         self._metadata.heard(time_ns)
 
+    def close(self) -> None:
+        """Gives up a download that is under way; what it has is kept for the next time."""
+        self._drop_work()
+
     # ------------------------------------------------------------ edges for the log
 
     @property
@@ -163,7 +166,7 @@ class Updater:
             state = state.copy()
             state.edges = kept
             state.next_edge = max(state.next_edge, upto + 1)
-            self._save(state)
+            self._try_save(state)
 
     # ------------------------------------------------------------ stepping
 
@@ -311,7 +314,8 @@ class Updater:
 
     def _roll_back(self, doomed: Release, why: str, condemn: bool) -> None:
         """Gives up the candidate or the active release. That it was condemned is durable first,
-        so that a cut cannot bring it back."""
+        so that a cut cannot bring it back; a full disk stops no roll-back, for the journal needs
+        no room."""
         journal, digest = self._store.journal, doomed.digest
         release = self._known(doomed)
         who = _who(release) if release is not None else ("", doomed.version, digest)
@@ -319,7 +323,7 @@ class Updater:
         if release is not None and condemn and not self._state.fault(digest):
             condemned = self._state.copy()
             condemned.condemn(digest, release.path, why)
-            self._save(condemned)
+            self._try_save(condemned)
         self._edge("rolled_back", who, why, lambda: journal.roll_back(why, digest))
         self._loaded.pop(digest, None)
         if journal.state().phase not in ("staged", "trial"):
@@ -343,7 +347,10 @@ class Updater:
         journal = self._store.journal
         intended = self._state.copy()
         intended.intend(edge, who, reason, journal.state().generation)
-        self._save(intended)
+        if edge == "rolled_back":
+            self._try_save(intended)
+        else:
+            self._save(intended)
         act()
         settled = self._state.copy()
         settled.settle(journal.state())
@@ -365,10 +372,7 @@ class Updater:
         state = self._state.copy()
         number = int(version) if version.isdigit() and len(version) < 10 else 0
         if state.note("refused", (name, number, bytes(32)), reason):
-            try:
-                self._save(state)
-            except EdgecoreError:
-                self._state = state  # durable with the next save
+            self._try_save(state)
 
     # ------------------------------------------------------------ installing
 
@@ -384,7 +388,7 @@ class Updater:
         """Metadata, manifest, objects, journal; each `yield` ends one exchange."""
         yield from self._metadata.refresh()
         target = self._metadata.choose(path)
-        body = objects.small(self._transport, target.digest, MANIFEST_BYTES_MAX)
+        body = objects.small(self._transport, target.digest, target.length)
         release = releases.admit(target, body)
         proof = self._metadata.proof(target)
         wanted = dict(release.manifest.objects.values())
@@ -426,6 +430,13 @@ class Updater:
         self._slots.save(state.encode())
         self._state = state
 
+    def _try_save(self, state: State) -> None:
+        """For what a full disk must not stop: it is durable with the next save."""
+        try:
+            self._save(state)
+        except EdgecoreError:
+            self._state = state
+
     def _open_candidate(self) -> None:
         """Verifies again what waits for a trial. One that fails is rolled back by the next step."""
         state = self._store.journal.state()
@@ -460,10 +471,7 @@ class Updater:
         runs, though a full disk does not keep it from running."""
         counted = self._state.copy()
         counted.openings += 1
-        try:
-            self._save(counted)
-        except EdgecoreError:
-            self._state = counted
+        self._try_save(counted)
         return counted.openings
 
     def _recheck(self, release: Release) -> VerifiedRelease:
