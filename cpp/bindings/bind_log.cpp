@@ -176,9 +176,12 @@ class PyScan {
 };
 
 Appended append_batch(Log& log, const RowBatch& rows) {
-  const Log::Taken taken = take(log.take(rows));
-  if (taken.commit) unlocked([&] { return log.settle(taken); });
-  return taken.done;
+  for (;;) {
+    const Log::Taken taken = take(log.take(rows));
+    if (taken.commit) unlocked([&] { return log.settle(taken); });
+    if (!taken.reserve) return taken.done;
+    unlocked([&] { return log.reserve(rows); });
+  }
 }
 
 void PyLog::close() {
@@ -273,13 +276,18 @@ py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std:
   return out;
 }
 
+py::list tuples_of(const std::vector<LossRange>& ranges) {
+  static constexpr const char* kReasons[] = {"lost", "burnt", "uncertain"};
+  py::list out;
+  for (const LossRange& range : ranges)
+    out.append(py::make_tuple(range.partition, range.first, range.last, kReasons[range.reason]));
+  return out;
+}
+
 py::tuple recovery_of(PyLog& self) {
   const RecoveryReport& report = self.core().recovery();
-  static constexpr const char* kReasons[] = {"lost", "burnt", "uncertain"};
-  py::list ranges;
-  for (const LossRange& range : report.ranges)
-    ranges.append(py::make_tuple(range.partition, range.first, range.last, kReasons[range.reason]));
-  return py::make_tuple(report.clean, report.tail_uncertain, ranges);
+  return py::make_tuple(report.clean, report.tail_uncertain, tuples_of(report.ranges),
+                        tuples_of(report.burnt));
 }
 
 // Reads everything there is: (rows, records, bytes of rows, [(partition, first, last, "lost")]).
@@ -305,10 +313,7 @@ py::tuple verify(PyLog& self) {
         &losses));
     return status;
   });
-  py::list lost;
-  for (const LossRange& range : losses)
-    lost.append(py::make_tuple(range.partition, range.first, range.last, "lost"));
-  return py::make_tuple(rows, records, bytes, lost);
+  return py::make_tuple(rows, records, bytes, tuples_of(losses));
 }
 
 py::list catalogue_of(PyLog& self) {

@@ -114,7 +114,7 @@ std::optional<BlockHead> decode_block_head(ByteSpan bytes, std::uint64_t salt) {
   head.length = load_le<std::uint32_t>(in + 8);
   const std::size_t entries = load_le<std::uint16_t>(in + 12);
   const std::size_t head_bytes = kBlockHeadBytes + entries * kTableEntryBytes;
-  if (entries > kPartitionsMax || head.length < head_bytes || head.length > kBlockBytesMax ||
+  if (entries > 2 * kPartitionsMax || head.length < head_bytes || head.length > kBlockBytesMax ||
       head.length > bytes.size() ||
       crc32c(bytes.subspan(8, head_bytes - 8), salted(salt)) != load_le<std::uint32_t>(in + 4))
     return std::nullopt;

@@ -22,6 +22,9 @@ inline constexpr std::uint32_t kBlockBytesMax = 256u << 20;
 enum BlockFlag : std::uint16_t {
   kCheckpoint = 1,  // the table names every partition of the store
   kClosing = 2,     // written by an orderly close: nothing is reserved
+  // The first block of an open. A partition of which a crash has burnt numbers has two entries:
+  // where its numbers ended and through which they are burnt, then where they go on.
+  kOpening = 4,
 };
 
 struct SegmentHeader {

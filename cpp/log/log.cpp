@@ -1,26 +1,16 @@
 #include "log/log.hpp"
 
 #include <algorithm>
-#include <cstdio>
-
-#include "base/crc32c.hpp"
 
 namespace edgecore {
 namespace {
 
-constexpr std::uint64_t kReserveRows = 1u << 22;  // sequences a crash may burn per partition
 constexpr std::size_t kPendingBytesWrite = 256 * 1024;
-constexpr std::size_t kPendingBytesMax = 64u << 20;
+constexpr std::size_t kPendingBytesMax = 8u << 20;
 constexpr std::int64_t kProcessFlushNs = 1'000'000'000;
 
 // Partition 0 says which stream and schema stand behind the others.
 constexpr const char* kCatalogueStream = "edgecore.schemas";
-
-std::string segment_name(std::uint64_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "wal-%016llx.seg", static_cast<unsigned long long>(number));
-  return name;
-}
 
 }  // namespace
 
@@ -53,20 +43,22 @@ Result<std::unique_ptr<Log>> Log::open(std::shared_ptr<Fs> fs, std::string direc
 }
 
 Log::~Log() {
-  if (flusher_.joinable()) {
-    {
-      const std::lock_guard guard(mutex_);
-      stopping_ = true;
-    }
-    work_.notify_all();
-    flusher_.join();
-  }
+  stop_flusher();
 }
 
-std::uint64_t Log::next_hlc() {
-  const std::int64_t ms = std::max<std::int64_t>(clock_->wall_ns(), 0) / 1'000'000;
-  hlc_ = std::max(hlc_ + 1, static_cast<std::uint64_t>(ms) << 16);
-  return hlc_;
+void Log::stop_flusher() {
+  if (!flusher_.joinable()) return;
+  {
+    const std::lock_guard guard(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  flusher_.join();
+}
+
+std::vector<CatalogueEntry> Log::catalogue() const {
+  const std::lock_guard guard(mutex_);
+  return catalogue_.entries;
 }
 
 Result<std::uint32_t> Log::register_schema(const SchemaPtr& schema) {
@@ -76,6 +68,7 @@ Result<std::uint32_t> Log::register_schema(const SchemaPtr& schema) {
   bool have_partition = false;
   for (CatalogueEntry& entry : catalogue_.entries) {
     if (entry.fingerprint == schema->fingerprint) {
+      const std::lock_guard guard(mutex_);
       entry.schema = schema;
       return entry.partition;
     }
@@ -96,7 +89,8 @@ Result<std::uint32_t> Log::register_schema(const SchemaPtr& schema) {
   const std::lock_guard guard(mutex_);
   catalogue_ = std::move(next);
   next_.try_emplace(partition, 1);
-  committed_next_.try_emplace(partition, 1);
+  written_.next.try_emplace(partition, 1);
+  synced_.next.try_emplace(partition, 1);
   return partition;
 }
 
@@ -117,9 +111,12 @@ std::int64_t Log::due_after_append(Tier tier, std::int64_t now) const {
 }
 
 Result<Appended> Log::append(const RowBatch& rows) {
-  EDGECORE_ASSIGN(const Taken taken, take(rows));
-  if (taken.commit) EDGECORE_TRY(settle(taken));
-  return taken.done;
+  for (;;) {
+    EDGECORE_ASSIGN(const Taken taken, take(rows));
+    if (taken.commit) EDGECORE_TRY(settle(taken));
+    if (!taken.reserve) return taken.done;
+    EDGECORE_TRY(reserve(rows));
+  }
 }
 
 Result<Log::Taken> Log::take(const RowBatch& rows) {
@@ -128,21 +125,24 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   if (options_.read_only) return Status::invalid("the log is open for reading");
   const Durability::Level level = options_.durability[static_cast<std::size_t>(schema->tier)].level;
   const std::lock_guard guard(mutex_);
-  const CatalogueEntry* entry = nullptr;
-  for (const CatalogueEntry& candidate : catalogue_.entries)
-    if (candidate.schema == schema || candidate.fingerprint == schema->fingerprint)
-      entry = &candidate;
-  if (entry == nullptr)
+  if (closed_) return Status::invalid("the log is closed");
+  const auto is_entry = [&](const CatalogueEntry& candidate) {
+    return candidate.schema == schema || candidate.fingerprint == schema->fingerprint;
+  };
+  const auto entry = std::find_if(catalogue_.entries.begin(), catalogue_.entries.end(), is_entry);
+  if (entry == catalogue_.entries.end())
     return Status::invalid("append: stream " + schema->stream + " is not registered");
   const std::size_t before = pending_.bytes.size();
   if (before > kPendingBytesMax)
     return failure_.is_ok() ? Status::exhausted("log: too much waits to be written") : failure_;
   std::uint64_t& next = next_[entry->partition];
+  Taken taken;
+  taken.reserve = next + rows.count() > reserved_[entry->partition] + 1;
+  if (taken.reserve) return taken;
   wal::RecordHead head{entry->partition, entry->number, next,
                        static_cast<std::uint32_t>(rows.count()), 0};
   pending_.bytes.resize(before + wal::kRecordHeadBytes);
   encode_rows(rows, 0, rows.count(), pending_.bytes);
-  Taken taken;
   taken.bytes = pending_.bytes.size() - before;
   head.length = static_cast<std::uint32_t>(taken.bytes - wal::kRecordHeadBytes);
   // The checksum waits for the salt of the segment the block will land in.
@@ -155,12 +155,13 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   ++pending_.records;
   pending_.touched[entry->partition] = next;
   const std::int64_t due = due_after_append(schema->tier, clock_->monotonic_ns());
-  const bool sooner = due < deadline_ns_;
-  deadline_ns_ = std::min(deadline_ns_, due);
+  if (due < deadline_ns_) {
+    deadline_ns_ = due;
+    if (options_.flusher_thread) work_.notify_one();
+  }
   taken.durable = level == Durability::kSync;
   taken.commit =
       taken.durable || level == Durability::kKernel || pending_.bytes.size() >= kPendingBytesWrite;
-  if (sooner && options_.flusher_thread) work_.notify_one();
   return taken;
 }
 
@@ -185,193 +186,12 @@ bool Log::take_back(const Taken& taken) {
   return true;
 }
 
-Status Log::commit(bool durable, bool closing) {
-  const std::lock_guard commit_guard(commit_mutex_);
-  const Status status = commit_locked(durable, closing);
-  const std::lock_guard guard(mutex_);
-  failure_ = status;
-  if (pending_.empty()) deadline_ns_ = INT64_MAX;
-  return status;
-}
-
-Status Log::commit_locked(bool durable, bool closing) {
-  Pending block;
-  {
-    const std::lock_guard guard(mutex_);
-    std::swap(block, pending_);
-  }
-  if (!block.empty() || closing) {
-    const Status status = write_block(block, closing);
-    if (!status.is_ok()) {
-      const std::lock_guard guard(mutex_);
-      Pending whole = std::move(block);
-      whole.add(pending_);
-      pending_ = std::move(whole);
-      return status;
-    }
-  }
-  if (!durable || (retained_.empty() && !closing && !broken_)) return Status::ok();
-  if (!sync_segment().is_ok()) EDGECORE_TRY(rewrite_retained());
-  return Status::ok();
-}
-
-// Room for the block in a sound segment, then the block.
-Status Log::write_block(const Pending& block, bool closing) {
-  const std::uint64_t size =
-      wal::kBlockHeadBytes +
-      (committed_next_.size() + block.touched.size()) * wal::kTableEntryBytes + block.bytes.size();
-  if (broken_) EDGECORE_TRY(rewrite_retained());
-  bool checkpoint = segment_ == nullptr;
-  if (segment_ != nullptr) {
-    const SegmentInfo& current = segments_.back();
-    const std::uint64_t needed = wal::round_up(size, current.header.sector);
-    if (current.end + needed > current.header.capacity) {
-      EDGECORE_TRY(leave_segment(size));
-      checkpoint = true;
-    }
-  } else {
-    const std::uint64_t end = segments_.empty() ? 0 : segments_.back().end;
-    EDGECORE_TRY(begin_segment(size, end));
-  }
-  const Status status = put_block(block, checkpoint || closing, closing);
-  if (status.is_ok()) retained_.add(block);
-  return status;
-}
-
-// A full segment is synced before the next one begins, so that a mark never skips a segment.
-Status Log::leave_segment(std::uint64_t bytes_needed) {
-  if (!sync_segment().is_ok()) return rewrite_retained();
-  EDGECORE_TRY(write_mark(false));
-  return begin_segment(bytes_needed, segments_.back().end);
-}
-
-Status Log::put_block(const Pending& block, bool checkpoint, bool closing) {
-  std::map<std::uint32_t, std::uint64_t> next = committed_next_;
-  for (const auto& [partition, value] : block.touched) next[partition] = value;
-  wal::BlockHead head;
-  for (const auto& [partition, value] : checkpoint ? next : block.touched)
-    head.table.push_back({partition, value, closing ? value - 1 : value - 1 + kReserveRows});
-  head.flags = static_cast<std::uint16_t>((checkpoint ? wal::kCheckpoint : 0) |
-                                          (closing ? wal::kClosing : 0));
-  head.epoch = options_.epoch;
-  head.first_position = block.empty() ? written_position_ + 1 : block.first_position;
-  head.rows = block.rows;
-  head.records = block.records;
-  head.durable_before = durable_position();
-  head.hlc = next_hlc();
-  head.monotonic_ns = clock_->monotonic_ns();
-  head.clock_trust = clock_trust_;
-  head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
-  SegmentInfo& current = segments_.back();
-  Bytes bytes(wal::round_up(head.length, current.header.sector));
-  wal::encode_block_head(head, current.header.salt, bytes.data());
-  std::byte* at = bytes.data() + head.head_bytes();
-  if (!block.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
-  for (std::uint32_t i = 0; i < block.records; ++i) {
-    wal::RecordHead record;
-    record.partition = load_le<std::uint32_t>(at + 4);
-    record.first = load_le<std::uint64_t>(at + 8);
-    record.schema = load_le<std::uint32_t>(at + 16);
-    record.count = load_le<std::uint32_t>(at + 20);
-    record.length = load_le<std::uint32_t>(at + 24);
-    wal::encode_record(record, current.header.salt, at,
-                       {at + wal::kRecordHeadBytes, record.length});
-    at += wal::kRecordHeadBytes + record.length;
-  }
-  const Status status = segment_->write_at(current.end, bytes);
-  if (!status.is_ok()) {
-    broken_ = true;
-    return status;
-  }
-  {
-    const std::lock_guard guard(mutex_);
-    current.end += bytes.size();
-  }
-  committed_next_ = std::move(next);
-  written_position_ = head.first_position + head.rows - 1;
-  marked_clean_ = false;
-  return Status::ok();
-}
-
-Status Log::begin_segment(std::uint64_t bytes_needed, std::uint64_t previous_end) {
-  SegmentInfo next;
-  next.header.sector = std::max<std::uint32_t>(512, fs_->sector_size());
-  next.header.store = store_;
-  next.header.epoch = options_.epoch;
-  next.header.number = segments_.empty() ? 1 : segments_.back().header.number + 1;
-  next.header.salt = options_.salt + next.header.number * 0x9E3779B97F4A7C15ull;
-  next.header.base_position = retained_.empty() ? written_position_ + 1 : retained_.first_position;
-  next.header.previous = segments_.empty() ? 0 : segments_.back().header.number;
-  next.header.previous_end = previous_end;
-  const std::uint64_t room =
-      2 * wal::kHeaderBytes + wal::round_up(bytes_needed + retained_.bytes.size(), 4096);
-  next.header.capacity = std::max(options_.segment_bytes, room);
-  next.end = wal::round_up(wal::kHeaderBytes, next.header.sector);
-  next.path = join_path(directory_, segment_name(next.header.number));
-  // A file of that name is the unfinished work of a crash: without a durable header it is none.
-  EDGECORE_TRY(fs_->remove(next.path));
-  EDGECORE_ASSIGN(auto file, fs_->open(next.path, OpenMode::kCreateNew));
-  Status status = file->fill_zeros(next.header.capacity);
-  if (status.is_ok()) status = file->write_at(0, wal::encode_header(next.header));
-  if (status.is_ok()) status = file->sync();
-  if (status.is_ok()) status = fs_->sync_directory(directory_);
-  if (!status.is_ok()) {
-    file.reset();
-    static_cast<void>(fs_->remove(next.path));
-    return status;
-  }
-  segment_ = std::move(file);
-  synced_end_ = next.end;
-  broken_ = false;
-  const std::lock_guard guard(mutex_);
-  if (!segments_.empty()) segments_.back().end = previous_end;
-  segments_.push_back(std::move(next));
-  return Status::ok();
-}
-
-// After an error the old segment counts up to its last good sync; what came later is written
-// again in a new one. The descriptor with the error is never synced a second time.
-Status Log::rewrite_retained() {
-  broken_ = true;
-  const std::uint64_t size = retained_.bytes.size() + wal::kHeaderBytes;
-  EDGECORE_TRY(begin_segment(size, synced_end_));
-  if (!retained_.empty()) {
-    for (auto& [partition, next] : retained_.touched) committed_next_[partition] = next;
-    EDGECORE_TRY(put_block(retained_, true, false));
-  }
-  return sync_segment();
-}
-
-Status Log::sync_segment() {
-  if (segment_ == nullptr) return Status::ok();
-  const Status status = segment_->sync();
-  if (!status.is_ok()) {
-    broken_ = true;
-    return status;
-  }
-  synced_end_ = segments_.back().end;
-  retained_ = {};
-  promise(written_position_);
-  return status;
-}
-
-// The one place where a durability promise is made.
-void Log::promise(std::uint64_t position) {
-  {
-    const std::lock_guard guard(mutex_);
-    durable_position_ = std::max(durable_position_, position);
-  }
-  durable_changed_.notify_all();
-}
-
 Result<std::int64_t> Log::poll(std::int64_t now_ns) {
-  std::int64_t due = INT64_MAX;
   {
     const std::lock_guard guard(mutex_);
-    due = deadline_ns_;
+    if (deadline_ns_ > now_ns) return deadline_ns_;
   }
-  if (due > now_ns) return due;
-  EDGECORE_TRY(commit(true));
+  EDGECORE_TRY(commit_due());
   const std::lock_guard guard(mutex_);
   return deadline_ns_;
 }
@@ -393,32 +213,32 @@ Status Log::wait_durable(std::uint64_t position) {
     if (position >= next_position_) return Status::invalid("position is not appended yet");
     if (position <= durable_position_) return Status::ok();
   }
-  if (!options_.flusher_thread) return commit(true);
+  if (!flusher_.joinable()) return commit(true);
   std::unique_lock lock(mutex_);
   deadline_ns_ = 0;
+  failure_ = Status::ok();  // what is waited for is the next commit
   work_.notify_all();
   durable_changed_.wait(
       lock, [&] { return durable_position_ >= position || stopping_ || !failure_.is_ok(); });
-  return durable_position_ >= position ? Status::ok() : failure_;
+  if (durable_position_ >= position) return Status::ok();
+  return failure_.is_ok() ? Status::unavailable("the log was closed meanwhile") : failure_;
 }
 
 Status Log::close() {
-  if (flusher_.joinable()) {
-    {
-      const std::lock_guard guard(mutex_);
-      stopping_ = true;
-    }
-    work_.notify_all();
-    flusher_.join();
+  stop_flusher();
+  {
+    const std::lock_guard guard(mutex_);
+    if (closed_ || options_.read_only) return Status::ok();
   }
-  if (options_.read_only) return Status::ok();
   // Nothing was appended in this open: nothing of it is on disk.
-  if (segment_ != nullptr || position() > written_position_) EDGECORE_TRY(commit(true, true));
+  if (segment_ != nullptr) EDGECORE_TRY(commit(true, true));
   const std::lock_guard commit_guard(commit_mutex_);
   if (segment_ != nullptr) EDGECORE_TRY(write_mark(true));
   segment_.reset();
   mark_file_.reset();
   lock_.reset();
+  const std::lock_guard guard(mutex_);
+  closed_ = true;
   return Status::ok();
 }
 
@@ -428,7 +248,7 @@ void Log::run_flusher() {
     const std::int64_t now = clock_->monotonic_ns();
     if (deadline_ns_ <= now) {
       lock.unlock();
-      const Status status = commit(true);
+      const Status status = commit_due();
       lock.lock();
       durable_changed_.notify_all();
       // A full disk is tried again, not in a tight loop.

@@ -1,8 +1,9 @@
 // The append-only event log of a device: one write-ahead log for all partitions of a store.
 //
 // Invariants
-// - A sequence of a partition names one content for ever: handed-out numbers that a crash may have
-//   lost are burnt, never used again.
+// - A sequence of a partition names one content for ever: numbers are handed out only below a
+//   reservation that is on stable storage, and after a crash those that may have been are burnt.
+//   Positions are dense: a row that was never durable leaves its position to another.
 // - A block is durable before durable_position() covers it; every durability promise is made in
 //   Log::promise, nowhere else.
 // - A segment is never continued. Every open that appends begins a new one (new salt, new epoch),
@@ -72,19 +73,22 @@ class Log {
   Result<std::uint32_t> register_schema(const SchemaPtr& schema);
   // Gives a catalogued number its typed form, so that its rows can be decoded.
   Status attach_schema(const SchemaPtr& schema);
-  const std::vector<CatalogueEntry>& catalogue() const { return catalogue_.entries; }
+  std::vector<CatalogueEntry> catalogue() const;
 
   // Appends the rows of a registered schema, all or nothing. Durability by the tier's level.
   Result<Appended> append(const RowBatch& rows);
-  // The same in two steps, for callers that hold a lock of their own: `take` numbers the rows and
-  // does no I/O; `settle`, needed when `commit`, brings them where their tier's level wants them.
+  // The same in steps, for callers that hold a lock of their own: `take` numbers the rows and does
+  // no I/O, unless `reserve` is asked for first; `settle`, needed when `commit`, brings them where
+  // their tier's level wants them.
   struct Taken {
     Appended done;
     std::size_t bytes = 0;
+    bool reserve = false;  // nothing was taken: call reserve() and take again
     bool commit = false;
     bool durable = false;
   };
   Result<Taken> take(const RowBatch& rows);
+  Status reserve(const RowBatch& rows);
   Status settle(const Taken& taken);
   // Commits what is due; returns the monotonic time of the next deadline (INT64_MAX: none).
   Result<std::int64_t> poll(std::int64_t now_ns);
@@ -113,25 +117,41 @@ class Log {
     void add(const Pending& later);
   };
 
+  using Table = std::map<std::uint32_t, wal::TableEntry>;
+  using Nexts = std::map<std::uint32_t, std::uint64_t>;
+
   Log(std::shared_ptr<Fs> fs, std::string directory, LogOptions options,
       std::shared_ptr<Clock> clock);
+
+  // recovery.cpp
   Status recover();
   Status read_segments();
+  Status read_segment(const std::string& name);
   Status recover_tail();
-  Result<std::map<std::uint32_t, wal::TableEntry>> table_before(ByteSpan last_bytes) const;
-  Status commit(bool durable, bool closing = false);
+  Status burn_unreadable_segments();
+  Result<Table> table_before() const;
+  void burn(const SegmentWalk& walk, LossRange::Reason reason);
+  void read_mark();
+
+  // commit.cpp; all of these with commit_mutex_ held
   Status commit_locked(bool durable, bool closing);
   Status write_block(const Pending& block, bool closing);
-  Status put_block(const Pending& block, bool checkpoint, bool closing);
-  Status leave_segment(std::uint64_t bytes_needed);
-  Status begin_segment(std::uint64_t bytes_needed, std::uint64_t previous_end);
+  Status put_block(const Pending& block, bool closing);
+  Bytes encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into);
+  wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
+  Bytes first_block(const wal::SegmentHeader& header);
+  Status begin_segment(std::uint64_t bytes_needed);
   Status sync_segment();
   Status rewrite_retained();
   void promise(std::uint64_t position);
+  Status open_mark();
   Status write_mark(bool clean);
-  void read_mark();
-  void run_flusher();
   std::uint64_t next_hlc();
+
+  Status commit(bool durable, bool closing = false);
+  Status commit_due();
+  void run_flusher();
+  void stop_flusher();
   std::int64_t due_after_append(Tier tier, std::int64_t now) const;
   bool take_back(const Taken& taken);
 
@@ -147,25 +167,38 @@ class Log {
 
   mutable std::mutex mutex_;  // guards the members down to commit_mutex_
   Pending pending_;
-  std::map<std::uint32_t, std::uint64_t> next_;
+  Nexts next_;
+  Nexts reserved_;  // through which sequence numbers may be handed out
   std::uint64_t next_position_ = 1;
   std::uint64_t durable_position_ = 0;
   std::int64_t deadline_ns_ = INT64_MAX;
   std::vector<SegmentInfo> segments_;
-  Status failure_;
+  Status failure_;  // of the last commit
   std::condition_variable durable_changed_;
   std::condition_variable work_;
   bool stopping_ = false;
+  bool closed_ = false;
 
   std::mutex commit_mutex_;  // guards the members below; taken before mutex_
   std::unique_ptr<File> segment_;
   std::unique_ptr<File> mark_file_;
-  std::map<std::uint32_t, std::uint64_t> committed_next_;
+  // What the blocks written so far say, and what those on stable storage say.
+  struct Written {
+    Nexts next;
+    Nexts reserved;
+    std::uint64_t position = 0;
+    std::uint64_t end = 0;  // of the segment's data
+  };
+  Written written_;
+  Written synced_;
+  Nexts ended_;               // before the first segment of this open: where burnt numbers begin
+  std::uint64_t number_ = 0;  // of the last segment file, readable or not
+  std::vector<std::pair<std::uint64_t, std::string>> unreadable_;  // segment files, by number
   // Written since the last sync, kept to be written again should that sync fail.
   Pending retained_;
-  std::uint64_t synced_end_ = 0;
-  bool broken_ = false;  // the segment had an error: it is sealed at synced_end_ and left
-  std::uint64_t written_position_ = 0;
+  bool broken_ = false;  // the segment had an error: it is sealed at synced_.end and left
+  bool full_ = false;    // the segment was left, but no next one could be begun yet
+  std::uint64_t reserve_rows_ = 0;
   std::uint64_t marked_position_ = 0;
   std::uint64_t mark_generation_ = 0;
   bool marked_clean_ = false;

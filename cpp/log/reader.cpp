@@ -24,64 +24,139 @@ void lose(std::vector<LossRange>& losses, std::uint32_t partition, std::uint64_t
   losses.push_back({partition, first, last, LossRange::kLost});
 }
 
-std::uint64_t next_of(const Table& table, std::uint32_t partition) {
-  const auto found = table.find(partition);
-  return found == table.end() ? 1 : found->second.next;
-}
+// One walk over the blocks of one segment.
+class Walker {
+ public:
+  Walker(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
+         std::uint64_t durable, const RecordVisitor& visit, SegmentWalk& walk)
+      : bytes_(bytes.first(std::min<std::uint64_t>(limit, bytes.size()))),
+        header_(header),
+        proven_(durable),
+        visit_(visit),
+        walk_(walk) {}
 
-// After a crash the next segment begins behind what was reserved: that gap is burnt, not lost.
-void skip_burnt(const wal::BlockHead& head, Table& table) {
-  for (const wal::TableEntry& entry : head.table) {
-    const auto found = table.find(entry.partition);
-    if (found != table.end() && found->second.reserved_through >= found->second.next &&
-        entry.next > found->second.reserved_through)
-      found->second.next = found->second.reserved_through + 1;
+  void run() {
+    std::uint64_t at = wal::round_up(wal::kHeaderBytes, header_.sector);
+    while (at < bytes_.size() && go_on_) {
+      const auto head = wal::decode_block_head(bytes_.subspan(at), header_.salt);
+      if (!head) {
+        const std::uint64_t later = skip_damage(at);
+        if (later == at) break;
+        at = later;
+        continue;
+      }
+      // A block that does not go on where the last one ended was written before an error.
+      if (head->first_position < walk_.next_position) break;
+      const ByteSpan block = bytes_.subspan(at, head->length);
+      if (!records_intact(block, *head) && !durable(at, head->first_position + head->rows)) break;
+      take(block, *head);
+      at += wal::round_up(head->length, header_.sector);
+      walk_.end = std::min<std::uint64_t>(at, bytes_.size());
+    }
   }
-}
 
-// The records of one block whose head is intact. Sequences that the block's table accounts for
-// and no intact record holds are lost.
-bool walk_records(ByteSpan block, const wal::BlockHead& head, std::uint64_t salt, SegmentWalk& walk,
-                  const RecordVisitor& visit) {
-  std::size_t at = head.head_bytes();
-  std::uint64_t position = head.first_position;
-  bool go_on = true;
-  for (std::uint32_t i = 0; i < head.records; ++i) {
-    RecordView view;
-    const auto record = wal::decode_record(block.subspan(at), salt, view.payload);
-    if (!record) break;  // the length can't be trusted, so neither can what follows in this block
-    // A segment's first block may be the first that is known of a partition.
-    if (walk.blocks == 0 && !walk.table.contains(record->partition))
-      walk.table[record->partition].next = record->first;
-    wal::TableEntry& entry = walk.table[record->partition];
-    entry.partition = record->partition;
-    lose(walk.losses, record->partition, entry.next, record->first - 1);
-    entry.next = record->first + record->count;
-    view.head = *record;
-    view.position = position;
-    view.hlc = head.hlc;
-    view.epoch = head.epoch;
-    view.clock_trust = head.clock_trust;
-    if (go_on && visit) go_on = visit(view);
-    position += record->count;
-    at += wal::kRecordHeadBytes + record->length;
+ private:
+  // Where the next intact block begins, if the rows before it were durable; else `at`.
+  std::uint64_t skip_damage(std::uint64_t at) {
+    const std::uint64_t later = find_block(at + header_.sector);
+    if (later >= bytes_.size()) return at;
+    const auto head = wal::decode_block_head(bytes_.subspan(later), header_.salt);
+    return durable(at, head->first_position) ? later : at;
   }
-  for (const wal::TableEntry& entry : head.table) {
-    const bool first_known = walk.blocks == 0 && !walk.table.contains(entry.partition);
-    const std::uint64_t seen = first_known ? entry.next : next_of(walk.table, entry.partition);
-    lose(walk.losses, entry.partition, seen, entry.next - 1);
-    walk.table[entry.partition] = entry;
-  }
-  return go_on;
-}
 
-// The next intact block at or behind `from`, or the limit.
-std::uint64_t find_block(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t from,
-                         std::uint64_t limit) {
-  for (std::uint64_t at = from; at < limit; at += header.sector)
-    if (wal::decode_block_head(bytes.subspan(at, limit - at), header.salt)) return at;
-  return limit;
-}
+  std::uint64_t find_block(std::uint64_t from) const {
+    for (std::uint64_t at = from; at < bytes_.size(); at += header_.sector)
+      if (wal::decode_block_head(bytes_.subspan(at), header_.salt)) return at;
+    return bytes_.size();
+  }
+
+  // Whether all rows below `position` were durable, by the marks that stand behind `at`.
+  bool durable(std::uint64_t at, std::uint64_t position) {
+    if (!searched_) {
+      searched_ = true;
+      std::uint64_t next = find_block(at + header_.sector);
+      while (next < bytes_.size()) {
+        const auto head = wal::decode_block_head(bytes_.subspan(next), header_.salt);
+        proven_ = std::max(proven_, head->durable_before);
+        next = find_block(next + wal::round_up(head->length, header_.sector));
+      }
+    }
+    return proven_ + 1 >= position;
+  }
+
+  bool records_intact(ByteSpan block, const wal::BlockHead& head) const {
+    std::size_t at = head.head_bytes();
+    for (std::uint32_t i = 0; i < head.records; ++i) {
+      ByteSpan payload;
+      const auto record = wal::decode_record(block.subspan(at), header_.salt, payload);
+      if (!record) return false;
+      at += wal::kRecordHeadBytes + record->length;
+    }
+    return true;
+  }
+
+  // Sequences that the block's table accounts for and no intact record holds are lost.
+  void take(ByteSpan block, const wal::BlockHead& head) {
+    std::size_t at = head.head_bytes();
+    std::uint64_t position = head.first_position;
+    for (std::uint32_t i = 0; i < head.records; ++i) {
+      RecordView view;
+      const auto record = wal::decode_record(block.subspan(at), header_.salt, view.payload);
+      if (!record) break;  // its length can't be trusted, so neither can what follows in the block
+      account(record->partition, record->first);
+      walk_.table[record->partition].next = record->first + record->count;
+      view.head = *record;
+      view.position = position;
+      view.hlc = head.hlc;
+      view.epoch = head.epoch;
+      view.clock_trust = head.clock_trust;
+      if (go_on_ && visit_) go_on_ = visit_(view);
+      position += record->count;
+      at += wal::kRecordHeadBytes + record->length;
+    }
+    take_table(head);
+    walk_.next_position = head.first_position + head.rows;
+    walk_.durable_before = std::max(walk_.durable_before, head.durable_before);
+    walk_.hlc = std::max(walk_.hlc, head.hlc);
+    walk_.closed = (head.flags & wal::kClosing) != 0;
+    ++walk_.blocks;
+  }
+
+  void take_table(const wal::BlockHead& head) {
+    for (std::size_t i = 0; i < head.table.size(); ++i) {
+      const wal::TableEntry& entry = head.table[i];
+      account(entry.partition, entry.next);
+      walk_.table[entry.partition] = entry;
+      const bool goes_on =
+          i + 1 < head.table.size() && head.table[i + 1].partition == entry.partition;
+      if ((head.flags & wal::kOpening) == 0 || !goes_on) continue;
+      walk_.burnt.push_back(
+          {entry.partition, entry.next, entry.reserved_through, LossRange::kBurnt});
+      walk_.table[entry.partition].next = entry.reserved_through + 1;
+    }
+  }
+
+  // The partition is at `next` now: what lies between was not read.
+  void account(std::uint32_t partition, std::uint64_t next) {
+    const auto found = walk_.table.find(partition);
+    if (found == walk_.table.end()) {
+      // A segment's first block may be the first that is known of a partition.
+      const std::uint64_t from = walk_.blocks == 0 ? next : 1;
+      walk_.table[partition] = {partition, from, 0};
+      lose(walk_.losses, partition, from, next - 1);
+      return;
+    }
+    lose(walk_.losses, partition, found->second.next, next - 1);
+  }
+
+  ByteSpan bytes_;
+  const wal::SegmentHeader& header_;
+  std::uint64_t proven_;
+  bool searched_ = false;
+  const RecordVisitor& visit_;
+  SegmentWalk& walk_;
+  bool go_on_ = true;
+};
 
 }  // namespace
 
@@ -90,32 +165,7 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
   SegmentWalk walk;
   walk.next_position = header.base_position;
   walk.table = expected;
-  limit = std::min<std::uint64_t>(limit, bytes.size());
-  std::uint64_t at = wal::round_up(wal::kHeaderBytes, header.sector);
-  bool go_on = true;
-  while (at < limit && go_on) {
-    auto head = wal::decode_block_head(bytes.subspan(at, limit - at), header.salt);
-    if (!head) {
-      const std::uint64_t later = find_block(bytes, header, at + header.sector, limit);
-      if (later >= limit) break;
-      head = wal::decode_block_head(bytes.subspan(later, limit - later), header.salt);
-      // Only a mark that covers the damage shows that it was data; else this is a torn tail.
-      if (std::max(head->durable_before, durable) + 1 < head->first_position) break;
-      at = later;
-    }
-    // A block that does not go on where the last one ended is a stale one of this segment.
-    if (head->first_position < walk.next_position) break;
-    if (walk.blocks == 0) skip_burnt(*head, walk.table);
-    const bool closing = (head->flags & wal::kClosing) != 0;
-    go_on = walk_records(bytes.subspan(at, head->length), *head, header.salt, walk, visit);
-    walk.next_position = head->first_position + head->rows;
-    walk.durable_before = std::max(walk.durable_before, head->durable_before);
-    walk.hlc = std::max(walk.hlc, head->hlc);
-    walk.closed = closing;
-    ++walk.blocks;
-    at += wal::round_up(head->length, header.sector);
-    walk.end = std::min<std::uint64_t>(at, limit);
-  }
+  Walker(bytes, header, limit, durable, visit, walk).run();
   const ByteSpan behind = bytes.subspan(std::min<std::uint64_t>(walk.end, bytes.size()));
   walk.behind_blank =
       std::all_of(behind.begin(), behind.end(), [](std::byte b) { return b == std::byte{0}; });
@@ -133,9 +183,8 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, segment.path, UINT32_MAX));
     bool stopped = false;
     const auto step = [&](const RecordView& record) {
-      if (record.position > position_max_) return false;
-      if (record.position + record.head.count <= after + 1) return true;
-      stopped = !visit(record);
+      stopped = record.position > position_max_;
+      if (!stopped && record.position + record.head.count > after + 1) stopped = !visit(record);
       return !stopped;
     };
     const SegmentWalk walk =
@@ -163,6 +212,18 @@ Status LogReader::visit_segment(std::size_t index, std::uint64_t after,
                                    return visit(record);
                                  }));
   return Status::ok();
+}
+
+bool LogReader::may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const {
+  if (index + 1 == segments_.size()) return true;
+  const auto& starts = segments_[index].starts;
+  const auto& ends = segments_[index + 1].starts;
+  if (ends.empty()) return true;
+  const auto end = ends.find(partition);
+  if (end == ends.end()) return false;  // not known yet when the segment ended
+  if (end->second <= after + 1) return false;
+  const auto start = starts.find(partition);
+  return starts.empty() || end->second != (start == starts.end() ? 1 : start->second);
 }
 
 const CatalogueEntry* Catalogue::find(std::uint32_t number) const {

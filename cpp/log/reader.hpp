@@ -21,9 +21,10 @@ struct LossRange {
 };
 
 struct RecoveryReport {
-  bool clean = true;            // the log was closed in order, or is new
-  bool tail_uncertain = false;  // non-blank bytes behind the end of data, above the last mark
-  std::vector<LossRange> ranges;
+  bool clean = true;              // the log was closed in order, or is new
+  bool tail_uncertain = false;    // non-blank bytes behind the end of data, above the last mark
+  std::vector<LossRange> ranges;  // found by this open
+  std::vector<LossRange> burnt;   // by earlier ones, as the segments' opening blocks say
   std::uint64_t segments = 0;
 };
 
@@ -48,6 +49,8 @@ struct SegmentInfo {
   wal::SegmentHeader header;
   std::string path;
   std::uint64_t end = wal::kHeaderBytes;  // of its data
+  // From its first block: partition -> the first sequence that may stand in it. Empty: not known.
+  std::map<std::uint32_t, std::uint64_t> starts;
 };
 
 // One intact record, in order of position. `payload` borrows until the next step.
@@ -70,14 +73,16 @@ struct SegmentWalk {
   bool closed = false;       // the last block is a closing one
   bool behind_blank = true;  // nothing but zeros behind the end
   std::map<std::uint32_t, wal::TableEntry> table;
-  std::vector<LossRange> losses;
+  std::vector<LossRange> losses;  // to damage
+  std::vector<LossRange> burnt;   // as its opening block says
 };
 
 using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
 
-// Walks `bytes` (a whole segment, header included) up to `limit`. Damage that a later block proves
-// to have been durable (its mark, or `durable`, reaches past it) is skipped and reported; else the
-// data ends there. `expected` is the next sequence per partition before the segment.
+// Walks `bytes` (a whole segment, header included) up to `limit`. A block that is not intact, but
+// whose rows were durable (`durable` or the mark of any later block reaches past them), is damage:
+// it is skipped and its rows are lost. Any other is torn: the data ends before it. `expected` is
+// the next sequence per partition before the segment.
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
                          std::uint64_t durable,
                          const std::map<std::uint32_t, wal::TableEntry>& expected,
@@ -99,6 +104,9 @@ class LogReader {
   // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
   // A caller that stops between segments goes on with the next one.
   Status visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit) const;
+  // Whether a segment can hold sequences above `after` of a partition, by what its first block and
+  // the next one's say.
+  bool may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const;
   std::size_t segments() const { return segments_.size(); }
   const Catalogue& catalogue() const { return catalogue_; }
   std::uint64_t position_max() const { return position_max_; }

@@ -1,29 +1,54 @@
 // Opening a log: what is on disk, where the data ends, what can't be read. Writes nothing.
 #include <algorithm>
+#include <charconv>
 
-#include "base/crc32c.hpp"
 #include "log/log.hpp"
+#include "log/mark.hpp"
 
 namespace edgecore {
 namespace {
 
-constexpr std::uint32_t kMarkMagic = 0x4B4D4345;  // "ECMK"
-constexpr std::size_t kMarkBytes = 44;            // with its checksum
-constexpr std::uint64_t kSlotBytes = 4096;
 constexpr std::uint64_t kCatalogueBytesMax = 64u << 20;
+constexpr std::size_t kFirstBlockBytesMax = 256 * 1024;
+constexpr std::uint64_t kRowBytesMin = 20;  // time, empty source, source sequence
 
-// Whether a block stands here with all its records.
-bool first_block_intact(ByteSpan bytes, std::uint64_t salt) {
-  const auto head = wal::decode_block_head(bytes, salt);
-  if (!head) return false;
-  std::size_t at = head->head_bytes();
-  for (std::uint32_t i = 0; i < head->records; ++i) {
-    ByteSpan payload;
-    const auto record = wal::decode_record(bytes.subspan(at, head->length - at), salt, payload);
-    if (!record) return false;
-    at += wal::kRecordHeadBytes + record->length;
+std::uint64_t number_of(const std::string& name) {
+  std::uint64_t number = 0;
+  const std::size_t start = std::string("wal-").size();
+  std::from_chars(name.data() + start, name.data() + name.size(), number, 16);
+  return number;
+}
+
+// The head of the first block, and the file's header.
+struct Start {
+  Result<wal::SegmentHeader> header;
+  std::optional<wal::BlockHead> block;
+};
+
+Result<Start> read_start(File& file) {
+  Bytes bytes(2 * wal::kHeaderBytes);
+  EDGECORE_ASSIGN(const std::size_t got, file.read_at(0, bytes));
+  bytes.resize(got);
+  Start start{
+      wal::decode_header(ByteSpan(bytes).first(std::min(got, std::size_t{wal::kHeaderBytes}))),
+      std::nullopt};
+  if (!start.header.is_ok()) return start;
+  const std::uint64_t at = wal::round_up(wal::kHeaderBytes, start.header->sector);
+  bytes.resize(kFirstBlockBytesMax);
+  EDGECORE_ASSIGN(const std::size_t more, file.read_at(at, bytes));
+  start.block = wal::decode_block_head(ByteSpan(bytes).first(more), start.header->salt);
+  return start;
+}
+
+std::vector<LossRange> burnt_by(const wal::BlockHead& head) {
+  std::vector<LossRange> out;
+  if ((head.flags & wal::kOpening) == 0) return out;
+  for (std::size_t i = 0; i + 1 < head.table.size(); ++i) {
+    const wal::TableEntry& entry = head.table[i];
+    if (entry.partition == head.table[i + 1].partition)
+      out.push_back({entry.partition, entry.next, entry.reserved_through, LossRange::kBurnt});
   }
-  return true;
+  return out;
 }
 
 }  // namespace
@@ -39,56 +64,60 @@ Status Log::recover() {
     EDGECORE_ASSIGN(catalogue_, Catalogue::from_bytes(bytes));
   }
   EDGECORE_TRY(read_segments());
-  for (const CatalogueEntry& entry : catalogue_.entries) {
-    next_.try_emplace(entry.partition, 1);
-    committed_next_.try_emplace(entry.partition, 1);
-  }
+  for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
   read_mark();
   if (!segments_.empty()) EDGECORE_TRY(recover_tail());
+  EDGECORE_TRY(burn_unreadable_segments());
+  next_ = written_.next;
+  next_position_ = written_.position + 1;
+  synced_ = written_;
   return Status::ok();
 }
 
 Status Log::read_segments() {
   EDGECORE_ASSIGN(const auto names, fs_->list(directory_));
-  std::size_t damaged = 0;
-  for (const std::string& name : names) {
-    if (!name.starts_with("wal-") || !name.ends_with(".seg")) continue;
-    const std::string path = join_path(directory_, name);
-    EDGECORE_ASSIGN(auto file, fs_->open(path, OpenMode::kRead));
-    Bytes head(wal::kHeaderBytes);
-    EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, head));
-    head.resize(got);
-    EDGECORE_ASSIGN(const std::uint64_t size, file->size());
-    auto header = wal::decode_header(head);
-    if (!header.is_ok()) {
-      if (header.status().outcome() == Outcome::kIncompatible) return header.status();
-      ++damaged;
-      continue;
-    }
-    // The successor's header says where this segment ends; the last one is walked.
-    if (!segments_.empty()) {
-      SegmentInfo& before = segments_.back();
-      if (before.header.number == header->previous) before.end = header->previous_end;
-      if (before.header.store != header->store)
-        return Status::corrupt(path + ": a segment of another store");
-    }
-    segments_.push_back({header.value(), path, size});
-    store_ = header->store;
-  }
+  for (const std::string& name : names)
+    if (name.starts_with("wal-") && name.ends_with(".seg")) EDGECORE_TRY(read_segment(name));
   recovery_.segments = segments_.size();
-  if (segments_.empty() && damaged > 1)
-    return Status::corrupt(directory_ + ": no segment has an intact header");
+  return Status::ok();
+}
+
+Status Log::read_segment(const std::string& name) {
+  const std::string path = join_path(directory_, name);
+  EDGECORE_ASSIGN(auto file, fs_->open(path, OpenMode::kRead));
+  EDGECORE_ASSIGN(const std::uint64_t size, file->size());
+  EDGECORE_ASSIGN(const Start start, read_start(*file));
+  if (!start.header.is_ok()) {
+    if (start.header.status().outcome() == Outcome::kIncompatible) return start.header.status();
+    unreadable_.push_back({number_of(name), path});
+    return Status::ok();
+  }
+  const wal::SegmentHeader& header = start.header.value();
+  // The successor's header says where this segment ends; the last one is walked.
+  if (!segments_.empty()) {
+    SegmentInfo& before = segments_.back();
+    if (before.header.number == header.previous) before.end = header.previous_end;
+    if (before.header.store != header.store)
+      return Status::corrupt(path + ": a segment of another store");
+  }
+  SegmentInfo info{header, path, size, {}};
+  if (start.block) {
+    for (const wal::TableEntry& entry : start.block->table)
+      info.starts[entry.partition] = entry.next;
+    const auto burnt = burnt_by(*start.block);
+    recovery_.burnt.insert(recovery_.burnt.end(), burnt.begin(), burnt.end());
+  }
+  segments_.push_back(std::move(info));
+  store_ = header.store;
+  number_ = header.number;
   return Status::ok();
 }
 
 // What stood before the last segment. Its first block is a checkpoint that says so itself; only
 // when that is damaged is the segment before it read.
-Result<std::map<std::uint32_t, wal::TableEntry>> Log::table_before(ByteSpan last_bytes) const {
-  std::map<std::uint32_t, wal::TableEntry> table;
-  const wal::SegmentHeader& last = segments_.back().header;
-  const std::uint64_t first = wal::round_up(wal::kHeaderBytes, last.sector);
-  if (last_bytes.size() < first || first_block_intact(last_bytes.subspan(first), last.salt))
-    return table;
+Result<Log::Table> Log::table_before() const {
+  Table table;
+  if (!segments_.back().starts.empty()) return table;
   if (segments_.size() > 1) {
     const SegmentInfo& before = segments_[segments_.size() - 2];
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, before.path, UINT32_MAX));
@@ -102,75 +131,80 @@ Result<std::map<std::uint32_t, wal::TableEntry>> Log::table_before(ByteSpan last
 Status Log::recover_tail() {
   SegmentInfo& last = segments_.back();
   EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, last.path, UINT32_MAX));
-  EDGECORE_ASSIGN(const auto expected, table_before(bytes));
+  EDGECORE_ASSIGN(const auto expected, table_before());
   const SegmentWalk walk =
       walk_segment(bytes, last.header, bytes.size(), durable_position_, expected, nullptr);
   last.end = std::max(walk.end, wal::round_up(wal::kHeaderBytes, last.header.sector));
-  next_position_ = walk.next_position;
-  written_position_ = next_position_ - 1;
+  written_.position = walk.next_position - 1;
   hlc_ = walk.hlc;
   recovery_.clean = walk.closed && walk.losses.empty();
   recovery_.tail_uncertain = !walk.closed && !walk.behind_blank;
-  recovery_.ranges = walk.losses;
-  for (const auto& [partition, entry] : walk.table) {
-    std::uint64_t next = entry.next;
-    if (!walk.closed && entry.reserved_through >= next) {
-      recovery_.ranges.push_back({partition, next, entry.reserved_through, LossRange::kBurnt});
-      next = entry.reserved_through + 1;
-    }
-    next_[partition] = std::max(next_[partition], next);
-    committed_next_[partition] = next_[partition];
+  recovery_.ranges.insert(recovery_.ranges.end(), walk.losses.begin(), walk.losses.end());
+  // Rows that were durable stood behind the end: their numbers are not told, but among the burnt.
+  const bool tail_lost = durable_position_ > written_.position;
+  if (tail_lost) recovery_.tail_uncertain = true;
+  burn(walk, tail_lost ? LossRange::kUncertain : LossRange::kBurnt);
+  if (options_.read_only) {
+    durable_position_ =
+        std::min(written_.position, std::max(durable_position_, walk.durable_before));
+    return Status::ok();
   }
   // What was read back may stand in the page cache alone (a killed process syncs nothing), so it
   // is made durable before it is called so.
-  if (!options_.read_only) {
-    EDGECORE_ASSIGN(auto file, fs_->open(last.path, OpenMode::kReadWrite));
-    EDGECORE_TRY(file->sync());
-  }
-  promise(written_position_);
+  EDGECORE_ASSIGN(auto file, fs_->open(last.path, OpenMode::kReadWrite));
+  EDGECORE_TRY(file->sync());
+  written_.position = std::max(written_.position, durable_position_);
+  promise(written_.position);
   return Status::ok();
 }
 
-// Two slots, written in turn, each in a sector of its own: a torn write costs the newer one only.
-Status Log::write_mark(bool clean) {
-  const std::uint64_t position = durable_position();
-  if (position == marked_position_ && clean == marked_clean_) return Status::ok();
-  if (mark_file_ == nullptr) {
-    EDGECORE_ASSIGN(mark_file_, fs_->open(join_path(directory_, "mark"), OpenMode::kCreate));
-    EDGECORE_TRY(mark_file_->fill_zeros(2 * kSlotBytes));
-    EDGECORE_TRY(fs_->sync_directory(directory_));
+// Numbers that may have been handed out are never handed out again.
+void Log::burn(const SegmentWalk& walk, LossRange::Reason reason) {
+  for (const auto& [partition, entry] : walk.table) {
+    written_.next[partition] = entry.next;
+    if (walk.closed || entry.reserved_through < entry.next) continue;
+    ended_[partition] = entry.next;
+    written_.next[partition] = entry.reserved_through + 1;
+    if (!options_.read_only)  // a reader ends nothing
+      recovery_.ranges.push_back({partition, entry.next, entry.reserved_through, reason});
   }
-  Bytes slot;
-  ByteWriter writer(slot);
-  writer.put(kMarkMagic);
-  writer.put(wal::kVersion);
-  writer.put(static_cast<std::uint16_t>(clean));
-  writer.put(++mark_generation_);
-  writer.put(options_.epoch);
-  writer.put(position);
-  writer.put(segments_.empty() ? std::uint64_t{0} : segments_.back().header.number);
-  writer.put(crc32c(slot));
-  EDGECORE_TRY(mark_file_->write_at((mark_generation_ % 2) * kSlotBytes, slot));
-  EDGECORE_TRY(mark_file_->sync());
-  marked_position_ = position;
-  marked_clean_ = clean;
+}
+
+// A segment file behind the last good one, without an intact header. When nothing stands in it but
+// what a segment begins with, it is the unfinished work of a crash, and replaced. Otherwise its
+// rows are lost, as many as it can hold at most; the file stays.
+Status Log::burn_unreadable_segments() {
+  for (const auto& [number, path] : unreadable_) {
+    if (number <= number_) continue;
+    EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, UINT32_MAX));
+    const std::size_t start =
+        2 * wal::kHeaderBytes + 2 * catalogue_.entries.size() * wal::kTableEntryBytes;
+    const std::size_t begin = std::min(bytes.size(), wal::round_up(start, 4096));
+    if (std::all_of(bytes.begin() + static_cast<std::ptrdiff_t>(begin), bytes.end(),
+                    [](std::byte b) { return b == std::byte{0}; }))
+      continue;
+    const std::uint64_t rows_max = bytes.size() / kRowBytesMin;
+    for (auto& [partition, next] : written_.next) {
+      ended_.try_emplace(partition, next);
+      recovery_.ranges.push_back({partition, next, next + rows_max - 1, LossRange::kUncertain});
+      next += rows_max;
+    }
+    written_.position += rows_max;
+    promise(written_.position);
+    recovery_.clean = false;
+    recovery_.tail_uncertain = true;
+    number_ = number;
+  }
   return Status::ok();
 }
 
 void Log::read_mark() {
   const auto bytes = read_file(*fs_, join_path(directory_, "mark"), 1u << 20);
   if (!bytes.is_ok()) return;  // an older truth is only less sure of the tail
-  for (const std::uint64_t at : {std::uint64_t{0}, kSlotBytes}) {
-    if (bytes->size() < at + kMarkBytes) continue;
-    const std::byte* slot = bytes->data() + at;
-    if (load_le<std::uint32_t>(slot) != kMarkMagic ||
-        crc32c({slot, kMarkBytes - 4}) != load_le<std::uint32_t>(slot + kMarkBytes - 4))
-      continue;
-    const auto generation = load_le<std::uint64_t>(slot + 8);
-    if (generation <= mark_generation_) continue;
-    mark_generation_ = generation;
-    durable_position_ = load_le<std::uint64_t>(slot + 24);
-  }
+  const auto mark = wal::decode_marks(bytes.value());
+  if (!mark) return;
+  mark_generation_ = mark->generation;
+  durable_position_ = mark->position;
 }
 
 }  // namespace edgecore

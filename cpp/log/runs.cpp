@@ -14,10 +14,14 @@ class Collector {
   bool take(const RecordView& record) {
     if (record.head.partition != request_.partition) return true;
     if (record.head.first + record.head.count <= request_.after + 1) return true;
-    if (record.position > request_.position_max) return false;
+    if (record.position > request_.position_max) {
+      full_ = true;
+      return false;
+    }
     status_ = take_rows(record);
-    return status_.is_ok() && !full_;
+    return !done();
   }
+  bool done() const { return full_ || !status_.is_ok(); }
   Result<std::vector<Run>> finish() && {
     if (!status_.is_ok()) return status_;
     return std::move(runs_);
@@ -83,8 +87,10 @@ class Collector {
 
 Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request) {
   Collector collector(reader.catalogue(), request);
-  EDGECORE_TRY(reader.visit(request.position_from,
-                            [&](const RecordView& record) { return collector.take(record); }));
+  const auto take = [&](const RecordView& record) { return collector.take(record); };
+  for (std::size_t i = 0; i < reader.segments() && !collector.done(); ++i)
+    if (reader.may_hold(i, request.partition, request.after))
+      EDGECORE_TRY(reader.visit_segment(i, request.position_from, take));
   return std::move(collector).finish();
 }
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Column = array[float] | array[int] | list[Any]
     Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
+    Range = tuple[int, int, int, str]  # partition, first, last, reason
 
 POSITION_MAX = 2**64 - 2
 SEGMENT_BYTES = 1 << 20
@@ -81,18 +82,21 @@ def parse_durability(text: str) -> tuple[int, int, int]:
 
 
 class Recovery:
-    """What opening found. ``ranges`` are (partition, first, last, reason): sequences that will
-    never be read, reason ``lost`` or ``burnt``. ``tail_uncertain``: bytes behind the end of the
-    data that may have been rows, above the last durable mark."""
+    """What opening found. ``ranges`` are (partition, first, last, reason) of sequences that will
+    never be read: ``lost`` to damage, ``burnt`` (a crash may have lost them after they were handed
+    out), ``uncertain`` (burnt, but durable rows were among them). ``burnt``: those that earlier
+    opens have burnt. ``tail_uncertain``: bytes behind the end of the data that may have been
+    rows."""
 
-    __slots__ = ("clean", "ranges", "tail_uncertain")
+    __slots__ = ("burnt", "clean", "ranges", "tail_uncertain")
 
     def __init__(
-        self, clean: bool, tail_uncertain: bool, ranges: list[tuple[int, int, int, str]]
+        self, clean: bool, tail_uncertain: bool, ranges: list[Range], burnt: list[Range]
     ) -> None:
         self.clean = clean
         self.tail_uncertain = tail_uncertain
         self.ranges = ranges
+        self.burnt = burnt
 
 
 class Run:
@@ -275,7 +279,8 @@ class Log:
         }
 
     def _record_losses(self) -> None:
-        if not self.recovery.ranges:
+        """Rows of what was found; also of earlier burns whose row a second crash has prevented."""
+        if self.recovery.clean:
             return
         known = {
             (row["partition"], row["first"], row["last"])
@@ -284,7 +289,7 @@ class Log:
         }
         rows = [
             {"partition": partition, "first": first, "last": last, "reason": reason}
-            for partition, first, last, reason in self.recovery.ranges
+            for partition, first, last, reason in self.recovery.burnt + self.recovery.ranges
             if (partition, first, last) not in known
         ]
         if rows:
@@ -396,7 +401,7 @@ class Log:
         for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until):
             yield Scanned(core, self._by_number.get(core.schema_number))
 
-    def verify(self) -> tuple[int, int, int, list[tuple[int, int, int, str]]]:
+    def verify(self) -> tuple[int, int, int, list[Range]]:
         """Reads and checks everything: (rows, records, bytes of rows, lost ranges)."""
         self.core.flush()
         return self.core.verify()

@@ -1,0 +1,325 @@
+// The one committer: pending rows into blocks, blocks into segments, segments to stable storage.
+#include <algorithm>
+#include <cstdio>
+
+#include "base/crc32c.hpp"
+#include "log/log.hpp"
+#include "log/mark.hpp"
+
+namespace edgecore {
+namespace {
+
+constexpr std::uint64_t kReserveRows = 1u << 16;  // sequences a crash may burn per partition
+constexpr std::int64_t kMarkIdleNs = 1'000'000'000;
+
+std::string segment_name(std::uint64_t number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "wal-%016llx.seg", static_cast<unsigned long long>(number));
+  return name;
+}
+
+std::uint64_t data_start(const wal::SegmentHeader& header) {
+  return wal::round_up(wal::kHeaderBytes, header.sector);
+}
+
+}  // namespace
+
+std::uint64_t Log::next_hlc() {
+  const std::int64_t ms = std::max<std::int64_t>(clock_->wall_ns(), 0) / 1'000'000;
+  hlc_ = std::max(hlc_ + 1, static_cast<std::uint64_t>(ms) << 16);
+  return hlc_;
+}
+
+Status Log::commit(bool durable, bool closing) {
+  const std::lock_guard commit_guard(commit_mutex_);
+  const Status status = commit_locked(durable, closing);
+  const std::lock_guard guard(mutex_);
+  failure_ = status;
+  return status;
+}
+
+// At a deadline: rows that wait, or in idle times the mark.
+Status Log::commit_due() {
+  EDGECORE_TRY(commit(true));
+  const std::lock_guard commit_guard(commit_mutex_);
+  {
+    const std::lock_guard guard(mutex_);
+    if (!pending_.empty() || clock_->monotonic_ns() < deadline_ns_) return Status::ok();
+    deadline_ns_ = INT64_MAX;
+  }
+  return write_mark(false);
+}
+
+Status Log::commit_locked(bool durable, bool closing) {
+  Pending block;
+  std::int64_t deadline = INT64_MAX;
+  {
+    const std::lock_guard guard(mutex_);
+    std::swap(block, pending_);
+    // Rows that come from here on set a deadline of their own.
+    if (durable) std::swap(deadline, deadline_ns_);
+  }
+  const bool waited = !block.empty();
+  Status status;
+  if (waited || closing) status = write_block(block, closing);
+  const bool written = status.is_ok();
+  const bool unsynced = !retained_.empty() || closing || broken_;
+  if (written && durable && unsynced && !sync_segment().is_ok()) status = rewrite_retained();
+  const std::lock_guard guard(mutex_);
+  if (!written) {
+    Pending whole = std::move(block);
+    whole.add(pending_);
+    pending_ = std::move(whole);
+  }
+  if (!status.is_ok())
+    deadline_ns_ = std::min(deadline_ns_, deadline);
+  else if (durable && unsynced)
+    deadline_ns_ = std::min(deadline_ns_, clock_->monotonic_ns() + kMarkIdleNs);
+  else if (durable && !waited)
+    deadline_ns_ = std::min(deadline_ns_, deadline);
+  return status;
+}
+
+// A number may be handed out once a block on stable storage reserves it.
+Status Log::reserve(const RowBatch& rows) {
+  const std::lock_guard commit_guard(commit_mutex_);
+  reserve_rows_ = std::max<std::uint64_t>(kReserveRows, 2 * rows.count());
+  Status status;
+  if (segment_ == nullptr) {
+    status = begin_segment(0);
+  } else {
+    status = commit_locked(true, false);
+    if (status.is_ok()) status = write_block({}, false);
+    if (status.is_ok() && !sync_segment().is_ok()) status = rewrite_retained();
+  }
+  reserve_rows_ = 0;
+  return status;
+}
+
+// Room for the block in a sound segment, then the block.
+Status Log::write_block(const Pending& block, bool closing) {
+  const std::uint64_t size =
+      wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes + block.bytes.size();
+  if (broken_) EDGECORE_TRY(rewrite_retained());
+  for (;;) {
+    if (segment_ == nullptr) {
+      EDGECORE_TRY(begin_segment(size));
+      continue;
+    }
+    const SegmentInfo& current = segments_.back();
+    if (!full_ &&
+        current.end + wal::round_up(size, current.header.sector) <= current.header.capacity)
+      break;
+    // It is synced before the next one begins, so that a mark never skips a segment.
+    if (sync_segment().is_ok()) {
+      full_ = true;  // from here on the next one's header may say where this one ends
+      EDGECORE_TRY(write_mark(false));
+      EDGECORE_TRY(begin_segment(size));
+    } else {
+      EDGECORE_TRY(rewrite_retained());
+    }
+  }
+  EDGECORE_TRY(put_block(block, closing));
+  retained_.add(block);
+  return Status::ok();
+}
+
+wal::BlockHead Log::head_of(const Pending& block, bool checkpoint, bool closing) {
+  wal::BlockHead head;
+  head.flags = static_cast<std::uint16_t>((checkpoint ? wal::kCheckpoint : 0) |
+                                          (closing ? wal::kClosing : 0));
+  head.epoch = options_.epoch;
+  head.first_position = block.empty() ? written_.position + 1 : block.first_position;
+  head.rows = block.rows;
+  head.records = block.records;
+  head.durable_before = durable_position();
+  head.hlc = next_hlc();
+  head.monotonic_ns = clock_->monotonic_ns();
+  head.clock_trust = clock_trust_;
+  Nexts nexts = checkpoint ? written_.next : Nexts();
+  for (const auto& [partition, next] : block.touched) nexts[partition] = next;
+  for (const auto& [partition, next] : nexts) {
+    const std::uint64_t wanted = next - 1 + std::max(kReserveRows, reserve_rows_);
+    const std::uint64_t through = std::max(written_.reserved[partition], wanted);
+    head.table.push_back({partition, next, closing ? next - 1 : through});
+  }
+  return head;
+}
+
+// The checkpoint that a segment begins with. The first one of an open also says which numbers the
+// crash before it has burnt.
+Bytes Log::first_block(const wal::SegmentHeader& header) {
+  wal::BlockHead head = head_of({}, true, false);
+  if (segment_ == nullptr) {
+    head.flags |= wal::kOpening;
+    std::vector<wal::TableEntry> table;
+    for (const wal::TableEntry& entry : head.table) {
+      const auto ended = ended_.find(entry.partition);
+      if (ended != ended_.end()) table.push_back({entry.partition, ended->second, entry.next - 1});
+      table.push_back(entry);
+    }
+    head.table = std::move(table);
+  }
+  for (const wal::TableEntry& entry : head.table)
+    written_.reserved[entry.partition] = entry.reserved_through;
+  return encode_block(std::move(head), {}, header);
+}
+
+Bytes Log::encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into) {
+  head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
+  Bytes bytes(wal::round_up(head.length, into.sector));
+  wal::encode_block_head(head, into.salt, bytes.data());
+  std::byte* at = bytes.data() + head.head_bytes();
+  if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
+  for (std::uint32_t i = 0; i < block.records; ++i) {
+    wal::RecordHead record;
+    record.partition = load_le<std::uint32_t>(at + 4);
+    record.first = load_le<std::uint64_t>(at + 8);
+    record.schema = load_le<std::uint32_t>(at + 16);
+    record.count = load_le<std::uint32_t>(at + 20);
+    record.length = load_le<std::uint32_t>(at + 24);
+    wal::encode_record(record, into.salt, at, {at + wal::kRecordHeadBytes, record.length});
+    at += wal::kRecordHeadBytes + record.length;
+  }
+  return bytes;
+}
+
+Status Log::put_block(const Pending& block, bool closing) {
+  SegmentInfo& current = segments_.back();
+  const bool checkpoint = closing || block.empty();
+  const wal::BlockHead head = head_of(block, checkpoint, closing);
+  const Bytes bytes = encode_block(head, block, current.header);
+  const Status status = segment_->write_at(current.end, bytes);
+  if (!status.is_ok()) {
+    broken_ = true;
+    return status;
+  }
+  {
+    const std::lock_guard guard(mutex_);
+    current.end += bytes.size();
+  }
+  for (const wal::TableEntry& entry : head.table) {
+    written_.next[entry.partition] = entry.next;
+    written_.reserved[entry.partition] = entry.reserved_through;
+  }
+  written_.position = head.first_position + head.rows - 1;
+  written_.end = current.end;
+  marked_clean_ = false;
+  return Status::ok();
+}
+
+// A file with its header and its first block on stable storage; only then it is the log's segment.
+Status Log::begin_segment(std::uint64_t bytes_needed) {
+  EDGECORE_TRY(open_mark());
+  SegmentInfo next;
+  next.header.sector = std::max<std::uint32_t>(512, fs_->sector_size());
+  next.header.store = store_;
+  next.header.epoch = options_.epoch;
+  next.header.number = number_ + 1;
+  next.header.salt = options_.salt + next.header.number * 0x9E3779B97F4A7C15ull;
+  next.header.base_position = written_.position + 1;
+  next.header.previous = segments_.empty() ? 0 : segments_.back().header.number;
+  next.header.previous_end = segments_.empty() ? 0 : segments_.back().end;
+  Bytes start = wal::encode_header(next.header);
+  start.resize(data_start(next.header));
+  const Bytes first = first_block(next.header);
+  next.end = start.size() + first.size();
+  // For what is written again, and for the block that made the last segment too small.
+  const std::uint64_t unit = std::max<std::uint64_t>(4096, next.header.sector);
+  const std::uint64_t again = retained_.bytes.size() + first.size();
+  const std::uint64_t room = wal::round_up(next.end, unit) + wal::round_up(bytes_needed, unit) +
+                             wal::round_up(again, unit) + unit;
+  next.header.capacity = std::max(options_.segment_bytes, room);
+  const Bytes header = wal::encode_header(next.header);
+  std::copy(header.begin(), header.end(), start.begin());
+  start.insert(start.end(), first.begin(), first.end());
+  next.path = join_path(directory_, segment_name(next.header.number));
+  next.starts = written_.next;
+  // A file of that name is the unfinished work of a crash: without a durable header it is none.
+  EDGECORE_TRY(fs_->remove(next.path));
+  EDGECORE_ASSIGN(auto file, fs_->open(next.path, OpenMode::kCreateNew));
+  Status status = file->fill_zeros(next.header.capacity);
+  if (status.is_ok()) status = file->write_at(0, start);
+  if (status.is_ok()) status = file->sync();
+  if (status.is_ok()) status = fs_->sync_directory(directory_);
+  if (!status.is_ok()) {
+    file.reset();
+    static_cast<void>(fs_->remove(next.path));
+    return status;
+  }
+  segment_ = std::move(file);
+  number_ = next.header.number;
+  ended_.clear();
+  broken_ = full_ = false;
+  written_.end = next.end;
+  synced_ = written_;
+  const std::lock_guard guard(mutex_);
+  reserved_ = synced_.reserved;
+  segments_.push_back(std::move(next));
+  return Status::ok();
+}
+
+// After an error the old segment counts up to its last good sync; what came later is written
+// again in a new one. The descriptor with the error is never synced a second time.
+Status Log::rewrite_retained() {
+  broken_ = true;
+  written_ = synced_;
+  {
+    const std::lock_guard guard(mutex_);
+    segments_.back().end = synced_.end;
+  }
+  EDGECORE_TRY(begin_segment(wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes));
+  if (!retained_.empty()) EDGECORE_TRY(put_block(retained_, false));
+  return sync_segment();
+}
+
+Status Log::sync_segment() {
+  if (segment_ == nullptr) return Status::ok();
+  const Status status = segment_->sync();
+  if (!status.is_ok()) {
+    broken_ = true;
+    return status;
+  }
+  synced_ = written_;
+  retained_ = {};
+  {
+    const std::lock_guard guard(mutex_);
+    reserved_ = synced_.reserved;
+  }
+  promise(written_.position);
+  return status;
+}
+
+// The one place where a durability promise is made.
+void Log::promise(std::uint64_t position) {
+  {
+    const std::lock_guard guard(mutex_);
+    durable_position_ = std::max(durable_position_, position);
+  }
+  durable_changed_.notify_all();
+}
+
+// Made whole before anything is promised, so that marks need no space later.
+Status Log::open_mark() {
+  if (mark_file_ != nullptr) return Status::ok();
+  EDGECORE_ASSIGN(auto file, fs_->open(join_path(directory_, "mark"), OpenMode::kCreate));
+  EDGECORE_TRY(file->fill_zeros(2 * wal::kMarkSlotBytes));
+  EDGECORE_TRY(file->sync());
+  mark_file_ = std::move(file);
+  return Status::ok();
+}
+
+Status Log::write_mark(bool clean) {
+  const std::uint64_t position = durable_position();
+  if (mark_file_ == nullptr || (position == marked_position_ && clean == marked_clean_))
+    return Status::ok();
+  const wal::Mark mark{++mark_generation_, options_.epoch, position, number_, clean};
+  EDGECORE_TRY(
+      mark_file_->write_at((mark.generation % 2) * wal::kMarkSlotBytes, wal::encode_mark(mark)));
+  EDGECORE_TRY(mark_file_->sync());
+  marked_position_ = position;
+  marked_clean_ = clean;
+  return Status::ok();
+}
+
+}  // namespace edgecore
