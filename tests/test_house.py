@@ -41,7 +41,7 @@ CPP_SEES = {
 BASIC = {"errors", "limits", "clock", "_core", "digest"}
 VALUES = BASIC | {"schema", "release", "streams"}
 FACES = {"log", "cursor", "features", "artifacts", "inference", "learning", "pipeline", "fs",
-         "worker", "tflite_writer"}  # fmt: skip
+         "worker", "tflite_writer", "lineage"}  # fmt: skip
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
     "errors": set(),

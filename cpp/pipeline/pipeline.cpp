@@ -1,0 +1,228 @@
+#include "pipeline/pipeline.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace edgecore::pipeline {
+
+Pipeline::Pipeline(std::shared_ptr<Log> log, features::PlanPtr plan, SchemaPtr source,
+                   SchemaPtr prediction)
+    : log_(std::move(log)),
+      plan_(std::move(plan)),
+      source_(std::move(source)),
+      prediction_(std::move(prediction)),
+      owed_(prediction_) {
+  values_.resize(plan_->width() * kChunkRows);
+  states_.resize(plan_->width() * kChunkRows);
+  readable_.resize(kChunkRows);
+}
+
+Result<std::unique_ptr<Pipeline>> Pipeline::create(std::shared_ptr<Log> log, features::PlanPtr plan,
+                                                   SchemaPtr source, SchemaPtr prediction,
+                                                   const std::vector<std::uint32_t>& serving) {
+  if (plan->view().stream != source->stream)
+    return Status::incompatible("view " + plan->view().name + " reads stream " +
+                                plan->view().stream + ", not " + source->stream);
+  EDGECORE_ASSIGN(const PredictionColumns columns, PredictionColumns::find(*prediction));
+  std::unique_ptr<Pipeline> pipeline(
+      new Pipeline(std::move(log), std::move(plan), std::move(source), std::move(prediction)));
+  Pipeline& self = *pipeline;
+  self.columns_ = columns;
+  self.entity_ = self.plan_->entity_field();
+  self.serving_.insert(serving.begin(), serving.end());
+  EDGECORE_ASSIGN(self.engine_, features::Engine::create(self.plan_));
+  EDGECORE_ASSIGN(self.partition_, self.log_->register_schema(self.source_));
+  EDGECORE_TRY(self.log_->register_schema(self.prediction_).status());
+  return pipeline;
+}
+
+bool Pipeline::serves() const {
+  for (const Part part : {Part::kActive, Part::kFallback, Part::kRule})
+    if (find_role(part) != nullptr) return true;
+  return false;
+}
+
+Status Pipeline::set_role(Part part, RoleSpec spec) {
+  if ((part == Part::kRule) != (spec.executor == nullptr))
+    return Status::invalid(std::string(part_word(part)) +
+                           (part == Part::kRule ? ": a rule has no model" : ": no model given"));
+  EDGECORE_ASSIGN(Role made, Role::make(std::move(spec), *plan_, kChunkRows));
+  auto fresh = std::make_unique<Role>(std::move(made));
+  std::swap(role(part), fresh);
+  const Role& now = *role(part);
+  if (part != Part::kRule && now.folded_to() < position_) {
+    Status status = log_->flush();
+    if (status.is_ok()) {
+      const LogReader reader = log_->reader();
+      const auto past = Recordings::read(reader, prediction_, now.folded_to(), serving_);
+      status = past.is_ok() ? catch_up(reader, past.value()) : past.status();
+    }
+    if (!status.is_ok()) {
+      std::swap(role(part), fresh);
+      return status;
+    }
+  }
+  if (part != Part::kShadow) serving_.insert(now.spec().context);
+  return Status::ok();
+}
+
+std::string_view Pipeline::entity_of(const RowBatch& rows, std::size_t row) const {
+  return entity_ < 0 ? std::string_view() : rows.text(row, static_cast<std::size_t>(entity_));
+}
+
+// ---------------------------------------------------------------- one chunk of rows
+
+// Applies one row and reads the view as of it, into row `slot` of the chunk. What can't be read
+// (the row came later than the view's lateness allows) is not made up: the row is not judged.
+bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std::size_t row,
+                             std::uint64_t position, std::size_t slot) {
+  const std::size_t width = plan_->width();
+  Status status = engine.update(rows, row, 1, position);
+  if (status.is_ok())
+    status = engine.read(entity_of(rows, row), rows.time_ns(row),
+                         features::Answers{{values_.data() + slot * width, width},
+                                           {states_.data() + slot * width, width},
+                                           {},
+                                           {},
+                                           {}});
+  readable_[slot] = status.is_ok();
+  if (status.outcome() == Outcome::kStale)
+    ++counters_.late;
+  else if (!status.is_ok())
+    ++counters_.feature_errors;
+  return status.is_ok();
+}
+
+// Features, model input and model output of rows [first, first + count).
+void Pipeline::read_chunk(const RowBatch& rows, std::size_t first, std::size_t count,
+                          std::uint64_t position) {
+  const std::size_t width = plan_->width();
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool readable = read_features(*engine_, rows, first + i, position + i, i);
+    for (std::size_t part = 0; part < kModelParts; ++part) {
+      Role* const one = roles_[part].get();
+      if (one == nullptr || one->retired()) continue;
+      if (readable)
+        one->quantise(i, {values_.data() + i * width, width}, {states_.data() + i * width, width});
+      else
+        one->skip(i);
+    }
+  }
+  for (std::size_t part = 0; part < kModelParts; ++part)
+    if (roles_[part] != nullptr && !roles_[part]->retired()) roles_[part]->run(count);
+}
+
+// The rule, or the plain statement, in the name of the first role there is, that nothing judged.
+void Pipeline::answer_without_model(std::size_t slot, Prediction& out) {
+  const std::size_t width = plan_->width();
+  Role* const rule = role(Part::kRule).get();
+  if (rule != nullptr && readable_[slot] != 0) {
+    rule->quantise(0, {values_.data() + slot * width, width},
+                   {states_.data() + slot * width, width});
+    if (rule->answered(0)) {
+      ++counters_.by_rule;
+      out.part = Part::kRule;
+      out.context = rule->spec().context;
+      out.answer = rule->finish(0, out.as_of);
+      return;
+    }
+  }
+  if (readable_[slot] != 0) ++counters_.unanswered;
+  for (const Part part : {Part::kRule, Part::kFallback, Part::kActive}) {
+    if (find_role(part) == nullptr) continue;
+    out.part = part;
+    out.context = find_role(part)->spec().context;
+  }
+  out.answer = unjudged();
+}
+
+void Pipeline::record(const Prediction& prediction, std::string_view entity,
+                      std::vector<Prediction>& list) {
+  list.push_back(prediction);
+  columns_.put(prediction, entity, owed_);
+}
+
+// Scores and verdicts of one row of a chunk that read_chunk() has been over.
+void Pipeline::answer(const RowBatch& rows, std::size_t row, std::size_t slot,
+                      std::uint64_t position, const Task& task, Predictions& out) {
+  const std::int64_t time_ns = rows.time_ns(row);
+  Prediction served, shadow;
+  served.position = shadow.position = position;
+  served.as_of = shadow.as_of = time_ns;
+  bool have_served = false, have_shadow = false;
+  for (const Part part : {Part::kActive, Part::kFallback, Part::kShadow}) {
+    Role* const one = role(part).get();
+    if (one == nullptr || one->retired()) continue;
+    one->fold_to(position);
+    if (!task.judge[index(part)]) continue;
+    if (readable_[slot] == 0) continue;
+    if (!one->answered(slot)) {
+      if (part != Part::kActive) one->retire();
+      continue;
+    }
+    const Answer answer = one->finish(slot, time_ns);
+    const bool is_shadow = part == Part::kShadow;
+    if (is_shadow ? have_shadow : have_served) continue;
+    Prediction& prediction = is_shadow ? shadow : served;
+    prediction.part = part;
+    prediction.context = one->spec().context;
+    prediction.answer = answer;
+    (is_shadow ? have_shadow : have_served) = true;
+  }
+  const std::string_view entity = entity_of(rows, row);
+  if (task.serve && serves()) {
+    if (!have_served) {
+      answer_without_model(slot, served);
+    } else if (served.part == Part::kFallback) {
+      ++counters_.by_fallback;
+    }
+    record(served, entity, out.served);
+  }
+  if (task.shadow && have_shadow) record(shadow, entity, out.shadow);
+}
+
+Result<Appended> Pipeline::append(const RowBatch& rows) {
+  EDGECORE_ASSIGN(const Log::Taken taken, log_->take(rows));
+  if (taken.commit) EDGECORE_TRY(settler_(*log_, taken));
+  return taken.done;
+}
+
+// Appends the predictions that wait. They keep waiting when the log takes none.
+Status Pipeline::settle() {
+  if (owed_.count() == 0) return Status::ok();
+  EDGECORE_TRY(append(owed_).status());
+  owed_.clear();
+  return Status::ok();
+}
+
+Status Pipeline::process(const RowBatch& rows, Predictions& out) {
+  out.served.clear();
+  out.shadow.clear();
+  out.recorded = true;
+  if (rows.schema()->fingerprint != source_->fingerprint)
+    return Status::invalid("the pipeline reads stream " + source_->stream + ", got rows of " +
+                           rows.schema()->stream);
+  if (log_->next_sequence(partition_) != next_)
+    return Status::invalid("stream " + source_->stream +
+                           " holds rows that the pipeline has not seen: call replay() first");
+  EDGECORE_TRY(settle());
+  EDGECORE_ASSIGN(out.appended, append(rows));
+  next_ = out.appended.first + out.appended.count;
+  const Task task;
+  Status settled;
+  for (std::size_t first = 0; first < rows.count(); first += kChunkRows) {
+    const std::size_t count = std::min(kChunkRows, rows.count() - first);
+    const std::uint64_t position = out.appended.position + first;
+    read_chunk(rows, first, count, position);
+    for (std::size_t i = 0; i < count; ++i) answer(rows, first + i, i, position + i, task, out);
+    position_ = position + count - 1;
+    counters_.rows += count;
+    if (owed_.count() >= kSettleRows && settled.is_ok()) settled = settle();
+  }
+  if (settled.is_ok()) settled = settle();
+  // The rows are in the log and answered; that is not undone because their record must wait.
+  out.recorded = settled.is_ok();
+  return Status::ok();
+}
+
+}  // namespace edgecore::pipeline

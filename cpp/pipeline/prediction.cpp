@@ -1,0 +1,96 @@
+#include "pipeline/prediction.hpp"
+
+#include <algorithm>
+
+namespace edgecore::pipeline {
+namespace {
+
+struct Wanted {
+  const char* name;
+  DType dtype;
+};
+
+enum Column : std::size_t {
+  kContext,
+  kEntity,
+  kAsOf,
+  kPosition,
+  kScore,
+  kThreshold,
+  kVerdict,
+  kEpisode,
+  kClipped,
+  kSubstituted,
+  kInputHash,
+  kOutputHash,
+};
+
+constexpr Wanted kWanted[] = {
+    {"context", DType::kU32},     {"entity", DType::kCategory},  {"as_of", DType::kI64},
+    {"position", DType::kU64},    {"score", DType::kDecimal},    {"threshold", DType::kDecimal},
+    {"verdict", DType::kU8},      {"episode", DType::kU32},      {"clipped", DType::kU16},
+    {"substituted", DType::kU16}, {"input_hash", DType::kBytes}, {"output_hash", DType::kBytes},
+};
+
+Digest digest_of(ByteSpan bytes) {
+  Digest digest{};
+  if (bytes.size() == digest.size()) std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
+}
+
+}  // namespace
+
+Result<PredictionColumns> PredictionColumns::find(const Schema& schema) {
+  static_assert(std::size(kWanted) == kCount);
+  PredictionColumns out;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const int at = schema.find(kWanted[i].name);
+    if (at < 0) return Status::incompatible(schema.stream + " has no field " + kWanted[i].name);
+    const Field& field = schema.fields[static_cast<std::size_t>(at)];
+    const bool scaled = field.dtype != DType::kDecimal || field.scale == inference::kScoreScale;
+    if (field.dtype != kWanted[i].dtype || !scaled)
+      return Status::incompatible(schema.stream + ": field " + field.name + " has another type");
+    out.at_[i] = static_cast<std::size_t>(at);
+  }
+  return out;
+}
+
+void PredictionColumns::put(const Prediction& prediction, std::string_view entity,
+                            RowBatch& out) const {
+  const Answer& answer = prediction.answer;
+  const std::size_t row = out.add_row(prediction.as_of);
+  out.set_cell(row, at_[kContext], prediction.context);
+  out.set_bytes(row, at_[kEntity], as_byte_span(entity));
+  out.set_i64(row, at_[kAsOf], prediction.as_of);
+  out.set_cell(row, at_[kPosition], prediction.position);
+  if (answer.scored) {
+    out.set_i64(row, at_[kScore], answer.score);
+    if (answer.verdict != kNotJudged) out.set_i64(row, at_[kThreshold], answer.threshold);
+  }
+  out.set_cell(row, at_[kVerdict], answer.verdict);
+  if (answer.episode != 0) out.set_cell(row, at_[kEpisode], answer.episode);
+  out.set_cell(row, at_[kClipped], answer.clipped);
+  out.set_cell(row, at_[kSubstituted], answer.substituted);
+  out.set_bytes(row, at_[kInputHash], answer.input);
+  out.set_bytes(row, at_[kOutputHash], answer.output);
+}
+
+Prediction PredictionColumns::take(const RowBatch& rows, std::size_t row) const {
+  Prediction out;
+  out.context = static_cast<std::uint32_t>(rows.cell(row, at_[kContext]));
+  out.as_of = rows.i64(row, at_[kAsOf]);
+  out.position = rows.cell(row, at_[kPosition]);
+  Answer& answer = out.answer;
+  answer.scored = rows.present(row, at_[kScore]);
+  answer.score = rows.i64(row, at_[kScore]);
+  answer.threshold = rows.i64(row, at_[kThreshold]);
+  answer.verdict = static_cast<std::uint8_t>(rows.cell(row, at_[kVerdict]));
+  answer.episode = static_cast<std::uint32_t>(rows.cell(row, at_[kEpisode]));
+  answer.clipped = static_cast<std::uint16_t>(rows.cell(row, at_[kClipped]));
+  answer.substituted = static_cast<std::uint16_t>(rows.cell(row, at_[kSubstituted]));
+  answer.input = digest_of(rows.bytes(row, at_[kInputHash]));
+  answer.output = digest_of(rows.bytes(row, at_[kOutputHash]));
+  return out;
+}
+
+}  // namespace edgecore::pipeline

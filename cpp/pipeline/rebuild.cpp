@@ -1,0 +1,102 @@
+#include "pipeline/rebuild.hpp"
+
+#include <algorithm>
+
+namespace edgecore::pipeline {
+namespace {
+
+// Everything that moves while the log is walked.
+struct Walk {
+  const RebuildPlan& plan;
+  const Recordings& recordings;
+  Role& role;
+  features::Engine& engine;
+  std::uint64_t wanted;
+  Rebuilt& out;
+  bool found = false;
+
+  std::string_view entity_of(const RowBatch& rows, std::size_t row) const {
+    const int field = plan.plan->entity_field();
+    return field < 0 ? std::string_view() : rows.text(row, static_cast<std::size_t>(field));
+  }
+
+  void finish(const RowBatch& rows, std::size_t row, std::uint64_t position, const Answer& answer) {
+    found = true;
+    out.entity = std::string(entity_of(rows, row));
+    out.prediction = {plan.part, plan.role.context, position, rows.time_ns(row), answer};
+  }
+
+  Status step(const RowBatch& rows, std::size_t row, std::uint64_t position) {
+    static_cast<void>(engine.update(rows, row, 1, position));  // refused then as it is now
+    const bool last = position == wanted;
+    if (!last && (plan.part == Part::kRule || !recordings.judged(position, plan.part, plan.role)))
+      return Status::ok();
+    const Status read = engine.read(entity_of(rows, row), rows.time_ns(row),
+                                    features::Answers{out.values, out.states, {}, {}, {}});
+    if (!read.is_ok()) {  // it came too late to be judged
+      if (last) finish(rows, row, position, unjudged());
+      return Status::ok();
+    }
+    role.quantise(0, out.values, out.states);
+    role.run(1);
+    if (role.answered(0)) {
+      const Answer answer = role.finish(0, rows.time_ns(row));
+      if (last) finish(rows, row, position, answer);
+    } else if (last) {
+      return Status::corrupt("the role can't answer: " + role.failure().message());
+    }
+    return Status::ok();
+  }
+};
+
+}  // namespace
+
+Result<Found> find_prediction(const LogReader& reader, const SchemaPtr& schema,
+                              std::uint32_t partition, std::uint64_t sequence) {
+  EDGECORE_ASSIGN(const PredictionColumns columns, PredictionColumns::find(*schema));
+  std::optional<Found> found;
+  Status status;
+  const auto step = [&](const RecordView& record) {
+    if (record.head.partition != partition || sequence < record.head.first ||
+        sequence >= record.head.first + record.head.count)
+      return true;
+    const CatalogueEntry* entry = reader.catalogue().find(record.head.schema);
+    if (entry == nullptr || entry->fingerprint != schema->fingerprint) return false;
+    RowBatch rows(schema);
+    status = decode_rows(record.payload, record.head.count, rows);
+    if (!status.is_ok()) return false;
+    const auto row = static_cast<std::size_t>(sequence - record.head.first);
+    found = Found{columns.take(rows, row), std::string(columns.entity(rows, row)),
+                  record.position + row};
+    return false;
+  };
+  EDGECORE_TRY(reader.visit(0, step));
+  EDGECORE_TRY(status);
+  if (!found)
+    return Status::invalid("no prediction has the identity " + std::to_string(partition) + ":" +
+                           std::to_string(sequence));
+  return *found;
+}
+
+Result<Rebuilt> rebuild(const LogReader& reader, const RebuildPlan& plan, std::uint64_t position) {
+  EDGECORE_ASSIGN(Role role, Role::make(plan.role, *plan.plan, 1));
+  EDGECORE_ASSIGN(auto engine, features::Engine::create(plan.plan));
+  EDGECORE_ASSIGN(const Recordings recordings,
+                  Recordings::read(reader, plan.prediction, plan.role.since, plan.serving));
+  Rebuilt out;
+  out.values.resize(plan.plan->width());
+  out.states.resize(plan.plan->width());
+  Walk walk{plan, recordings, role, *engine, position, out};
+  const auto visit = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
+    for (std::size_t row = first; row < rows.count(); ++row, ++at)
+      EDGECORE_TRY(walk.step(rows, row, at));
+    return Status::ok();
+  };
+  EDGECORE_TRY(visit_rows(reader, plan.source, 0, position, visit));
+  if (!walk.found)
+    return Status::invalid("the log holds no row of " + plan.source->stream + " at position " +
+                           std::to_string(position));
+  return out;
+}
+
+}  // namespace edgecore::pipeline

@@ -1,0 +1,43 @@
+// Lineage: a prediction made again from the log and its release, with fresh features and a fresh
+// verdict. Reads only. Who asks compares what was recorded with what comes out.
+#pragma once
+
+#include <set>
+#include <string>
+
+#include "features/engine.hpp"
+#include "pipeline/history.hpp"
+
+namespace edgecore::pipeline {
+
+struct Found {
+  Prediction prediction;  // as recorded
+  std::string entity;
+  std::uint64_t position = 0;  // of the prediction itself
+};
+
+// The prediction with this identity. Invalid: there is none.
+Result<Found> find_prediction(const LogReader& reader, const SchemaPtr& schema,
+                              std::uint32_t partition, std::uint64_t sequence);
+
+struct Rebuilt {
+  Prediction prediction;
+  std::string entity;
+  std::vector<double> values;  // of the view, as the model met them
+  std::vector<std::uint8_t> states;
+};
+
+struct RebuildPlan {
+  features::PlanPtr plan;
+  SchemaPtr source;
+  SchemaPtr prediction;
+  std::set<std::uint32_t> serving;  // contexts in the log whose role serves
+  Part part = Part::kActive;
+  RoleSpec role;
+};
+
+// The answer to the source row at `position`. Invalid: no such row is in the log. Corrupt: the
+// role can't answer it.
+Result<Rebuilt> rebuild(const LogReader& reader, const RebuildPlan& plan, std::uint64_t position);
+
+}  // namespace edgecore::pipeline

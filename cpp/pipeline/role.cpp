@@ -1,0 +1,168 @@
+#include "pipeline/role.hpp"
+
+#include <algorithm>
+
+#include "base/exact.hpp"
+
+namespace edgecore::pipeline {
+namespace {
+
+Result<std::vector<std::uint32_t>> columns_of(const inference::Binding& binding,
+                                              const features::Plan& plan) {
+  const auto& features = plan.view().features;
+  std::vector<std::uint32_t> columns;
+  for (const inference::Slot& slot : binding.slots()) {
+    const auto found = std::find_if(features.begin(), features.end(), [&](const auto& feature) {
+      return feature.fingerprint == slot.feature;
+    });
+    if (found == features.end())
+      return Status::incompatible("the binding reads feature " +
+                                  to_hex(slot.feature).substr(0, 12) +
+                                  ", which the view does not have");
+    columns.push_back(static_cast<std::uint32_t>(found - features.begin()));
+  }
+  return columns;
+}
+
+Status check_sizes(const RoleSpec& spec) {
+  if (spec.binding == nullptr) return Status::invalid("a role needs a binding");
+  if (spec.executor == nullptr) return Status::ok();
+  const std::size_t slots = spec.binding->size();
+  if (!spec.verdict) return Status::invalid("a role with a model needs a verdict");
+  if (spec.executor->input_size() != slots)
+    return Status::incompatible("the model takes " + std::to_string(spec.executor->input_size()) +
+                                " values, the binding gives " + std::to_string(slots));
+  if (spec.executor->output_size() == 0) return Status::incompatible("the model gives no output");
+  if (spec.score == inference::ScoreKind::kReconstruction && spec.executor->output_size() != slots)
+    return Status::incompatible("a reconstruction needs as many outputs as inputs, the model has " +
+                                std::to_string(spec.executor->output_size()) + " and " +
+                                std::to_string(slots));
+  return Status::ok();
+}
+
+std::uint16_t saturated(std::uint32_t count) {
+  return static_cast<std::uint16_t>(std::min<std::uint32_t>(count, 0xffff));
+}
+
+}  // namespace
+
+Answer unjudged() {
+  Answer none;
+  none.input = none.output = blake3({});
+  return none;
+}
+
+Result<Role> Role::make(RoleSpec spec, const features::Plan& plan, std::size_t rows_max) {
+  EDGECORE_TRY(check_sizes(spec));
+  EDGECORE_ASSIGN(auto columns, columns_of(*spec.binding, plan));
+  Role role(std::move(spec), std::move(columns), rows_max);
+  if (role.spec_.verdict) {
+    EDGECORE_ASSIGN(role.verdict_, Verdict::make(*role.spec_.verdict));
+  }
+  role.straight_ = role.columns_.size() == plan.view().features.size();
+  for (std::size_t i = 0; i < role.columns_.size(); ++i)
+    if (role.columns_[i] != i) role.straight_ = false;
+  return role;
+}
+
+Role::Role(RoleSpec spec, std::vector<std::uint32_t> columns, std::size_t rows_max)
+    : spec_(std::move(spec)), columns_(std::move(columns)), folded_to_(spec_.since) {
+  slots_ = spec_.binding->size();
+  if (spec_.executor != nullptr) {
+    outputs_ = spec_.executor->output_size();
+    input_scale_ = spec_.executor->input_quantisation();
+    output_scale_ = spec_.executor->output_quantisation();
+    scratch_.memory.reserve(spec_.executor->arena_bytes());
+  }
+  values_.resize(slots_);
+  states_.resize(slots_);
+  input_.resize(slots_ * rows_max);
+  normalised_.resize(slots_ * rows_max);
+  output_.resize(outputs_ * rows_max);
+  counts_.resize(rows_max);
+  ok_.resize(rows_max);
+}
+
+void Role::fail(std::size_t row, const Status& status) {
+  ok_[row] = 0;
+  failure_ = status;
+  ++failures_;
+}
+
+void Role::quantise(std::size_t row, std::span<const double> values,
+                    std::span<const std::uint8_t> states) {
+  if (!straight_) {
+    for (std::size_t i = 0; i < slots_; ++i) {
+      values_[i] = values[columns_[i]];
+      states_[i] = states[columns_[i]];
+    }
+    values = values_;
+    states = states_;
+  }
+  const auto counts =
+      spec_.binding->quantise(values, states, input_scale_, {&input_[row * slots_], slots_},
+                              {&normalised_[row * slots_], slots_});
+  if (!counts.is_ok()) return fail(row, counts.status());
+  counts_[row] = counts.value();
+  ok_[row] = 1;
+}
+
+// A batch that fails is run again row by row, so that a row's fate is its own, as in a stream.
+void Role::run(std::size_t count) {
+  if (is_rule()) return;
+  const inference::Executor& model = *spec_.executor;
+  const bool whole = std::all_of(ok_.begin(), ok_.begin() + static_cast<std::ptrdiff_t>(count),
+                                 [](std::uint8_t ok) { return ok != 0; });
+  if (whole && count > 1 && model.run_batch(input_.data(), output_.data(), count, scratch_).is_ok())
+    return;
+  for (std::size_t row = 0; row < count; ++row) {
+    if (ok_[row] == 0) continue;
+    const Status status = model.run(&input_[row * slots_], &output_[row * outputs_], scratch_);
+    if (!status.is_ok()) fail(row, status);
+  }
+}
+
+Answer Role::finish(std::size_t row, std::int64_t time_ns) {
+  Answer answer;
+  answer.clipped = saturated(counts_[row].clipped);
+  answer.substituted = saturated(counts_[row].substituted);
+  const std::span<const double> normalised{&normalised_[row * slots_], slots_};
+  if (is_rule()) {
+    double sum = 0.0;
+    for (const double value : normalised) sum += value * value;
+    const auto grid = grid_from_double(sum / static_cast<double>(slots_), inference::kScoreScale);
+    answer.scored = true;
+    answer.score = grid ? grid->value : INT64_MAX;
+    answer.threshold = spec_.limit;
+    answer.verdict = answer.score >= spec_.limit ? kAnomalous : kNormal;
+    answer.input = blake3(std::as_bytes(normalised));
+    answer.output = blake3({});
+    return answer;
+  }
+  const std::span<const std::int8_t> output{&output_[row * outputs_], outputs_};
+  answer.input = blake3(std::as_bytes(std::span(&input_[row * slots_], slots_)));
+  answer.output = blake3(std::as_bytes(output));
+  const auto score = inference::score(spec_.score, normalised, output, output_scale_);
+  EDGECORE_ASSERT(score.is_ok());  // its sizes were checked by make()
+  const Decision decision = verdict_->decide(score.value(), time_ns);
+  answer.scored = true;
+  answer.score = score.value();
+  answer.threshold = decision.verdict == kNotJudged ? 0 : decision.threshold;
+  answer.verdict = decision.verdict;
+  answer.episode = decision.episode;
+  return answer;
+}
+
+Result<Verdict> Role::verdict_from(ByteSpan state) const {
+  EDGECORE_ASSERT(spec_.verdict.has_value());
+  EDGECORE_ASSIGN(Verdict verdict, Verdict::make(*spec_.verdict));
+  EDGECORE_TRY(verdict.restore(state));
+  return verdict;
+}
+
+void Role::resume(Verdict verdict, std::uint64_t position) {
+  verdict_ = std::move(verdict);
+  folded_to_ = position;
+}
+
+}  // namespace edgecore::pipeline
