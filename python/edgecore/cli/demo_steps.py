@@ -119,22 +119,13 @@ class Scenario:
         bad = self.world.root / "bundle-bad"
         shutil.copytree(bundle, bad)
         spec = {"window": 8, "warmup": 1, "factor_permille": 1, "enter_count": 1, "exit_count": 1}
-        (bad / "verdict.cbor").write_bytes(verdict.Spec(**spec).to_bytes())
+        (bad / "verdict.cbor").write_bytes(verdict.VerdictSpec(**spec).to_bytes())
         return bad
 
     def wait(
         self, what: str, reached: Callable[[dict[str, Any]], bool], timeout_s: float = WAIT_S
     ) -> dict[str, Any]:
         return self.world.wait_device(what, reached, timeout_s)
-
-    def wait_phase(self, digest: str, phase: str) -> None:
-        def reached(status: dict[str, Any]) -> bool:
-            active = status["release"]["active"]
-            return status["release"]["phase"] == phase and bool(
-                active and active["digest"] == digest
-            )
-
-        self.wait(f"release {digest[:12]} to be {phase}", reached)
 
     def kill_hub(self) -> None:
         self.facts["outage_positions"] = [self.position(), 0]
@@ -178,9 +169,13 @@ class Scenario:
         digest = self.release(2, self.spoil(bundle), min_predictions=30, max_alarm_share=0.2)
         self.facts["bad_release"] = digest
         self.keep_going(
-            lambda status: status["release"]["phase"] in ("rolled_back", "stable")
-            and status["release"]["trial"] is None
-            and digest in json.dumps(status["release"].get("last", "")),
+            lambda status: (
+                status["release"]["trial"] is None
+                and any(
+                    edge["digest"] == digest and edge["edge"] == "rolled_back"
+                    for edge in status["release"]["edges"]
+                )
+            ),
             "the bad release to be rolled back",
         )
 

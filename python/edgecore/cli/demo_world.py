@@ -47,6 +47,10 @@ class Process:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
+    @property
+    def pid(self) -> int:
+        return self.child.pid if self.child is not None else 0
+
     def running(self) -> bool:
         return self.child is not None and self.child.poll() is None
 
@@ -84,7 +88,7 @@ class World:
             (root / name).mkdir(parents=True, exist_ok=True)
         hub_words = ["hub", "serve", str(self.hub_dir), "--port", str(self.port)]
         self.hub = Process("hub", hub_words, root / "hub.log")
-        device_words = ["device", "run", str(root / "edge.toml")]
+        device_words = ["device", "run", str(root / "device" / "edge.toml")]
         self.device = Process("device", device_words, root / "device.log")
 
     @property

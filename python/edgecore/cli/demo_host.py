@@ -1,0 +1,76 @@
+"""The demo on this machine's own telemetry: its anomaly is a real load, caused and timed here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+from edgecore.cli.demo_evidence import EvidenceScenario
+from edgecore.errors import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgecore.cli.demo_show import Show
+
+RATE_HZ = 20
+LOAD_S = 6.0
+CALM_S = 3.0
+OUTAGE_S = 3.0
+
+
+class HostScenario(EvidenceScenario):
+    name = "host"
+    stream = "host"
+
+    def __init__(self, root: Path, show: Show, seconds: float) -> None:
+        super().__init__(root, show)
+        self.seconds = seconds
+
+    def source(self) -> str:
+        return f'\n[source]\nkind = "host"\ninterval = "{1000 // RATE_HZ}ms"\n'
+
+    def train_words(self) -> list[str]:
+        return ["--hub", str(self.world.hub_dir), "--stream", self.stream]
+
+    def live(self) -> None:
+        show = self.show
+        with show.stage("hub, releaser and device founded, device enrolled"):
+            self.found()
+        rows = int(self.seconds * RATE_HZ)
+        with show.stage(f"capturing this machine {RATE_HZ} times a second, quietly"):
+            self.wait(f"{rows} rows", lambda s: int(s["source"]["accepted"]) >= rows)
+        with show.stage("model trained from what the hub holds"):
+            bundle = self.train()
+        with show.stage("release signed, published, on trial, active, stable"):
+            self.good_release(bundle, min_predictions=30, max_alarm_share=0.5)
+        with show.stage("hub killed; the device goes on alone"):
+            self.kill_hub()
+            time.sleep(OUTAGE_S)
+        with show.stage("device killed in the outage, and started again"):
+            self.kill_device()
+            self.restart_device()
+            time.sleep(CALM_S)
+        with show.stage(f"a real load for {LOAD_S:.0f} s: processors, memory, disk"):
+            self.load()
+            time.sleep(CALM_S)
+        with show.stage("hub back; device and hub agree again"):
+            self.hub_back()
+        with show.stage("a release that must fail its trial, rolled back"):
+            self.bad_release(bundle)
+        with show.stage("the last rows acknowledged, everything stopped in order"):
+            self.finish()
+
+    def load(self) -> None:
+        words = [sys.executable, "-m", "edgecore.cli.demo_load", str(LOAD_S), str(self.world.root)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Unavailable(f"the load failed: {done.stderr.strip().splitlines()[-1:]}")
+        span = json.loads(done.stdout)
+        self.facts["anomalies"].append({"start": span["start"], "end": span["end"]})
+
+
+__all__ = ["HostScenario"]
