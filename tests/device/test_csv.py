@@ -170,6 +170,41 @@ def test_csv_restart_at_any_line_gives_each_row_once(tmp_path: Path, seed: int) 
         assert accounts[2] + second.counts.late == whole.counts.late
 
 
+def test_csv_followed_file_growing_by_any_pieces_gives_each_row_once(
+    tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    whole = HEAD + "".join(GOOD.format(i % 60, i % 100, i) for i in range(120))
+    path = tmp_path / "grows.csv"
+    path.write_text(HEAD)
+    source, batch, now, at = CsvSource(str(path), HOW, follow=True), Batch(PUMP), 0, len(HEAD)
+    while at < len(whole):
+        size = chance.choice([1, 3, 40, 400])
+        with path.open("a") as file:
+            file.write(whole[at : at + size])
+        at += size
+        later = source.take(now, batch)
+        assert later > now
+        assert not source.finished
+        now = later
+    rows = batch.rows(exact=True)
+    assert [row["source_seq"] for row in rows] == list(range(2, 122))
+    assert [row["rpm"] for row in rows] == list(range(120))
+    source.close()
+
+
+def test_csv_followed_file_keeps_back_a_line_without_its_end(tmp_path: Path) -> None:
+    path = written(tmp_path / "p.csv", HEAD + GOOD.format(1, 5, 7) + "2024-03-01 00:00:02,20.0")
+    source, batch = CsvSource(path, HOW, follow=True), Batch(PUMP)
+    source.take(0, batch)
+    assert (len(batch), source.counts.rejected, source.finished) == (1, 0, False)
+    with Path(path).open("a") as file:
+        file.write("1,9,run\n")
+    source.take(1, batch)
+    assert [row["temp"] for row in batch.rows(exact=True)] == ["20.05", "20.01"]
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("text", "form", "ns"),
     [

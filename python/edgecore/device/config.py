@@ -35,6 +35,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "delimiter": (str, ""),
         "ignore": (list, []),
         "rows_per_second": (float, 0.0),
+        "follow": (bool, False),
     },
     "hub": {
         "enabled": (bool, True),
@@ -122,6 +123,7 @@ class Config:
         self.time_format = text("source.time_format")
         self.delimiter = text("source.delimiter")
         self.ignore = [str(name) for name in values["source.ignore"]]
+        self.follow = bool(values["source.follow"])
         self.rows_per_second = float(values["source.rows_per_second"])
         self.hub_enabled = bool(values["hub.enabled"])
         self.idle_ns = duration("hub.idle", 10 * MS)
@@ -207,6 +209,7 @@ kind = "csv"
 path = {path}
 schema = {schema}
 rows_per_second = {rate!r}   # 0 = as fast as the log takes them
+# follow = true         # the file grows: wait at its end for more
 """
 _NONE = 'kind = "none"           # rows come from Device.append\n'
 

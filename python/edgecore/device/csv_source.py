@@ -16,7 +16,7 @@ from edgecore.errors import EdgecoreError, Invalid, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
     from typing import TextIO
 
     from edgecore._core.rows import Batch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LINE_CHARS_MAX = 1 << 20
 BATCH_ROWS_MAX = 1_000
+FOLLOW_NS = 100_000_000  # a file that is followed is looked at so often
 LINES_PER_STEP_MAX = 10_000  # refused lines and lines passed over count too: a step stays short
 TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1
 _TEXT = ("category", "utf8", "bytes")
@@ -40,20 +41,38 @@ def open_text(path: str) -> TextIO:
         raise Unavailable(f"{path}: {error.strerror or error}") from None
 
 
-def bounded_lines(path: str, file: TextIO) -> Iterator[str]:
-    """The file's lines. A line of more than a mebibyte is no CSV: ``Invalid``."""
-    number = 0
-    while True:
+class Lines:
+    """The file's lines, as an iterator. A line of more than a mebibyte is no CSV: ``Invalid``.
+
+    With `follow` the end of the file is not the end of the lines: what stands there may grow, so
+    iteration stops, a line without its end is kept back, and asking again goes on from there."""
+
+    def __init__(self, path: str, file: TextIO, follow: bool = False) -> None:
+        self._path = path
+        self._file = file
+        self._follow = follow
+        self._partial = ""
+        self._number = 0
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> str:
         try:
-            line = file.readline(LINE_CHARS_MAX)
+            line = self._partial + self._file.readline(LINE_CHARS_MAX)
         except OSError as error:
-            raise Unavailable(f"{path}: {error.strerror or error}") from None
-        number += 1
-        if len(line) == LINE_CHARS_MAX:
-            raise Invalid(f"{path}: line {number} is over {LINE_CHARS_MAX} characters")
+            raise Unavailable(f"{self._path}: {error.strerror}") from None
+        if len(line) >= LINE_CHARS_MAX:
+            number = self._number + 1
+            raise Invalid(f"{self._path}: line {number} is over {LINE_CHARS_MAX} characters")
+        self._partial = ""
+        if self._follow and not line.endswith("\n"):
+            self._partial = line
+            raise StopIteration
         if not line:
-            return
-        yield line
+            raise StopIteration
+        self._number += 1
+        return line
 
 
 def plan_columns(
@@ -87,6 +106,7 @@ class CsvSource:
     :param rows_per_second: pace of the replay; 0 = as fast as the log takes them.
     :param through: last line accounted for earlier. :param held: later lines the log holds.
     :param ignore: columns that are in the file and not wanted.
+    :param follow: the file grows: its end is waited at; a line counts once it is whole.
     Raises ``Unavailable`` where the file cannot be read, ``Invalid`` for its header."""
 
     def __init__(
@@ -99,6 +119,7 @@ class CsvSource:
         through: int = 0,
         held: Collection[int] = (),
         ignore: Collection[str] = (),
+        follow: bool = False,
     ) -> None:
         self.schema: Schema = how.schema
         self.counts = Counts()
@@ -110,7 +131,7 @@ class CsvSource:
         self._held = frozenset(held)
         self._time = reader(how.time_format)
         self._file = open_text(path)
-        self._reader = csv.reader(bounded_lines(path, self._file), delimiter=how.delimiter)
+        self._reader = csv.reader(Lines(path, self._file, follow), delimiter=how.delimiter)
         try:
             header = next(self._reader, [])
             self._time_at, self._fields_at = plan_columns(path, header, how, ignore)
@@ -120,6 +141,8 @@ class CsvSource:
         except EdgecoreError:
             self._file.close()
             raise
+        self._follow = follow
+        self._at_end = False
         self._cells = len(header)
         self._strip = [field.dtype not in _TEXT for field in how.schema.fields]
         self._latest = TIME_MIN
@@ -140,8 +163,9 @@ class CsvSource:
             room = min(room, due - self._given)
         before = batch.off_grid
         try:
+            self._at_end = False
             for _ in range(LINES_PER_STEP_MAX):
-                if room <= 0 or self.finished:
+                if room <= 0 or self.finished or self._at_end:
                     break
                 taken = self._step(batch)
                 room -= taken
@@ -151,6 +175,8 @@ class CsvSource:
             raise
         finally:
             self.counts.off_grid += batch.off_grid - before
+        if self._at_end:
+            return now_ns + FOLLOW_NS
         if self._rate <= 0:
             return now_ns
         return self._start_ns + int(self._given * SECOND / self._rate)
@@ -160,7 +186,9 @@ class CsvSource:
         try:
             cells = next(self._reader)
         except StopIteration:
-            self.close()
+            self._at_end = True
+            if not self._follow:
+                self.close()
             return 0
         except csv.Error as error:
             return self._account(f"line {self.line}: {error}")
@@ -211,4 +239,4 @@ class CsvSource:
         self._file.close()
 
 
-__all__ = ["BATCH_ROWS_MAX", "CsvSource", "bounded_lines", "open_text", "plan_columns"]
+__all__ = ["BATCH_ROWS_MAX", "CsvSource", "Lines", "open_text", "plan_columns"]

@@ -13,7 +13,7 @@ import csv
 import math
 from decimal import Decimal
 
-from edgecore.device.csv_source import bounded_lines, open_text
+from edgecore.device.csv_source import Lines, open_text
 from edgecore.device.schema_file import DELIMITERS, SchemaFile, quoted
 from edgecore.device.times import UNIX_NS, reader, written_formats
 from edgecore.errors import Invalid
@@ -173,7 +173,7 @@ class Proposal:
 def find_delimiter(path: str) -> str:
     """The one mark that cuts header and first rows into the same number (> 1) of cells."""
     with open_text(path) as file:
-        head = [line for _, line in zip(range(20), bounded_lines(path, file), strict=False)]
+        head = [line for _, line in zip(range(20), Lines(path, file), strict=False)]
     if not head:
         raise Invalid(f"{path}: the file is empty")
     fitting = []
@@ -191,7 +191,7 @@ def records(path: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of the header and of every record. Raises ``Invalid`` for uneven ones."""
     width = 0
     with open_text(path) as file:
-        lines = csv.reader(bounded_lines(path, file), delimiter=delimiter)
+        lines = csv.reader(Lines(path, file), delimiter=delimiter)
         try:
             for cells in lines:
                 if not cells:
