@@ -100,15 +100,22 @@ def enrol(
 
 
 def fetch_desired(
-    identity: Identity, transport: Transport, etag: str = ""
+    identity: Identity,
+    transport: Transport,
+    etag: str = "",
+    heard: Callable[[str, bytes], None] | None = None,
 ) -> tuple[str, Desired] | None:
-    """(etag, desired state); None if unchanged. Raises ``Unavailable``, ``Untrusted``."""
+    """(etag, desired state); None if unchanged. `heard` is given path and bytes of a checked
+    answer. Raises ``Unavailable``, ``Untrusted``."""
     headers = {"If-None-Match": etag} if etag else {}
     status, got, body = transport.request("GET", "/v1/desired", headers)
     if status == 304 and etag:
         return None
     checked(signed.DESIRED, body, identity.verifier)
-    return got.get("etag", ""), desired.decode(body, identity.verifier)
+    order = desired.decode(body, identity.verifier)
+    if heard is not None:
+        heard("/v1/desired", body)
+    return got.get("etag", ""), order
 
 
 __all__ = ["Identity", "checked", "enrol", "fetch_desired", "load"]

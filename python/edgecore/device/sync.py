@@ -6,15 +6,17 @@ hub's ranges decide what is sent; an interrupted exchange is repeated and counts
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from edgecore.device.enrol import checked
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Invalid, Unavailable
+from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
 from edgecore.schema import TIERS
 from edgecore.wire import ack, cbor, envelope, rowbatch, signed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from edgecore.device.enrol import Files, Identity
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
         @property
         def epoch(self) -> int: ...
         def partitions(self) -> list[tuple[int, str, str]]: ...  # partition, stream, tier
-        def runs(self, partition: int, after: int, bytes_max: int) -> list[Run]: ...
+        def runs(self, partition: int, after: int, bytes_max: int) -> Sequence[Run]: ...
         def acknowledge(self, partition: int, upto: int) -> None: ...
 
 
@@ -68,6 +70,7 @@ class Syncer:
 
     :param path: where the hash of the last acknowledged envelope is kept, through `fs`.
     :param uniform: the Rng seam: floats in [0, 1). :param entropy: nonces.
+    :param heard: is given path and bytes of every answer that was checked, before it is acted on.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
     the hub holds otherwise: they are not sent until the store is forked."""
 
@@ -81,6 +84,7 @@ class Syncer:
         uniform: Callable[[], float],
         entropy: Callable[[int], bytes],
         policy: Policy | None = None,
+        heard: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._log = log
         self._transport = transport
@@ -90,6 +94,7 @@ class Syncer:
         self._uniform = uniform
         self._entropy = entropy
         self._policy = policy or Policy()
+        self._heard = heard
         self._previous = fs.read_file(path, 32) if fs.exists(path) else bytes(32)
         self._after: dict[int, int] = {}
         self._ranges: dict[int, list[tuple[int, int]]] = {}
@@ -131,6 +136,8 @@ class Syncer:
         )
         if answer.hub != self._identity.invite.hub:
             raise Corrupt("ack: of another hub")
+        if self._heard is not None:
+            self._heard(path, body)
         self.last_ack = answer
         self._ranges = answer.ranges
         return answer
@@ -217,7 +224,8 @@ class Syncer:
             progress = True
             self._advance(run.partition, run.first + run.count - 1, 0)
         self._previous = blake3(message)
-        self._fs.write_atomic(self._path, self._previous)
+        with suppress(Exhausted):  # acks count on a full disk too; the chain starts anew then
+            self._fs.write_atomic(self._path, self._previous)
         self.forks.update(answer.forks)
         if answer.forks:
             partition, common = next(iter(answer.forks.items()))

@@ -48,6 +48,16 @@ class HttpTransport:
             self._connection.close()
             self._connection = None
 
+    def abort(self) -> None:
+        """From another thread: ends a request that waits for its answer."""
+        from contextlib import suppress
+        from socket import SHUT_RDWR
+
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(SHUT_RDWR)
+
     def _connect(self) -> Any:
         from http.client import HTTPConnection, HTTPSConnection
 

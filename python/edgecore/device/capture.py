@@ -1,0 +1,225 @@
+"""The capturing half of the agent: source → log → answers, whatever the link does.
+
+Step-driven. What the log cannot take (a full disk) stays in one batch that is offered again; the
+source is not asked for more meanwhile, so a file loses nothing and a machine's missed readings are
+counted. Accounts of the input go to ``edgecore.ingest`` behind the rows that they count, so that a
+restart never counts a row that the crash took.
+"""
+
+from __future__ import annotations
+
+from edgecore._core.rows import Batch
+from edgecore.device.sources import SECOND
+from edgecore.errors import EdgecoreError, Exhausted, Unavailable
+from edgecore.streams import INGEST, UPDATE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from edgecore.clock import Clock
+    from edgecore.device.config import Config
+    from edgecore.device.link import Link, Releases
+    from edgecore.device.serving import Serving
+    from edgecore.device.sources import Source
+    from edgecore.log import Log
+
+RETRY_NS = SECOND
+
+
+def csv_progress(log: Log, stream: str, source: str) -> tuple[int, set[int]]:
+    """(last line accounted for, later lines that the log holds) of a CSV source."""
+    through = 0
+    since = 0
+    for scanned in log.scan(INGEST.stream):
+        for at, row in enumerate(scanned.rows()):
+            detail = str(row.get("detail") or "")
+            if row["source"] == source and detail.startswith("through "):
+                through = int(detail.split()[1].rstrip(";"))
+                since = scanned.position + at
+    held = set()
+    for scanned in log.scan(stream, after=since):
+        for row in scanned.rows():
+            if row["source"] == source and row["source_seq"] > through:
+                held.add(int(row["source_seq"]))
+    return through, held
+
+
+def last_update(log: Log) -> int:
+    """The highest ``source_seq`` of ``edgecore.update`` that the log holds."""
+    return max(
+        (int(row["source_seq"]) for scanned in log.scan(UPDATE.stream) for row in scanned.rows()),
+        default=0,
+    )
+
+
+class Totals:
+    """Of this run: what the source's accounts said, summed."""
+
+    __slots__ = ("accepted", "late", "missed", "off_grid", "rejected")
+
+    def __init__(self) -> None:
+        self.accepted = self.rejected = self.off_grid = self.late = self.missed = 0
+
+
+class Capture:
+    """Source, log and answers of one device. For one thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        clock: Clock,
+        source: Source | None,
+        serving: Serving,
+        link: Link | None,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._clock = clock
+        self._source = source
+        self._serving = serving
+        self._link = link
+        self._notice = notice
+        self._batch = Batch(source.schema, clock) if source is not None else None
+        self._source_ns = 0
+        self._retry_ns = 0
+        self._ingest_ns = 0
+        self._snapshot_ns = 0
+        self._logged = last_update(log)
+        self._releases: Releases | None = None
+        self._announced = ""
+        self.totals = Totals()
+        self.errors: dict[str, EdgecoreError | None] = {}
+        if link is not None and self._logged:
+            link.tell("logged", self._logged)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that were captured and that the log could not take yet."""
+        return len(self._batch) if self._batch is not None else 0
+
+    # ------------------------------------------------------------ stepping
+
+    def poll(self, now_ns: int) -> int:
+        """Does what is due; returns the monotonic time (ns) of the next useful call."""
+        self._take_releases()
+        deadline = now_ns + SECOND
+        if self.waiting:
+            if now_ns >= self._retry_ns:
+                self._log_batch(now_ns)
+            deadline = min(deadline, self._retry_ns if self.waiting else now_ns)
+        elif self._source is not None and not self._source.finished:
+            if now_ns >= self._source_ns:
+                self._take(now_ns)
+            deadline = min(deadline, self._source_ns)
+        if now_ns >= self._ingest_ns:
+            self._ingest_ns = now_ns + self._config.ingest_every_ns
+            self._step("ingest", self.account)
+        if now_ns >= self._snapshot_ns:
+            self._snapshot_ns = now_ns + self._config.snapshot_every_ns
+            self._step("snapshot", self._serving.snapshot)
+        return min(deadline, self._ingest_ns, self._snapshot_ns)
+
+    def _step(self, part: str, act: Callable[..., Any], *values: Any) -> bool:
+        """Runs one part; a full or failing disk stands under its name until it goes well again."""
+        try:
+            act(*values)
+        except (Exhausted, Unavailable) as error:
+            self.errors[part] = error
+            return False
+        self.errors[part] = None
+        return True
+
+    # ------------------------------------------------------------ source and log
+
+    def _take(self, now_ns: int) -> None:
+        assert self._source is not None
+        assert self._batch is not None
+        try:
+            self._source_ns = self._source.take(now_ns, self._batch)
+        except EdgecoreError as error:  # the source ends here; device and link go on
+            self.errors["source"] = error
+        for reason in self._source.counts.reasons:
+            if not self._announced:  # the first of each account; all are counted
+                self._announced = reason
+                self._notice(f"Invalid: {self._config.path or 'source'}: {reason}")
+        if self.waiting:
+            self._log_batch(now_ns)
+        elif self._source.finished:
+            self._step("ingest", self.account)
+
+    def _log_batch(self, now_ns: int) -> None:
+        if self._step("log", self._process):
+            assert self._batch is not None
+            self._batch.clear()
+            if self._source is not None and self._source.finished:
+                self._step("ingest", self.account)
+        else:
+            self._retry_ns = now_ns + RETRY_NS
+
+    def _process(self) -> None:
+        assert self._batch is not None
+        self._report(self._serving.process(self._batch))
+
+    def _report(self, seen: tuple[int, int, int]) -> None:
+        """What the release under observation did: predictions judged, alarms, errors."""
+        if self._link is not None and any(seen) and self._releases is not None:
+            self._link.tell("report", self._releases.observed, *seen)
+
+    def account(self) -> None:
+        """Appends the source's counts since the last account, if there are any."""
+        if self._source is None or self.waiting:
+            return
+        counts, totals = self._source.counts, self.totals
+        if not (counts.accepted or counts.rejected or counts.missed):
+            return
+        row = counts.row(self._source.schema.stream)
+        row["source"] = self.source_id
+        self._log.append(INGEST.stream, row)
+        for name in totals.__slots__:
+            setattr(totals, name, getattr(totals, name) + getattr(counts, name))
+        counts.clear()
+        self._announced = ""
+
+    @property
+    def source_id(self) -> str:
+        return self._config.name
+
+    # ------------------------------------------------------------ releases
+
+    def _take_releases(self) -> None:
+        """Puts in place what the updater published, and logs its rows."""
+        if self._link is None or self._link.releases is self._releases:
+            return
+        releases = self._link.releases
+        if self._releases is None or releases.changes != self._releases.changes:
+            self._step("serving", self._serving.apply, releases.roles, releases.observed)
+        self._releases = releases
+        self._step("update", self._log_edges, releases.edges)
+
+    def _log_edges(self, edges: list[dict[str, Any]]) -> None:
+        for row in edges:
+            if row["source_seq"] > self._logged:
+                self._log.append(UPDATE.stream, row)
+                self._logged = row["source_seq"]
+        if edges and self._link is not None:
+            self._log.sync()
+            self._link.tell("logged", self._logged)
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """Brings what is left to stable storage, as far as the disk allows."""
+        if self.waiting:
+            self._log_batch(self._clock.monotonic_ns())
+        self._step("ingest", self.account)
+        self._step("snapshot", self._serving.snapshot)
+        self._step("log", self._log.sync)
+        if self._source is not None and hasattr(self._source, "close"):
+            self._source.close()
+
+
+__all__ = ["Capture", "csv_progress", "last_update"]

@@ -1,0 +1,110 @@
+"""`status.json`: what a device says of itself, for an operator at three in the morning.
+
+Written whole and renamed into place, without a sync: it describes this moment, and a power cut may
+take it. Times are nanoseconds UTC. docs/runbooks/device.md explains every line.
+"""
+
+from __future__ import annotations
+
+from edgecore.errors import Corrupt, EdgecoreError, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from edgecore.fs import Fs
+
+FILE = "status.json"
+BYTES_MAX = 1 << 20
+SECOND = 1_000_000_000
+
+
+def write(fs: Fs, directory: str, report: dict[str, Any]) -> None:
+    """Replaces the report. Raises what a full or failing disk raises."""
+    import json
+
+    data = json.dumps(report, separators=(",", ":")).encode()
+    path = f"{directory}/{FILE}"
+    with fs.open(f"{path}.new", "create") as file:
+        file.truncate(0)
+        file.write_at(0, data)
+    fs.rename(f"{path}.new", path)
+
+
+def read(fs: Fs, directory: str) -> dict[str, Any]:
+    """The last report. Raises ``Unavailable`` where there is none, ``Corrupt`` when it is torn."""
+    import json
+
+    path = f"{directory}/{FILE}"
+    if not fs.exists(path):
+        raise Unavailable(f"{path}: no report; has `edgecore device run` been started?")
+    try:
+        report = json.loads(fs.read_file(path, BYTES_MAX))
+    except ValueError:
+        raise Corrupt(f"{path}: a power cut took it; the running device writes it anew") from None
+    if not isinstance(report, dict):
+        raise Corrupt(f"{path}: is no report")
+    return report
+
+
+def words(error: EdgecoreError | None) -> str:
+    """``"Unavailable: hub …"``; empty for none."""
+    return f"{error.word}: {error}" if error is not None else ""
+
+
+def ago(then_ns: int, now_ns: int) -> str:
+    if not then_ns:
+        return "never"
+    seconds = max(0.0, (now_ns - then_ns) / SECOND)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit} ago"
+    return f"{seconds:.1f} s ago"
+
+
+def render(report: dict[str, Any], now_ns: int) -> list[str]:
+    """The report as lines, the most urgent first: errors, then link, log, releases, source."""
+    link, log = report["link"], report["log"]
+    release, source = report["release"], report["source"]
+    lines = [
+        f"{report['name']}  {report['state']}  pid {report['pid']}, "
+        f"reported {ago(report['time'], now_ns)}, started {ago(report['started'], now_ns)}"
+    ]
+    lines += [f"  ! {part:<9}{said}" for part, said in report["errors"].items()]
+    if not link["enrolled"]:
+        lines.append("  link      not enrolled yet")
+    else:
+        state = "connected" if link["connected"] else "not connected"
+        lines.append(
+            f"  link      {state}, last contact {ago(link['last_contact'], now_ns)}, "
+            f"sent {link['sent']:,} B, received {link['received']:,} B"
+        )
+    lines.append(
+        f"  log       position {log['position']:,}, durable {log['durable_position']:,}, "
+        f"not acknowledged {log['unacked']:,} events"
+    )
+    for part in log["partitions"]:
+        lines.append(
+            f"    {part['partition']:>3} {part['stream']:<22}{part['tier']:<11}"
+            f"{part['head']:>12,} held, {part['acked']:>12,} acknowledged"
+        )
+    active = release["active"] or {"path": "none", "digest": ""}
+    lines.append(
+        f"  release   {active['path']} {active['digest'][:12]} ({release['phase']})"
+        + (f", on trial: {release['trial']['path']}" if release["trial"] else "")
+        + (f", ordered: {link['order']['release']}" if link["order"]["release"] else "")
+    )
+    lines.append(
+        f"  answers   {report['predictions']['served']:,} served, "
+        f"{report['predictions']['anomalous']:,} anomalous, "
+        f"{report['predictions']['unanswered']:,} unanswered"
+    )
+    lines.append(
+        f"  source    {source['kind']} {source['stream']}: {source['accepted']:,} accepted, "
+        f"{source['rejected']:,} refused, {source['off_grid']:,} rounded, {source['late']:,} late, "
+        f"{source['missed']:,} missed" + (", finished" if source["finished"] else "")
+    )
+    return lines
+
+
+__all__ = ["FILE", "ago", "read", "render", "words", "write"]
