@@ -117,6 +117,8 @@ class Site:
     def crash(self, seed: int) -> None:
         """The process and the power are gone: what was not synced may be, in any part."""
         assert isinstance(self.fs, MemoryFs)
+        assert self.device is not None
+        self.device.release()
         self.fs = self.fs.crash(seed)
         self.device = None
 
@@ -132,13 +134,15 @@ class Site:
         if self.device is not None:
             self.device.close()
         self.hub.close()
+        self.hub = None  # type: ignore[assignment]
 
 
 @pytest.fixture
 def site(tmp_path: Path):  # type: ignore[no-untyped-def]
     made = Site(tmp_path)
     yield made
-    made.close()
+    if made.hub is not None:
+        made.close()
 
 
 def check_whole(site: Site, lines: int) -> None:
@@ -221,19 +225,22 @@ def test_agent_power_cuts_anywhere_lose_and_double_nothing(
 
 def test_agent_full_disk_waits_loses_nothing_and_goes_on(tmp_path: Path) -> None:
     fs = MemoryFs()
-    site = Site(tmp_path, 400, fs)
-    site.run(5.0)
+    site = Site(tmp_path, 6000, fs)
+    (tmp_path / "edge.toml").write_text(
+        CONFIG.replace("second = 10", "second = 100") + "[log]\nsegment_bytes = 65536\n"
+    )
+    acked = site.run(5.0).status()["log"]["durable_position"]
     fs.set_capacity(0)
-    report = site.run(60.0).status()
-    said = [text for text in report["errors"].values() if text.startswith("Exhausted: ")]
-    assert said, report["errors"]
-    assert report["source"]["accepted"] < 400
+    report = site.run(100.0).status()
+    assert [said for said in report["errors"].values() if said.startswith("Exhausted: ")]
+    assert acked <= report["log"]["durable_position"] < 6000
+    assert report["source"]["accepted"] < 6000
     fs.set_capacity(1 << 40)
     site.run_until(site.synced)
     assert site.device is not None
     assert site.device.status()["errors"] == {}
-    check_whole(site, 400)
-    check_account(site, 400)
+    check_whole(site, 6000)
+    check_account(site, 6000)
     site.close()
 
 

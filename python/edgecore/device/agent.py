@@ -24,7 +24,7 @@ from edgecore.device.schema_file import load as load_schema
 from edgecore.device.serving import Serving
 from edgecore.errors import EdgecoreError, Invalid
 from edgecore.fs import PosixFs
-from edgecore.log import Log
+from edgecore.log import LOSSES, Log
 from edgecore.streams import SYSTEM_STREAMS
 
 TYPE_CHECKING = False
@@ -103,6 +103,11 @@ class Device:
         entropy: Callable[[int], bytes],
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
+        self._losses = [
+            (row["partition"], row["first"], row["last"])
+            for scanned in self._log.scan(LOSSES.stream)
+            for row in scanned.rows()
+        ]
         self._source = self._open_source(how)
         self._serving = Serving(self._log)
         self.link: Link | None = None
@@ -183,7 +188,7 @@ class Device:
         """:meth:`poll` without the link, for a caller that gives the link a thread."""
         deadline = self._capture.poll(now_ns)
         if self._flusher == "manual":
-            deadline = min(deadline, self._log.poll(now_ns))
+            deadline = min(deadline, self._capture.commit(now_ns))
         self._announce()
         if now_ns >= self._status_ns:
             self._status_ns = now_ns + self.config.status_every_ns
@@ -238,18 +243,29 @@ class Device:
 
     def _log_status(self) -> dict[str, Any]:
         log, cursor = self._log, self._log.cursor("sync")
-        known = log.partitions()
-        held = [(log.next_sequence(number) - 1, cursor.acked(number)) for number, _, _ in known]
-        partitions = [
-            {"partition": number, "stream": stream, "tier": tier, "head": head, "acked": acked}
-            for (number, stream, tier), (head, acked) in zip(known, held, strict=True)
-        ]
+        partitions = []
+        unacked = 0
+        for number, stream, tier in log.partitions():
+            head, acked = log.next_sequence(number) - 1, cursor.acked(number)
+            gone = sum(
+                max(0, last - max(first - 1, acked))
+                for partition, first, last in self._losses
+                if partition == number
+            )
+            waiting = max(0, head - acked - gone)
+            unacked += waiting
+            partitions.append(
+                {
+                    "partition": number, "stream": stream, "tier": tier, "head": head,
+                    "acked": acked, "unacked": waiting,
+                }
+            )  # fmt: skip
         return {
             "store": log.store_id.hex(),
             "epoch": log.epoch,
             "position": log.position,
             "durable_position": log.durable_position,
-            "unacked": sum(max(0, head - acked) for head, acked in held),
+            "unacked": unacked,
             "waiting": self._capture.waiting,
             "partitions": partitions,
         }
@@ -313,11 +329,17 @@ class Device:
         self._state = "stopped"
         self._announce()
         self._write_status()
-        if leave_log:
-            return
+        if not leave_log:
+            self.release()
+            self._log.close()
+
+    def release(self) -> None:
+        """Lets go of open files without logging or syncing anything."""
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
         if self.link is not None:
             self.link.close()
-        self._log.close()
 
     def __enter__(self) -> Device:
         return self

@@ -123,6 +123,12 @@ class Capture:
             self._step("snapshot", self._serving.snapshot)
         return min(deadline, self._ingest_ns, self._snapshot_ns)
 
+    def commit(self, now_ns: int) -> int:
+        """Commits what the log has due; returns the next deadline. For a log without a thread."""
+        deadlines = []
+        self._step("commit", lambda: deadlines.append(self._log.poll(now_ns)))
+        return deadlines[0] if deadlines else now_ns + RETRY_NS
+
     def _step(self, part: str, act: Callable[..., Any], *values: Any) -> bool:
         """Runs one part; a full or failing disk stands under its name until it goes well again."""
         try:
@@ -218,8 +224,6 @@ class Capture:
         self._step("ingest", self.account)
         self._step("snapshot", self._serving.snapshot)
         self._step("log", self._log.sync)
-        if self._source is not None and hasattr(self._source, "close"):
-            self._source.close()
 
 
 __all__ = ["Capture", "csv_progress", "last_update"]

@@ -85,8 +85,9 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
     )
     for part in log["partitions"]:
         lines.append(
-            f"    {part['partition']:>3} {part['stream']:<22}{part['tier']:<11}"
-            f"{part['head']:>12,} held, {part['acked']:>12,} acknowledged"
+            f"    {part['partition']:>3} {part['stream']:<21}{part['tier']:<11}"
+            f"last {part['head']:>10,}, acknowledged {part['acked']:>10,}, "
+            f"waiting {part['unacked']:,}"
         )
     active = release["active"] or {"path": "none", "digest": ""}
     lines.append(

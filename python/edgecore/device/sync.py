@@ -152,11 +152,15 @@ class Syncer:
         message = signed.seal(signed.HELLO, cbor.encode(body), self._identity.signer)
         answer = self._answer("/v1/hello", message, nonce)
         # The hub's word, even where it is less than it said before: it may have been restored.
-        self._after = {partition: answer.through(partition) for partition in answer.ranges}
-        for partition, upto in self._after.items():
-            if upto:
-                self._log.acknowledge(partition, upto)
+        self._after = {}
+        self._settle(answer)
         self.connected = True
+
+    def _settle(self, answer: Ack) -> None:
+        """Takes over what the hub holds without a gap, burnt sequences included."""
+        for partition in answer.ranges:
+            if partition not in self.forks:
+                self._advance(partition, answer.through(partition), 0)
 
     def _held(self, run: Run) -> bool:
         last = run.first + run.count - 1
@@ -223,6 +227,7 @@ class Syncer:
                 continue
             progress = True
             self._advance(run.partition, run.first + run.count - 1, 0)
+        self._settle(answer)
         self._previous = blake3(message)
         with suppress(Exhausted):  # acks count on a full disk too; the chain starts anew then
             self._fs.write_atomic(self._path, self._previous)
