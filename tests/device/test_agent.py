@@ -221,6 +221,9 @@ def test_agent_power_cuts_anywhere_lose_and_double_nothing(
     site.run_until(site.synced)
     check_whole(site, 400)
     check_account(site, 400)
+    site.hub.close()
+    site.hub = Hub.open(site.root / "hub", site.clock)  # burnt sequences do not trouble it
+    check_whole(site, 400)
 
 
 def test_agent_full_disk_waits_loses_nothing_and_goes_on(tmp_path: Path) -> None:

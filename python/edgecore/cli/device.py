@@ -66,13 +66,16 @@ def _init(arguments: argparse.Namespace) -> int:
     settings = config.load(str(path))
     if not (keys / "identity").exists():
         fs.write_atomic(str(keys / "invite"), invitation)
+    transport = http_transport(fs, settings)
     try:
-        identity = enrol.enrol(fs, str(keys), invitation, http_transport(fs, settings), os.urandom)
+        identity = enrol.enrol(fs, str(keys), invitation, transport, os.urandom)
     except Unavailable as error:
         raise Unavailable(
             f"{error}; the device is made in {directory} and enrols when `edgecore device run` "
             "reaches the hub"
         ) from None
+    finally:
+        transport.close()
     print(f"device {identity.device.hex()} enrolled; run it with `edgecore device run {path}`")
     return 0
 

@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore.clock import Clock
-    from edgecore.device.enrol import Identity
     from edgecore.device.sources import Source
-    from edgecore.device.transport import Transport
-    from edgecore.device.update import Updater
+    from edgecore.device.transport import HttpTransport, Transport
     from edgecore.fs import Fs
     from edgecore.wire.invite import Invite
 
@@ -114,9 +112,7 @@ class Device:
         self._transport = transport
         if config.hub_enabled and has_hub(fs, config):
             self._transport = transport or http_transport(fs, config)
-            self.link = Link(
-                config, self._log, fs, self._transport, clock, uniform, entropy, self._open_updater
-            )
+            self.link = Link(config, self._log, fs, self._transport, clock, uniform, entropy)
         self._capture = Capture(
             config, self._log, clock, self._source, self._serving, self.link, self.notices.append
         )
@@ -165,9 +161,6 @@ class Device:
             config.path, how, source=config.name, rows_per_second=config.rows_per_second,
             through=through, held=held, ignore=config.ignore,
         )  # fmt: skip
-
-    def _open_updater(self, identity: Identity) -> Updater:
-        return None  # type: ignore[return-value]
 
     # ------------------------------------------------------------ rows from outside
 
@@ -218,13 +211,13 @@ class Device:
         """What ``status.json`` holds: see docs/runbooks/device.md."""
         import os
 
-        from edgecore import __version__
+        import edgecore
 
         recovery = self._log.recovery
         return {
             "name": self.config.name,
             "state": self._state,
-            "version": __version__,
+            "version": edgecore.__version__,
             "pid": os.getpid(),
             "time": self._clock.wall_ns(),
             "started": self._started_ns,
@@ -335,9 +328,10 @@ class Device:
 
     def release(self) -> None:
         """Lets go of open files without logging or syncing anything."""
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
+        for part in (self._source, self._transport):
+            close = getattr(part, "close", None)
+            if close is not None:
+                close()
         if self.link is not None:
             self.link.close()
 
@@ -365,7 +359,7 @@ def has_hub(fs: Fs, config: Config) -> bool:
     return fs.exists(f"{keys}/identity") or fs.exists(f"{keys}/invite")
 
 
-def http_transport(fs: Fs, config: Config) -> Transport:
+def http_transport(fs: Fs, config: Config) -> HttpTransport:
     """HTTP to the hub that the invite names."""
     from edgecore.device.enrol import load
     from edgecore.device.link import INVITE_BYTES_MAX

@@ -94,7 +94,7 @@ class Link:
         clock: Clock,
         uniform: Callable[[], float],
         entropy: Callable[[int], bytes],
-        open_updater: Open,
+        open_updater: Open | None = None,
     ) -> None:
         self._config = config
         self._log = log
@@ -247,7 +247,8 @@ class Link:
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",
             self._uniform, self._entropy, policy, self._evidence.heard if self._evidence else None,
         )  # fmt: skip
-        self._updater = self._step("update", self._open_updater, identity)
+        if self._open_updater is not None:
+            self._updater = self._step("update", self._open_updater, identity)
         if self._updater is not None:
             self._publish(self._updater)
 

@@ -30,6 +30,8 @@ class Ingest:
         self._partitions: dict[tuple[bytes, int], StreamSchema] = {}
         for store in events.stores():
             for block in events.blocks(store, catalogue.PARTITION):
+                if block.tombstone:
+                    continue
                 self._learn(store, rowbatch.decode(events.read(block)).rows)
 
     def _learn(self, store: bytes, rows: bytes) -> None:
