@@ -1,4 +1,4 @@
-"""`edgecore hub`: init, serve, invite, export."""
+"""`edgecore hub`: init, key, serve, invite, publish, order, export."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
+    from edgecore.trust.keys import Ed25519Signer
+
 
 def register(subparsers: Any) -> None:
     """Adds the command's parsers; each sets ``run``, a function of the arguments."""
-    hub = subparsers.add_parser("hub", help="the hub: init, serve, invite, export")
+    hub = subparsers.add_parser("hub", help="the hub: init, serve, invite, publish, order, export")
     commands = hub.add_subparsers(dest="hub_command", required=True)
     for name, run, what in (
         ("init", _init, "make a hub's directory and keys"),
+        ("key", _key, "print the public key that a releaser's root is to name"),
         ("serve", _serve, "answer devices until stopped"),
         ("invite", _invite, "make an invite file for one device"),
+        ("publish", _publish, "take a releaser's signed releases and offer them to devices"),
+        ("order", _order, "order a published release for the fleet"),
         ("export", _export, "print everything held as JSON lines"),
     ):
         parser = commands.add_parser(name, help=what)
@@ -27,6 +32,12 @@ def register(subparsers: Any) -> None:
         if name == "invite":
             parser.add_argument("--url", default="http://127.0.0.1:8080")
             parser.add_argument("--out", metavar="FILE")
+        if name == "publish":
+            parser.add_argument("public", metavar="PUBLIC", help="a releaser's public directory")
+        if name == "order":
+            parser.add_argument("name", metavar="NAME")
+            parser.add_argument("version", type=int, metavar="VERSION")
+            parser.add_argument("--ring", default="all")
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -34,6 +45,58 @@ def _init(arguments: argparse.Namespace) -> int:
 
     Hub.init(arguments.directory)
     print(f"hub made in {arguments.directory}")
+    return 0
+
+
+def _online(directory: str) -> Ed25519Signer:
+    """The hub's key for what it signs without a person, and without opening its stores."""
+    from pathlib import Path
+
+    from edgecore.errors import Invalid
+    from edgecore.trust.keys import signer_from_file
+
+    path = Path(directory) / "keys" / "online.key"
+    if not path.exists():
+        raise Invalid(f"{directory} holds no hub: run `edgecore hub init {directory}`")
+    return signer_from_file(path.read_bytes())
+
+
+def _key(arguments: argparse.Namespace) -> int:
+    print(_online(arguments.directory).public.hex())
+    return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    import time
+    from pathlib import Path
+
+    from edgecore.hub.publish import publish
+
+    signer = _online(arguments.directory)
+    paths = publish(Path(arguments.directory), Path(arguments.public), signer, time.time_ns())
+    print(f"published {', '.join(paths) or 'the root'}")
+    return 0
+
+
+def _order(arguments: argparse.Namespace) -> int:
+    import time
+    from pathlib import Path
+
+    from edgecore.errors import Invalid
+    from edgecore.hub.publish import listed
+    from edgecore.hub.stores.registry import Registry
+
+    _online(arguments.directory)
+    directory, path = Path(arguments.directory), f"{arguments.name}/{arguments.version}"
+    known = listed(directory)
+    if path not in known:
+        there = ", ".join(sorted(known)) or "nothing"
+        raise Invalid(f"{path} is not published here; published: {there}")
+    registry = Registry(directory / "registry.db")  # the server may be running
+    wanted = (arguments.name, arguments.version, path)
+    order = registry.order(time.time_ns(), wanted, arguments.ring)
+    registry.close()
+    print(f"order {order}: {path} {known[path].hex()}")
     return 0
 
 

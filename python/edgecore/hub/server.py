@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Reply = tuple[int, dict[str, str], bytes]
 
 KEY_FILES = ("operator.key", "online.key")
+RENEW_CHECK_NS = 3600 * 1_000_000_000
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -53,6 +54,7 @@ class Hub:
         self.incarnation = int.from_bytes(self.registry.fact("incarnation") or b"", "little")
         self.events = EventStore(directory)
         self.ingest = Ingest(self.events)
+        self._renewed_ns = 0
         self.counts = {"envelopes": 0, "refused": 0}
 
     @staticmethod
@@ -177,6 +179,15 @@ class Hub:
             return 304, {"etag": tag}, b""
         return 200, {"etag": tag}, body
 
+    def _renew(self) -> None:
+        """Looks once an hour whether snapshot and timestamp are to be signed anew."""
+        now = self._clock.wall_ns()
+        if abs(now - self._renewed_ns) >= RENEW_CHECK_NS:
+            from edgecore.hub.publish import renew
+
+            renew(self.directory, self.signer, now)
+            self._renewed_ns = now
+
     def _file(self, folder: str, name: str, headers: dict[str, str]) -> Reply:
         path = self.directory / folder / name
         if not name or "/" in name or name.startswith(".") or not path.is_file():
@@ -205,6 +216,8 @@ class Hub:
                 return 200, {}, self._enrol(body)
             if method == "GET" and path == "/v1/desired":
                 return self._desired(headers)
+            if method == "GET" and path == "/v1/tuf/timestamp.json":
+                self._renew()
             if method == "GET" and path.startswith("/v1/tuf/"):
                 return self._file("tuf", path.removeprefix("/v1/tuf/"), headers)
             if method == "GET" and path.startswith("/v1/blob/"):
