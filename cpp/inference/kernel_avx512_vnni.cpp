@@ -15,13 +15,6 @@
 // never be compiled for this processor alone.
 #define EDGECORE_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 
-// Loops over registers must be gone before the compiler decides what lives in memory.
-#if defined(__clang__)
-#define EDGECORE_UNROLLED _Pragma("clang loop unroll(full)")
-#else
-#define EDGECORE_UNROLLED _Pragma("GCC unroll 8")
-#endif
-
 namespace edgecore::inference {
 namespace {
 

@@ -7,6 +7,13 @@
 
 #include "inference/executor.hpp"
 
+// Loops over registers must be gone before the compiler decides what lives in memory.
+#if defined(__clang__)
+#define EDGECORE_UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define EDGECORE_UNROLLED _Pragma("GCC unroll 8")
+#endif
+
 namespace edgecore::inference {
 
 constexpr std::size_t kLanes = 16;  // outputs computed together

@@ -98,7 +98,8 @@ inline std::size_t write_node(const Node& node, Bytes& out) {
 inline Bytes write_file(const Node& root) {
   Bytes out(8);
   store_le<std::uint32_t>(out.data() + 4, 0x334c4654);  // "TFL3"
-  store_le<std::uint32_t>(out.data(), static_cast<std::uint32_t>(write_node(root, out)));
+  const std::size_t at = write_node(root, out);         // moves the buffer
+  store_le<std::uint32_t>(out.data(), static_cast<std::uint32_t>(at));
   return out;
 }
 
