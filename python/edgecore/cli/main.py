@@ -20,7 +20,7 @@ HOMES = {
     "hub": "edgecore.cli.hub",
     "lineage": "edgecore.cli.lineage",
     "log": "edgecore.cli.log",
-    "model": "edgecore.cli.release",
+    "model": "edgecore.cli.model",
     "release": "edgecore.cli.release",
     "schema": "edgecore.cli.schema",
 }
@@ -30,7 +30,7 @@ SUMMARIES = {
     "hub": "init, serve, invite, export",
     "lineage": "rebuild a prediction from the log",
     "log": "inspect, verify, export a log",
-    "model": "publish and verify models",
+    "model": "train, publish and verify models",
     "release": "create and sign releases",
     "schema": "propose a schema for a CSV file",
 }

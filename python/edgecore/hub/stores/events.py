@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 PACK_BYTES_MAX = 256 << 20
 BLOCK_BYTES_MAX = 2 << 20
-_FRAME = struct.Struct("<4sI8s")  # magic, length of the body, first bytes of its BLAKE3
-_BLOCK = struct.Struct("<16sIQQ32s")  # store, partition, first, count, run digest
+FRAME = struct.Struct("<4sI8s")  # magic, length of the body, first bytes of its BLAKE3
+BLOCK_HEAD = struct.Struct("<16sIQQ32s")  # store, partition, first, count, run digest
 _KEY = struct.Struct(">c16sIQ")
 _VALUE = struct.Struct("<IQIQ32s")  # pack, offset of the payload, length, count, run digest
 _MARK = struct.Struct("<IQ")
-_MAGIC = b"ECPK"
+MAGIC = b"ECPK"
 
 
 class Block:
@@ -100,21 +100,21 @@ class EventStore:
         """Indexes whole blocks from `at`; returns where the last of them ends."""
         with self._pack_path(pack).open("rb") as file:
             file.seek(at)
-            while len(head := file.read(_FRAME.size)) == _FRAME.size:
-                magic, length, check = _FRAME.unpack(head)
-                if magic != _MAGIC or not _BLOCK.size <= length <= BLOCK_BYTES_MAX:
+            while len(head := file.read(FRAME.size)) == FRAME.size:
+                magic, length, check = FRAME.unpack(head)
+                if magic != MAGIC or not BLOCK_HEAD.size <= length <= BLOCK_BYTES_MAX:
                     break
                 body = file.read(length)
                 if len(body) != length or blake3(body)[:8] != check:
                     break
-                self._note(pack, at + _FRAME.size, body)
-                at += _FRAME.size + length
+                self._note(pack, at + FRAME.size, body)
+                at += FRAME.size + length
         return at
 
     def _note(self, pack: int, at: int, body: bytes) -> None:
-        store, partition, first, count, digest = _BLOCK.unpack_from(body)
-        size = len(body) - _BLOCK.size
-        value = _VALUE.pack(pack, at + _BLOCK.size, size, count, digest)
+        store, partition, first, count, digest = BLOCK_HEAD.unpack_from(body)
+        size = len(body) - BLOCK_HEAD.size
+        value = _VALUE.pack(pack, at + BLOCK_HEAD.size, size, count, digest)
         self._pending.append((_KEY.pack(b"b", store, partition, first), value))
         self._extend((store, partition), first, first + count - 1)
 
@@ -139,15 +139,15 @@ class EventStore:
             raise Unavailable("the event store failed to write; reopen it")
         if self._end >= PACK_BYTES_MAX:
             self._rotate()
-        body = _BLOCK.pack(store, partition, first, count, digest) + data
-        frame = _FRAME.pack(_MAGIC, len(body), blake3(body)[:8]) + body
+        body = BLOCK_HEAD.pack(store, partition, first, count, digest) + data
+        frame = FRAME.pack(MAGIC, len(body), blake3(body)[:8]) + body
         try:
             done = 0
             while done < len(frame):
                 done += os.pwrite(self._file, frame[done:], self._end + done)
         except OSError as error:
             raise Unavailable(f"event pack: {error.strerror}") from None
-        self._note(self._number, self._end + _FRAME.size, body)
+        self._note(self._number, self._end + FRAME.size, body)
         self._end += len(frame)
 
     def cover(self, store: bytes, partition: int, first: int, last: int) -> None:
@@ -225,4 +225,4 @@ class EventStore:
             return file.read(block.length)
 
 
-__all__ = ["Block", "EventStore"]
+__all__ = ["BLOCK_BYTES_MAX", "BLOCK_HEAD", "FRAME", "MAGIC", "Block", "EventStore"]

@@ -1,0 +1,421 @@
+"""Training: from the rows that a device has seen to a bundle that a releaser signs.
+
+    view = learning.detection_view(schema, interval_ns)
+    bundle = learning.fit(view, schema, rows)
+    learning.write_bundle(bundle, "bundle")
+
+:func:`fit` is the whole method of anomaly detection, a pure function of its arguments (same rows,
+same bytes, on every machine): features by the kernel that serves, normalisation slot by slot, a
+small autoencoder (Hinton and Salakhutdinov, 2006), post-training quantisation to int8 (Jacob et
+al., 2018), and a running threshold over its reconstruction error (docs/formats/verdict.md).
+
+Nothing here needs numpy; ``flatbuffers`` (extra ``train``) writes the model.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from itertools import pairwise
+
+from edgecore import limits, tflite_writer
+from edgecore._core import learning as _learning
+from edgecore._core import verdict as _verdict
+from edgecore.digest import blake3
+from edgecore.errors import Invalid
+from edgecore.inference import Binding, Model, Slot, score
+from edgecore.release import FACTS_FILE, Bundle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from typing_extensions import Buffer
+
+    from edgecore.features import Backfilled, FeatureView
+    from edgecore.schema import Field, Schema
+
+PROFILE = "litert-single"
+WINDOWS = (12, 60, 288)  # of a detection view, in median intervals between rows
+FEW_FIELDS = 3  # up to so many, each field has every operator over every window
+NUMERIC = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64", "decimal")
+
+ROWS_MIN = 32
+PRESENT_SHARE = 0.5  # a feature missing in more of the rows has nothing to teach
+SCALE_SHARE = 0.01  # the least divisor of a slot, as a share of its centre
+PERCENT_SCALE = 1.0  # and of a field in percent, in its unit
+BATCH = 32
+LEARNING_RATE = 3e-3
+EPOCHS = 15
+STEPS_MIN, STEPS_MAX = 400, 3000
+TRAINED_SHARE = 0.8  # of the rows, the earliest; the floor is found on all of them
+GOLDEN_ROWS = 24
+
+FLOOR_PERMILLE = 990  # quantile of the fit's own scores ...
+FLOOR_FACTOR = 4  # ... and how far above it the least threshold lies
+GAP_ROWS = 72  # an episode within so many median intervals of the last one continues it
+MISSING = 2
+
+
+class Trainer:
+    """Training of a multi-layer perceptron that stops after any step and resumes bit-identically.
+
+    Hidden layers are ReLU, the last one is linear; Adam (Kingma and Ba, 2015) on the mean squared
+    error, the same bits on every machine.
+
+    :param widths: of the layers, input first.
+    :param inputs: rows x widths[0] f32, row-major; :param targets: rows x widths[-1] f32, the
+        inputs themselves when absent (an autoencoder).
+    :param parameters: f32, layer by layer weights [out][in] then biases; by default from the seed.
+    :raises Invalid: shapes that do not fit, values that are not finite.
+    """
+
+    __slots__ = ("core", "widths")
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        inputs: Buffer,
+        targets: Buffer | None = None,
+        *,
+        parameters: Buffer | None = None,
+        seed: int = 1,
+        batch: int = BATCH,
+        learning_rate: float = LEARNING_RATE,
+    ) -> None:
+        self.widths = tuple(widths)
+        plan = _learning.TrainingPlan(seed=seed, batch=batch, learning_rate=learning_rate)
+        self.core = _learning.Trainer(
+            self.widths, parameters, inputs, inputs if targets is None else targets, plan
+        )
+
+    def step(self, count: int = 1) -> float:
+        """Takes `count` optimiser steps of one batch each; returns their mean loss."""
+        return self.core.step(count)
+
+    @property
+    def steps(self) -> int:
+        return self.core.steps
+
+    def parameters(self) -> bytes:
+        """f32, little-endian, in the order that the constructor takes."""
+        return self.core.parameters()
+
+    def state(self) -> bytes:
+        """Everything that :meth:`restore` goes on from (docs/formats/trainer-state.md)."""
+        return self.core.state()
+
+    def restore(self, state: Buffer) -> None:
+        """Raises ``Corrupt``, or ``Incompatible`` for other rows, widths or settings; then
+        nothing has changed."""
+        self.core.restore(state)
+
+    def quantise(self, name: str) -> bytes:
+        """The network as an int8 ``.tflite`` file, its activation ranges taken over the inputs."""
+        ranges = self.core.activation_ranges()
+        layers, tensors = tflite_writer.quantise(self.widths, self.parameters(), ranges)
+        return tflite_writer.write_tflite(layers, tensors, name)
+
+
+# ------------------------------------------------------------------ views
+
+
+def duration(ns: int) -> str:
+    """A duration as text, in the largest unit that divides it: ``"1h"``, ``"1200ms"``."""
+    for unit, size in (("h", 3600 * 10**9), ("m", 60 * 10**9), ("s", 10**9), ("ms", 10**6)):
+        if ns % size == 0:
+            return f"{ns // size}{unit}"
+    raise Invalid(f"a duration of {ns} ns: whole milliseconds are needed")
+
+
+def median_interval(times: Iterable[int]) -> int:
+    """The median time between consecutive rows, in ns, rounded to milliseconds, at least one.
+
+    :raises Invalid: fewer than two distinct times."""
+    ordered = sorted(times)
+    steps = sorted(b - a for a, b in pairwise(ordered) if b > a)
+    if not steps:
+        raise Invalid("an interval needs rows at two different times")
+    return max(1, round(steps[len(steps) // 2] / 10**6)) * 10**6
+
+
+def detection_view(
+    schema: Schema,
+    interval_ns: int,
+    *,
+    fields: Sequence[str] | None = None,
+    entity: str = "",
+    name: str = "detection",
+) -> FeatureView:
+    """A view for anomaly detection: each numeric field over windows of 12, 60 and 288 intervals.
+
+    Up to three fields have mean, std, min and max over all windows and their last value; more
+    have mean and std over the two shorter windows and their last value.
+
+    :param interval_ns: the median time between two rows of one entity.
+    :param fields: all numeric ones by default, but the entity.
+    :raises Invalid: no numeric field, or one that is not there."""
+    from edgecore.features import Agg, FeatureView, Last
+
+    numeric = [field.name for field in schema.fields if field.dtype in NUMERIC]
+    chosen = [name for name in numeric if name != entity] if fields is None else list(fields)
+    for wanted in chosen:
+        if wanted not in numeric:
+            raise Invalid(f"stream {schema.stream!r} has no numeric field {wanted!r}")
+    if not chosen:
+        raise Invalid(f"stream {schema.stream!r} has no numeric field")
+    few = len(chosen) <= FEW_FIELDS
+    ops = ["mean", "std", "min", "max"] if few else ["mean", "std"]
+    windows = [duration(count * interval_ns) for count in (WINDOWS if few else WINDOWS[:2])]
+    features: list[Any] = [Agg(field, ops, window=windows) for field in chosen]
+    features += [Last(field) for field in chosen]
+    return FeatureView(
+        name,
+        entity=entity,
+        source=schema.stream,
+        lateness=duration(WINDOWS[0] * interval_ns),
+        features=features,
+    )
+
+
+# ------------------------------------------------------------------ the fit
+
+
+def quantile(values: Sequence[int], permille: int) -> int:
+    """Of the ascending values, the one with `permille` of the others below it."""
+    return sorted(values)[(len(values) - 1) * permille // 1000]
+
+
+def _least_scale(field: Field | None, centre: float) -> float:
+    """What a slot is at least divided by: a change smaller than that is no news, however still
+    the feature was while the model was fitted."""
+    least = SCALE_SHARE * abs(centre)
+    if field is None:
+        return least
+    step = 10.0**-field.scale if field.dtype == "decimal" else field.resolution
+    if field.dtype not in ("decimal", "f32", "f64"):
+        step = 1.0
+    return max(least, step, PERCENT_SCALE if field.unit == "%" else 0.0)
+
+
+class _Table:
+    """What is learned from: the kept rows of a backfill, in order of time."""
+
+    def __init__(self, found: Backfilled, exclude: Sequence[tuple[int, int]]) -> None:
+        self.names = list(found.names)
+        self.width = len(self.names)
+        self.values = memoryview(found.values).cast("B").cast("d")
+        self.states = memoryview(found.states).cast("B")
+        self.times = list(found.times)
+        self.entities = list(found.entities)
+        self.rows = [
+            row
+            for row, time in enumerate(self.times)
+            if not any(start <= time <= end for start, end in exclude)
+        ]
+        self.excluded = len(self.times) - len(self.rows)
+        if len(self.rows) < ROWS_MIN:
+            raise Invalid(f"{len(self.rows)} rows to learn from: at least {ROWS_MIN} are needed")
+
+    def column(self, at: int) -> list[float]:
+        """The present values of a feature."""
+        values, states, width = self.values, self.states, self.width
+        cells = (row * width + at for row in self.rows)
+        return [
+            values[cell]
+            for cell in cells
+            if states[cell] != MISSING and math.isfinite(values[cell])
+        ]
+
+    def interval(self) -> int:
+        """The median time between rows of one entity."""
+        by_entity: dict[Any, list[int]] = {}
+        for time, entity in zip(self.times, self.entities, strict=True):
+            by_entity.setdefault(entity, []).append(time)
+        longest = max(by_entity.values(), key=len)
+        return median_interval(longest)
+
+
+def _slots(view: FeatureView, schema: Schema, table: _Table) -> tuple[list[Slot], list[int]]:
+    """A slot for each feature that moved, and which column it reads."""
+    fields = {field.name: field for field in schema.fields}
+    slots, columns = [], []
+    for at, feature in enumerate(view.specs):
+        present = table.column(at)
+        if len(present) < PRESENT_SHARE * len(table.rows) or min(present) == max(present):
+            continue
+        centre = math.fsum(present) / len(present)
+        spread = math.sqrt(math.fsum((v - centre) ** 2 for v in present) / len(present))
+        least = _least_scale(fields.get(feature.field), centre)
+        slots.append(Slot(feature.fingerprint, centre=centre, scale=spread, scale_floor=least))
+        columns.append(at)
+    if not slots:
+        raise Invalid("no feature of the view ever changed: there is nothing to learn")
+    return slots[: limits.BINDING_SLOTS_MAX], columns[: limits.BINDING_SLOTS_MAX]
+
+
+class _Inputs:
+    """The kept rows as the binding sees them: bound values and states, row by row."""
+
+    def __init__(self, table: _Table, binding: Binding, columns: Sequence[int]) -> None:
+        self.binding = binding
+        starts = [row * table.width for row in table.rows]
+        self.values = [array("d", [table.values[s + c] for c in columns]) for s in starts]
+        self.states = [bytes([table.states[s + c] for c in columns]) for s in starts]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def normalised(self) -> list[bytes]:
+        """Before the clip, one f64 per slot."""
+        pairs = zip(self.values, self.states, strict=True)
+        return [self.binding.normalise(values, states) for values, states in pairs]
+
+    def clipped(self, normalised: Sequence[bytes]) -> array[float]:
+        """As f32 within each slot's clip, what the network is trained on."""
+        bounds = [slot.clip for slot in self.binding.slots]
+        out = array("f")
+        for row in normalised:
+            numbers = zip(memoryview(row).cast("d"), bounds, strict=True)
+            out.extend([min(max(x, low), high) for x, (low, high) in numbers])
+        return out
+
+    def codes(self, model: Model) -> bytes:
+        """As int8 codes, all rows one after another."""
+        to = model.input_quantisation
+        pairs = zip(self.values, self.states, strict=True)
+        return b"".join([self.binding.quantise(v, s, to)[0] for v, s in pairs])
+
+
+def _scores(model: Model, codes: bytes, normalised: Sequence[bytes]) -> list[int]:
+    size = model.output_size
+    outputs = model.run_batch(codes, len(normalised))
+    how = model.output_quantisation
+    return [
+        score("reconstruction", row, outputs[i * size : (i + 1) * size], how)
+        for i, row in enumerate(normalised)
+    ]
+
+
+def _golden(codes: bytes, size: int) -> bytes:
+    """Input rows that a device must reproduce: some of the fit's own, spread evenly, and the ends
+    of the code range, where rounding and saturation show."""
+    rows = len(codes) // size
+    picked = sorted({i * (rows - 1) // (GOLDEN_ROWS - 1) for i in range(GOLDEN_ROWS)})
+    own = b"".join(codes[row * size : (row + 1) * size] for row in picked)
+    ends = [bytes([0x80]) * size, bytes([0x7F]) * size, bytes(size)]
+    mixed = bytes(0x80 if i % 2 else 0x7F for i in range(size))
+    return own + b"".join([*ends, mixed])
+
+
+def layer_widths(slots: int) -> tuple[int, ...]:
+    """The autoencoder's layers for so many inputs: 13 give 13-16-4-16-13."""
+    outer = max(16, min(64, slots))
+    return (slots, outer, max(2, slots // 3), outer, slots)
+
+
+def fit(
+    view: FeatureView,
+    schema: Schema,
+    rows: Any,
+    *,
+    exclude: Iterable[tuple[int, int]] = (),
+    seed: int = 1,
+    hidden: Sequence[int] | None = None,
+    steps: int | None = None,
+    family: str = "anomaly",
+    observation: dict[str, Any] | None = None,
+) -> Bundle:
+    """Learns what is normal and packs it for a releaser. Deterministic: same rows, same bytes.
+
+    :param rows: as ``edgecore.backfill`` takes them, of `schema`; at least 32 are kept.
+    :param exclude: (start, end) in ns, inclusive: rows within are not learned from, though they
+        count in the windows of others.
+    :param hidden: widths of the hidden layers; by default from the number of slots.
+    :param steps: of the optimiser; by default 15 passes over the rows, 400 to 3000 steps.
+    :param observation: limits of a trial that differ from half of the judged as alarms.
+    :raises Invalid: too few rows, or none that differ; :raises Unavailable: without
+        ``flatbuffers``.
+    """
+    from edgecore.features import backfill
+
+    table = _Table(backfill(view, rows, schema=schema), list(exclude))
+    slots, columns = _slots(view, schema, table)
+    binding = Binding(slots)
+    inputs = _Inputs(table, binding, columns)
+    normalised = inputs.normalised()
+    learned = max(ROWS_MIN, int(len(inputs) * TRAINED_SHARE))
+    widths = layer_widths(len(slots))
+    if hidden is not None:
+        widths = (len(slots), *hidden, len(slots))
+    trainer = Trainer(widths, inputs.clipped(normalised[:learned]), seed=seed)
+    passes = EPOCHS * -(-learned // BATCH)
+    loss = trainer.step(max(STEPS_MIN, min(STEPS_MAX, passes)) if steps is None else steps)
+    tflite = trainer.quantise(family)
+    model = Model.load(tflite, backend="native", profile=PROFILE)
+    codes = inputs.codes(model)
+    scores = _scores(model, codes, normalised)
+    spec = _verdict.VerdictSpec(
+        floor=FLOOR_FACTOR * max(1, quantile(scores, FLOOR_PERMILLE)),
+        gap_ns=GAP_ROWS * table.interval(),
+    )
+    golden = _golden(codes, len(slots))
+    about: Any = model.describe()
+    return Bundle(
+        {
+            "model": tflite,
+            "binding": binding.to_bytes(),
+            "view": view.to_bytes(),
+            "schema": schema.canonical_bytes,
+            "verdict": spec.to_bytes(),
+            "golden": golden,
+        },
+        family=family,
+        profile=PROFILE,
+        ops=about["ops"],
+        arena_bytes=about["arena_bytes"],
+        features=[slot.feature for slot in slots],
+        score="reconstruction",
+        golden_output=blake3(model.run_batch(golden, len(golden) // len(slots))),
+        observation={"max_alarm_share": 0.5, **(observation or {})},
+        notes={
+            "rows": len(table.rows),
+            "excluded": table.excluded,
+            "slots": [table.names[at] for at in columns],
+            "widths": list(widths),
+            "seed": seed,
+            "steps": trainer.steps,
+            "loss": loss,
+            "interval_ns": table.interval(),
+            "floor": spec.floor,
+            "score_median": quantile(scores, 500),
+            "parameters": blake3(trainer.parameters()).hex(),
+        },
+    )
+
+
+def write_bundle(bundle: Bundle, directory: str) -> None:
+    """Writes the bundle's files into `directory`, which is made if absent; ``bundle.json`` comes
+    last, so that a directory that has it is whole. Raises ``Unavailable``, ``Exhausted``."""
+    from edgecore.fs import PosixFs
+
+    fs = PosixFs()
+    fs.make_directories(directory)
+    files = bundle.files()
+    if fs.exists(f"{directory}/{FACTS_FILE}"):
+        fs.remove(f"{directory}/{FACTS_FILE}")
+    for name in sorted(files, key=lambda name: (name == FACTS_FILE, name)):
+        fs.write_atomic(f"{directory}/{name}", files[name])
+
+
+__all__ = [
+    "Trainer",
+    "detection_view",
+    "duration",
+    "fit",
+    "layer_widths",
+    "median_interval",
+    "quantile",
+    "write_bundle",
+]
