@@ -360,38 +360,52 @@ def fit(
         floor=FLOOR_FACTOR * max(1, quantile(scores, FLOOR_PERMILLE)),
         gap_ns=GAP_ROWS * table.interval(),
     )
-    golden = _golden(codes, len(slots))
+    objects = {
+        "model": tflite,
+        "binding": binding.to_bytes(),
+        "view": view.to_bytes(),
+        "schema": schema.canonical_bytes,
+        "verdict": spec.to_bytes(),
+        "golden": _golden(codes, len(slots)),
+    }
+    notes = {
+        "rows": len(table.rows),
+        "excluded": table.excluded,
+        "slots": [table.names[at] for at in columns],
+        "widths": list(widths),
+        "seed": seed,
+        "steps": trainer.steps,
+        "loss": loss,
+        "interval_ns": table.interval(),
+        "floor": spec.floor,
+        "score_median": quantile(scores, 500),
+        "parameters": blake3(trainer.parameters()).hex(),
+    }
+    limits_of_trial = {"max_alarm_share": 0.5, **(observation or {})}
+    return _bundle(objects, model, family, slots, limits_of_trial, notes)
+
+
+def _bundle(
+    objects: dict[str, bytes],
+    model: Model,
+    family: str,
+    slots: Sequence[Slot],
+    observation: dict[str, Any],
+    notes: dict[str, Any],
+) -> Bundle:
+    golden = objects["golden"]
     about: Any = model.describe()
     return Bundle(
-        {
-            "model": tflite,
-            "binding": binding.to_bytes(),
-            "view": view.to_bytes(),
-            "schema": schema.canonical_bytes,
-            "verdict": spec.to_bytes(),
-            "golden": golden,
-        },
+        objects,
         family=family,
         profile=PROFILE,
         ops=about["ops"],
         arena_bytes=about["arena_bytes"],
         features=[slot.feature for slot in slots],
         score="reconstruction",
-        golden_output=blake3(model.run_batch(golden, len(golden) // len(slots))),
-        observation={"max_alarm_share": 0.5, **(observation or {})},
-        notes={
-            "rows": len(table.rows),
-            "excluded": table.excluded,
-            "slots": [table.names[at] for at in columns],
-            "widths": list(widths),
-            "seed": seed,
-            "steps": trainer.steps,
-            "loss": loss,
-            "interval_ns": table.interval(),
-            "floor": spec.floor,
-            "score_median": quantile(scores, 500),
-            "parameters": blake3(trainer.parameters()).hex(),
-        },
+        golden_output=blake3(model.run_batch(golden, len(golden) // model.input_size)),
+        observation=observation,
+        notes=notes,
     )
 
 

@@ -28,7 +28,11 @@ FULLY_CONNECTED_OPTIONS = 8
 INT32, INT8 = 2, 9
 RELU = 1
 OUTSIDE = 1e-4  # the share of calibration values that a range may leave out
-SCALE_FLOOR = 1e-8
+# The least step of activations and of weights, for networks over normalised inputs: a layer that
+# is always 0 would otherwise ask for biases and multipliers beyond 32 bits.
+ACTIVATION_STEP_MIN = 1e-4
+WEIGHT_STEP_MIN = 1e-5
+BIAS_CODES_MAX = 1 << 24
 
 
 def f32(value: float) -> float:
@@ -69,7 +73,7 @@ class Activation:
 
 def activation(low: float, high: float) -> Activation:
     """The affine int8 parameters that cover [low, high] and represent 0 exactly."""
-    scale = f32(max((high - low) / 255.0, SCALE_FLOOR))
+    scale = f32(max((high - low) / 255.0, ACTIVATION_STEP_MIN))
     zero_point = max(-128, min(127, round(-128 - low / scale)))
     return Activation(scale, zero_point)
 
@@ -93,7 +97,14 @@ def quantise(
         weights = values[at : at + count]
         biases = values[at + count : at + count + width_out]
         at += count + width_out
-        scale = f32(max(max(abs(w) for w in weights) / 127.0, SCALE_FLOOR))
+        largest = max(abs(b) for b in biases)
+        scale = f32(
+            max(
+                max(abs(w) for w in weights) / 127.0,
+                largest / (BIAS_CODES_MAX * tensors[index].scale),
+                WEIGHT_STEP_MIN,
+            )
+        )
         bias_scale = tensors[index].scale * scale
         layers.append(
             Layer(

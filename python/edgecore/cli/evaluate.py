@@ -281,7 +281,8 @@ def main() -> int:
 
 
 __all__ = [
-    "Labels", "Measures", "evaluate", "from_export", "load_windows", "measure", "nanoseconds", "shown", "table",
+    "Labels", "Measures", "evaluate", "from_export", "load_windows", "measure", "nanoseconds",
+    "shown", "table",
 ]  # fmt: skip
 
 if __name__ == "__main__":

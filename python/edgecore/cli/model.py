@@ -162,9 +162,10 @@ def _view(
         by_entity.setdefault(row.get(arguments.entity), []).append(row["time"])
     if not by_entity:
         raise Invalid("there are no rows to learn from")
+    longest = max(by_entity.values(), key=len)
     return learning.detection_view(
         schema,
-        learning.median_interval(max(by_entity.values(), key=len)),
+        learning.median_interval(longest),
         fields=arguments.fields.split(",") if arguments.fields else None,
         entity=arguments.entity,
     )
