@@ -153,12 +153,12 @@ class Device:
     """An updater over a disk, with a log of the rows it gives out. `loads` says what loading a
     release does; the default asks for its model and golden rows."""
 
-    def __init__(self, publisher: Publisher, fs: Any = None) -> None:
+    def __init__(self, publisher: Publisher, fs: Any = None, rows: Any = ()) -> None:
         self.publisher = publisher
         self.fs = fs or MemoryFs()
         self.link = publisher.link()
         self.clock = ManualClock(publisher.now)
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = list(rows)
         self.loads = lambda release, get: (
             get(release.object("model")) + get(release.object("golden"))
         )
@@ -238,4 +238,4 @@ def device(publisher: Publisher) -> Device:
 
 @pytest.fixture
 def make_device(publisher: Publisher):  # type: ignore[no-untyped-def]
-    return lambda fs=None: Device(publisher, fs)
+    return lambda fs=None, rows=(): Device(publisher, fs, rows)

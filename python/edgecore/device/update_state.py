@@ -23,7 +23,7 @@ class State:
 
     ``edges``: rows for `edgecore.update`; ``intent``: None, or [journal generation, row] of the
     step that was begun; ``openings``: starts with an active release that is not stable;
-    ``order``: id of the last order seen; ``noted``: the last row of :meth:`note`."""
+    ``order``: id of the last order seen; ``noted``: the last rows of :meth:`note`."""
 
     __slots__ = ("edges", "failed", "intent", "next_edge", "noted", "openings", "order")
 
@@ -32,7 +32,7 @@ class State:
         self.failed: list[list[Any]] = []  # digest, path, order, reason
         self.intent: list[Any] | None = None
         self.next_edge = 1
-        self.noted = ""
+        self.noted: dict[str, str] = {}
         self.openings = 0
         self.order = 0
 
@@ -42,7 +42,7 @@ class State:
         made.failed = list(self.failed)
         made.intent = self.intent
         made.next_edge = self.next_edge
-        made.noted = self.noted
+        made.noted = dict(self.noted)
         made.openings = self.openings
         made.order = self.order
         return made
@@ -68,13 +68,13 @@ class State:
         }
 
     def note(self, edge: str, who: Who, reason: str) -> bool:
-        """A row beside the journal (preflight, refused), unless it is the last one again. What
+        """A row beside the journal (preflight, refused), unless it was the last of its kind. What
         follows the second colon of a reason is detail and makes no difference."""
         what = ":".join(reason.split(":")[:2])
-        key = f"{edge} {who[0]}/{who[1]} {who[2].hex()} {what}"
-        if key == self.noted:
+        key = f"{who[0]}/{who[1]} {who[2].hex()} {what}"
+        if key == self.noted.get(edge):
             return False
-        self.noted = key
+        self.noted[edge] = key
         self.add(edge, who, 0, reason)
         return True
 
@@ -91,7 +91,7 @@ class State:
         if journal.generation > generation:
             self.edges.append({**row, "attempt": journal.attempt})
             self.next_edge = max(self.next_edge, row["source_seq"] + 1)
-            self.noted = ""
+            self.noted = {}
 
     # ------------------------------------------------------------ what was given up
 
@@ -127,7 +127,7 @@ class State:
         made.failed = cbor.field(body, "failed", list)
         made.intent = body.get("intent")
         made.next_edge = cbor.unsigned(body.get("next_edge"))
-        made.noted = cbor.field(body, "noted", str)
+        made.noted = cbor.field(body, "noted", dict)
         made.openings = cbor.unsigned(body.get("openings"))
         made.order = cbor.unsigned(body.get("order"))
         return made
