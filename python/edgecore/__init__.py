@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgecore.artifacts import ArtifactStore as ArtifactStore
+    from edgecore.device.agent import Device as Device
     from edgecore.features import Agg as Agg
     from edgecore.features import FeatureStore as FeatureStore
     from edgecore.features import FeatureView as FeatureView
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agg": "edgecore.features",
     "ArtifactStore": "edgecore.artifacts",
+    "Device": "edgecore.device.agent",
     "FeatureStore": "edgecore.features",
     "FeatureView": "edgecore.features",
     "Field": "edgecore.schema",

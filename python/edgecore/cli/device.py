@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from edgecore.device.agent import Device
 
-JOIN_S = 3.0
+JOIN_S = 2.0
+DRAIN_NS = 3_000_000_000  # for the last exchanges with the hub
 LINK_FAULT_WAIT_S = 5.0
 
 
@@ -148,8 +149,15 @@ def _say(device: Device) -> None:
 
 
 def _end(device: Device, thread: Thread) -> None:
-    device.abort_link()
+    """The link's thread ends with its exchange, or is cut off in it; then the rest goes out."""
+    from time import monotonic_ns
+
     thread.join(JOIN_S)
+    if thread.is_alive():
+        device.abort_link()
+        thread.join(JOIN_S)
+    if not thread.is_alive():
+        device.drain(monotonic_ns() + DRAIN_NS)
     device.close(leave_log=thread.is_alive())
     _say(device)
 

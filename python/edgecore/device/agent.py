@@ -159,7 +159,7 @@ class Device:
         through, held = csv_progress(self._log, how.schema.stream, config.name)
         return CsvSource(
             config.path, how, source=config.name, rows_per_second=config.rows_per_second,
-            through=through, held=held, ignore=config.ignore,
+            through=through, held=held, ignore=config.ignore, follow=config.follow,
         )  # fmt: skip
 
     # ------------------------------------------------------------ rows from outside
@@ -266,7 +266,7 @@ class Device:
     def _release_status(self) -> dict[str, Any]:
         releases = self.link.releases if self.link is not None else None
         if releases is None:
-            return {"phase": "empty", "active": None, "trial": None, "roles": []}
+            return {"phase": "empty", "active": None, "trial": None, "roles": [], "edges": []}
         roles = [
             {"role": role, "path": release.path, "digest": release.digest.hex()}
             for role, release, _ in releases.roles
@@ -278,6 +278,7 @@ class Device:
             "active": serving[0] if serving else None,
             "trial": roles[-1] if on_trial else None,
             "roles": roles,
+            "edges": list(self._capture.edges),
         }
 
     def _source_status(self) -> dict[str, Any]:
@@ -310,6 +311,15 @@ class Device:
         abort = getattr(self._transport, "abort", None)
         if abort is not None:
             abort()
+
+    def drain(self, until_ns: int) -> None:
+        """Last exchanges before the end, up to monotonic `until_ns`: what is logged reaches the
+        hub if it answers at all. The link's thread must have ended."""
+        self._capture.close()
+        while self.link is not None and self.link.connected and self._log_status()["unacked"]:
+            now = self._clock.monotonic_ns()
+            if now >= until_ns or self.link.poll(now) > until_ns:
+                return
 
     def close(self, *, leave_log: bool = False) -> None:
         """Ends in order: the rest is logged and durable. Safe to call twice.

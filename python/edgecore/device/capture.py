@@ -8,6 +8,8 @@ restart never counts a row that the crash took.
 
 from __future__ import annotations
 
+from collections import deque
+
 from edgecore._core.rows import Batch
 from edgecore.device.sources import SECOND
 from edgecore.errors import EdgecoreError, Exhausted, Unavailable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from edgecore.log import Log
 
 RETRY_NS = SECOND
+EDGES_MAX = 32  # of releases, the newest, in a report
 
 
 def csv_progress(log: Log, stream: str, source: str) -> tuple[int, set[int]]:
@@ -46,12 +49,10 @@ def csv_progress(log: Log, stream: str, source: str) -> tuple[int, set[int]]:
     return through, held
 
 
-def last_update(log: Log) -> int:
-    """The highest ``source_seq`` of ``edgecore.update`` that the log holds."""
-    return max(
-        (int(row["source_seq"]) for scanned in log.scan(UPDATE.stream) for row in scanned.rows()),
-        default=0,
-    )
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``edgecore.update`` for a report."""
+    kept = {name: row.get(name) for name in ("release", "version", "attempt", "edge", "reason")}
+    return {**kept, "digest": bytes(row["digest"]).hex(), "time": row.get("time", 0)}
 
 
 class Totals:
@@ -88,7 +89,12 @@ class Capture:
         self._retry_ns = 0
         self._ingest_ns = 0
         self._snapshot_ns = 0
-        self._logged = last_update(log)
+        self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
+        self._logged = 0  # the highest source_seq of edgecore.update that the log holds
+        for scanned in log.scan(UPDATE.stream):
+            for row in scanned.rows():
+                self._logged = max(self._logged, int(row["source_seq"]))
+                self.edges.append(told(row))
         self._releases: Releases | None = None
         self._announced = ""
         self.totals = Totals()
@@ -211,6 +217,7 @@ class Capture:
             if row["source_seq"] > self._logged:
                 self._log.append(UPDATE.stream, row)
                 self._logged = row["source_seq"]
+                self.edges.append(told(row))
         if edges and self._link is not None:
             self._log.sync()
             self._link.tell("logged", self._logged)
@@ -226,4 +233,4 @@ class Capture:
         self._step("log", self._log.sync)
 
 
-__all__ = ["Capture", "csv_progress", "last_update"]
+__all__ = ["Capture", "csv_progress"]

@@ -128,13 +128,17 @@ class Link:
         ``"report", digest, predictions, alarms, errors`` (of the observed release)."""
         self._inbox.append((what, *values))
 
+    @property
+    def connected(self) -> bool:
+        return self._syncer is not None and self._syncer.connected
+
     def status(self) -> dict[str, Any]:
         """What an operator asks of a link. May be read while the link works."""
         syncer, order = self._syncer, self._order
         acked = syncer.last_ack.ranges if syncer is not None and syncer.last_ack else {}
         return {
             "enrolled": syncer is not None,
-            "connected": syncer is not None and syncer.connected,
+            "connected": self.connected,
             "last_contact": self.last_contact_ns,
             "sent": self._transport.sent,
             "received": self._transport.received,
