@@ -276,13 +276,10 @@ def _pair(quantization: tuple[float, int]) -> tuple[float, int]:
 
 
 def _model_digest(manifest: Mapping[str, Any]) -> bytes | None:
-    """The digest of the object ``model``: as bytes, or as the first of [digest, length]."""
+    """The digest of the object ``model``, the first of its [digest, length]."""
     entry = manifest.get("objects", {}).get("model")
-    if isinstance(entry, list | tuple) and entry:
-        entry = entry[0]
-    elif isinstance(entry, dict):
-        entry = entry.get("digest")
-    return entry if isinstance(entry, bytes) else None
+    digest = entry[0] if isinstance(entry, list | tuple) and entry else None
+    return digest if isinstance(digest, bytes) else None
 
 
 class Slot:

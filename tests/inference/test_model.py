@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecore import inference
+from edgecore import inference, tflite_writer
 from edgecore._core import inference as core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable
@@ -148,6 +148,14 @@ def test_model_wrong_input_size_or_bytes_then_invalid_or_corrupt(seed: int) -> N
         Model.load(b"", backend="abacus")
 
 
+def test_model_operator_not_served_then_incompatible_natively(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(tflite_writer, "FULLY_CONNECTED", 3)  # CONV_2D
+    with pytest.raises(Incompatible, match="operator 3"):
+        Model.load(models.write([4, 2], seed), backend="native")
+
+
 @pytest.mark.data
 def test_model_convolutions_then_incompatible_natively(data_file: Callable[[str], Path]) -> None:
     data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
@@ -155,6 +163,7 @@ def test_model_convolutions_then_incompatible_natively(data_file: Callable[[str]
         Model.load(data, backend="native")
 
 
+@pytest.mark.data
 def test_model_auto_serves_convolutions_by_litert_as_its_own_interpreter_does(
     data_file: Callable[[str], Path], seed: int
 ) -> None:
