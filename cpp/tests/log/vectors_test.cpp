@@ -1,0 +1,184 @@
+// The golden vectors of docs/formats, read by the core. tests/log/test_vectors.py reads the same
+// with code of its own.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "base/normalise.hpp"
+#include "log/mark.hpp"
+#include "log/reader.hpp"
+
+namespace edgecore {
+namespace {
+
+using Lines = std::vector<std::pair<std::string, std::string>>;  // first word, rest
+
+Lines read_vectors(const std::string& name) {
+  std::ifstream file(std::string(EDGECORE_VECTORS) + "/" + name);
+  EXPECT_TRUE(file.good()) << name;
+  Lines out;
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("#")) continue;
+    const std::size_t space = line.find(' ');
+    out.emplace_back(line.substr(0, space), line.substr(space + 1));
+  }
+  return out;
+}
+
+Bytes from_hex(const std::string& text) {
+  Bytes out;
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
+    out.push_back(static_cast<std::byte>(std::stoi(text.substr(i, 2), nullptr, 16)));
+  return out;
+}
+
+std::string value_of(const Lines& lines, const std::string& name) {
+  for (const auto& [word, rest] : lines)
+    if (word == name) return rest;
+  ADD_FAILURE() << "no " << name;
+  return {};
+}
+
+StoreId store_of(const Lines& lines) {
+  StoreId id{};
+  const Bytes bytes = from_hex(value_of(lines, "store"));
+  std::memcpy(id.data(), bytes.data(), id.size());
+  return id;
+}
+
+SchemaPtr every_dtype(const Bytes& canonical) {
+  auto schema = std::make_shared<Schema>();
+  for (int dtype = 1; dtype <= static_cast<int>(DType::kBytes); ++dtype) {
+    Field field;
+    field.name = "field " + std::to_string(dtype);
+    field.dtype = static_cast<DType>(dtype);
+    field.scale = field.dtype == DType::kDecimal ? 3 : 0;
+    schema->fields.push_back(field);
+  }
+  schema->canonical = canonical;
+  schema->fingerprint = blake3(canonical);
+  return schema;
+}
+
+TEST(Vectors, CanonicalRowsAndTheirDigestAreThoseOfTheFormatPage) {
+  const Lines lines = read_vectors("canonical-rows.txt");
+  const SchemaPtr schema = every_dtype(from_hex(value_of(lines, "schema")));
+  const Bytes fingerprint = from_hex(value_of(lines, "fingerprint"));
+  EXPECT_TRUE(std::equal(fingerprint.begin(), fingerprint.end(), schema->fingerprint.begin()));
+  RowBatch rows(schema);
+  NormaliseCounts counts;
+  for (const auto& [word, rest] : lines) {
+    if (word != "row") continue;
+    std::vector<std::string> cells;
+    std::stringstream stream(rest + "\t");
+    for (std::string cell; std::getline(stream, cell, '\t');) cells.push_back(cell);
+    ASSERT_EQ(cells.size(), 3 + schema->fields.size());
+    const std::size_t row = rows.add_row(std::stoll(cells[0]), cells[1], std::stoull(cells[2]));
+    for (std::size_t i = 0; i < schema->fields.size(); ++i)
+      ASSERT_TRUE(cell_from_text(rows, row, i, cells[3 + i], counts).is_ok()) << cells[3 + i];
+  }
+  Bytes encoded;
+  encode_rows(rows, 0, rows.count(), encoded);
+  const Bytes bytes = from_hex(value_of(lines, "bytes"));
+  EXPECT_EQ(encoded, bytes);
+  const Digest digest = run_digest(
+      store_of(lines), static_cast<std::uint32_t>(std::stoul(value_of(lines, "partition"))),
+      std::stoull(value_of(lines, "first")), rows.count(), schema->fingerprint, bytes);
+  const Bytes wanted = from_hex(value_of(lines, "digest"));
+  EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), digest.begin()));
+  RowBatch decoded(schema);
+  ASSERT_TRUE(decode_rows(bytes, rows.count(), decoded).is_ok());
+  Bytes again;
+  encode_rows(decoded, 0, decoded.count(), again);
+  EXPECT_EQ(again, bytes);
+  // Every shorter form is refused.
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    RowBatch cut(schema);
+    EXPECT_EQ(decode_rows(ByteSpan(bytes).first(size), rows.count(), cut).outcome(),
+              Outcome::kCorrupt);
+  }
+}
+
+std::string hex_of(ByteSpan bytes) {
+  std::string out;
+  for (const std::byte b : bytes) {
+    char text[3];
+    std::snprintf(text, sizeof text, "%02x", static_cast<unsigned>(b));
+    out += text;
+  }
+  return out;
+}
+
+TEST(Vectors, SegmentsAreReadAsTheFormatPageSays) {
+  const Lines lines = read_vectors("segment.txt");
+  std::vector<std::string> records, burnt, wanted_records, wanted_burnt;
+  std::map<std::uint32_t, wal::TableEntry> table;
+  std::vector<Bytes> files;
+  for (const auto& [word, rest] : lines) {
+    if (word == "file") files.push_back(from_hex(rest));
+    if (word == "record") wanted_records.push_back(rest);
+    if (word == "burnt") wanted_burnt.push_back(rest);
+  }
+  ASSERT_EQ(files.size(), 2u);
+  for (Bytes& file : files) file.resize(32768);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto header = wal::decode_header(ByteSpan(files[i]).first(wal::kHeaderBytes));
+    ASSERT_TRUE(header.is_ok());
+    EXPECT_EQ(header->store, store_of(lines));
+    std::uint64_t limit = files[i].size();
+    if (i + 1 < files.size())
+      limit = wal::decode_header(ByteSpan(files[i + 1]).first(wal::kHeaderBytes))->previous_end;
+    const SegmentWalk walk = walk_segment(
+        files[i], header.value(), limit, UINT64_MAX - 1, table, [&](const RecordView& view) {
+          std::ostringstream text;
+          text << view.head.partition << ' ' << view.head.first << ' ' << view.head.count << ' '
+               << view.head.schema << ' ' << view.position << ' ' << view.hlc << ' '
+               << int{view.clock_trust} << ' ' << hex_of(view.payload);
+          records.push_back(text.str());
+          return true;
+        });
+    EXPECT_TRUE(walk.losses.empty());
+    EXPECT_EQ(walk.closed, i == 1);
+    for (const LossRange& range : walk.burnt)
+      burnt.push_back(std::to_string(range.partition) + " " + std::to_string(range.first) + " " +
+                      std::to_string(range.last));
+    table = walk.table;
+  }
+  EXPECT_EQ(records, wanted_records);
+  EXPECT_EQ(burnt, wanted_burnt);
+}
+
+TEST(Vectors, CatalogueAndMarkAreReadAndWrittenAsTheFormatPageSays) {
+  const Lines lines = read_vectors("log-side-files.txt");
+  const Bytes bytes = from_hex(value_of(lines, "catalogue"));
+  const auto catalogue = Catalogue::from_bytes(bytes);
+  ASSERT_TRUE(catalogue.is_ok());
+  ASSERT_EQ(catalogue->entries.size(), 3u);
+  EXPECT_EQ(catalogue->entries[0].stream, "edgecore.schemas");
+  EXPECT_EQ(catalogue->entries[2].stream, "vector");
+  EXPECT_EQ(catalogue->entries[2].partition, 2u);
+  EXPECT_EQ(catalogue->to_bytes(), bytes);
+  Bytes file;
+  std::uint64_t generation = 0;
+  for (const auto& [word, rest] : lines) {
+    if (word != "mark") continue;
+    Bytes slot = from_hex(rest);
+    slot.resize(wal::kMarkSlotBytes);
+    file.insert(file.end(), slot.begin(), slot.end());
+    generation = std::max(generation, load_le<std::uint64_t>(slot.data() + 8));
+  }
+  const auto mark = wal::decode_marks(file);
+  ASSERT_TRUE(mark.has_value());
+  EXPECT_EQ(mark->generation, generation);
+  EXPECT_TRUE(mark->clean);
+  EXPECT_EQ(mark->position, 11u);
+  EXPECT_EQ(mark->segment, 2u);
+  Bytes written = wal::encode_mark(*mark);
+  written.resize(wal::kMarkSlotBytes);
+  const auto at = static_cast<std::ptrdiff_t>((generation % 2) * wal::kMarkSlotBytes);
+  EXPECT_TRUE(std::equal(written.begin(), written.end(), file.begin() + at));
+}
+
+}  // namespace
+}  // namespace edgecore
