@@ -239,3 +239,8 @@ def device(publisher: Publisher) -> Device:
 @pytest.fixture
 def make_device(publisher: Publisher):  # type: ignore[no-untyped-def]
     return lambda fs=None, rows=(): Device(publisher, fs, rows)
+
+
+@pytest.fixture
+def make_bundle():  # type: ignore[no-untyped-def]
+    return bundle

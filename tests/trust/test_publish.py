@@ -1,0 +1,308 @@
+"""Releaser, hub and device as three directories, by the command line; and the judge of it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from edgecore.artifacts import ArtifactStore
+from edgecore.cli.checker_trust import check_acks, check_releases
+from edgecore.cli.main import main
+from edgecore.clock import ManualClock, SystemClock
+from edgecore.device.enrol import enrol, fetch_desired
+from edgecore.device.update import Updater
+from edgecore.digest import blake3
+from edgecore.errors import Corrupt, Stale, Untrusted
+from edgecore.fs import PosixFs
+from edgecore.hub import publish
+from edgecore.hub.server import Hub
+from edgecore.trust import repository
+from edgecore.wire import cbor
+
+
+class World:
+    """Three directories; `run` is the command line."""
+
+    def __init__(self, root: Path, bundle: Any, capsys: Any) -> None:
+        self.root, self.capsys, self.bundle = root, capsys, bundle
+        self.hub, self.releaser = root / "hub", root / "releaser"
+        self.public = self.releaser / "public"
+        self.run("hub", "init", self.hub)
+        key = self.run("hub", "key", self.hub).strip()
+        self.run("release", "init", self.releaser, "--hub-key", key)
+        self.run("hub", "publish", self.hub, self.public)
+
+    def run(self, *words: object, code: int = 0) -> str:
+        assert main([str(word) for word in words]) == code
+        said = self.capsys.readouterr()
+        return str(said.err if code else said.out)
+
+    def release(self, version: int, **options: object) -> str:
+        """Signs, publishes and orders a release; returns its digest in hex."""
+        directory = self.root / f"bundle{version}"
+        directory.mkdir(exist_ok=True)
+        for name, data in self.bundle(str(version)).files().items():
+            (directory / name).write_bytes(data)
+        extra = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        words = ["--name", "anomaly", "--version", version, *extra]
+        self.run("release", "create", self.releaser, directory, *words)
+        signed = json.loads(self.run("release", "sign", self.releaser, "--json"))["signed"]
+        self.run("hub", "publish", self.hub, self.public)
+        self.run("hub", "order", self.hub, "anomaly", version)
+        return str(signed[-1]["digest"])
+
+
+@pytest.fixture
+def world(tmp_path: Path, make_bundle: Any, capsys: Any) -> World:
+    return World(tmp_path, make_bundle, capsys)
+
+
+class Direct:
+    """A transport into the hub that keeps every signed answer."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub, self.sent, self.received = hub, 0, 0
+        self.kept: list[dict[str, str]] = []
+
+    def request(self, method, path, headers=None, body=b""):  # type: ignore[no-untyped-def]
+        lower = {name.lower(): value for name, value in (headers or {}).items()}
+        status, extra, answer = self.hub.handle(method, path, lower, body)
+        if path in ("/v1/enrol", "/v1/desired") and status == 200:
+            self.kept.append({"path": path, "body": answer.hex()})
+        return status, extra, answer
+
+
+def install(world: World, link: Direct, identity: Any, state: Path) -> tuple[str, list[Any]]:
+    """Polls until the ordered release is stable; (its path, the rows)."""
+    wished = fetch_desired(identity, link)
+    assert wished is not None
+    fs, rows = PosixFs(), []
+    with ArtifactStore.open(str(state / "artifacts"), fs=fs) as store:
+        updater = Updater(
+            identity, link, fs, store, str(state / "update"), SystemClock(),
+            lambda release, get: get(release.object("model")),
+        )  # fmt: skip
+        now = 0
+        for _ in range(60):
+            now = max(updater.poll(now, wished[1]), now + 1)
+            updater.report(100, 0, 0)
+            if updater.current is not None and updater.phase == "stable":
+                break
+        rows = updater.edges
+        updater.edges_logged(rows[-1]["source_seq"])
+        updater.close()
+        assert updater.current is not None, updater.last_error
+        return updater.current.path, rows
+
+
+def test_publish_from_bundle_to_stable_device_by_the_command_line(world: World) -> None:
+    digest = world.release(1)
+    hub = Hub.open(world.hub)
+    link = Direct(hub)
+    root = (world.hub / "tuf" / "1.root.json").read_bytes()
+    fs, state = PosixFs(), world.root / "device"
+    (state / "keys").mkdir(parents=True)
+    invite = hub.invite("http://hub", blake3(root))
+    identity = enrol(fs, str(state / "keys"), invite, link, os.urandom)
+    path, rows = install(world, link, identity, state)
+    assert (path, rows[-1]["digest"].hex()) == ("anomaly/1", digest)
+    world.release(2, rollback=1)
+    path, more = install(world, link, identity, state)
+    assert path == "anomaly/2"
+    hub.close()
+    judge(world, link, hub, rows + more)
+
+
+def judge(world: World, link: Direct, hub: Hub, rows: list[Any]) -> None:
+    """The checker agrees, and disagrees with every planted breach."""
+    rows = [{**row, "digest": row["digest"].hex()} for row in rows]
+    events = [{"stream": "edgecore.update", "store": "s", "values": row} for row in rows]
+    evidence: Any = SimpleNamespace(
+        facts={"hub_key": hub.signer.public.hex(), "releaser": str(world.public)},
+        device=events, acks=list(link.kept),
+        stream=lambda name: [event for event in evidence.device if event["stream"] == name],
+    )  # fmt: skip
+    assert check_releases(evidence) is None
+    assert check_acks(evidence) == "no signed answer at all"  # enrolment and orders are no acks
+    body = {"role": "active", "release": bytes(32)}
+    context = {"context": 1, "body": cbor.encode(body).hex()}
+    evidence.device = [*events, {"stream": "edgecore.context", "store": "s", "values": context}]
+    assert "no releaser signed" in (check_releases(evidence) or "")
+    evidence.device = events
+    forged = bytearray.fromhex(evidence.acks[0]["body"])
+    forged[9] ^= 1
+    evidence.acks = [{**evidence.acks[0], "body": forged.hex()}]
+    assert "not signed by the hub" in (check_acks(evidence) or "")
+    targets = sorted(world.public.glob("*.targets.json"))[-1]
+    kept = targets.read_text()
+    targets.write_text(kept.replace('"minimum":0', '"minimum":1', 1))
+    assert "not signed by the releaser" in (check_releases(evidence) or "")
+    targets.write_text(kept)
+    blob = max((world.public / "blobs").iterdir(), key=lambda path: path.stat().st_size)
+    blob.write_bytes(blob.read_bytes()[:-1])
+    assert "is not the one that was signed" in (check_releases(evidence) or "")
+
+
+# ------------------------------------------------------------------ whose keys are where
+
+
+def test_publish_no_key_of_a_releaser_is_readable_by_the_hub(world: World) -> None:
+    world.release(1)
+    keys = world.releaser / "keys"
+    assert keys.stat().st_mode & 0o777 == 0o700
+    secrets = []
+    for path in keys.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+        secrets.append(path.read_bytes().split(b"\n")[1])
+    assert len(secrets) == 2
+    for path in [*world.hub.rglob("*"), *world.public.rglob("*")]:
+        if path.is_file():
+            content = path.read_bytes()
+            for secret in secrets:
+                assert secret not in content
+                assert bytes.fromhex(secret.decode()) not in content
+
+
+def test_publish_hub_alone_cannot_vouch_for_a_release(world: World, make_bundle: Any) -> None:
+    """The hub's online key signs targets of its own: no device and no other hub takes them."""
+    world.release(1)
+    hub = Hub.open(world.hub)
+    manifest = make_bundle("evil").manifest("anomaly", 9)
+    entries = {manifest.path: repository.target_entry(manifest)}
+    forged = repository.make_targets(9, time.time_ns(), entries, hub.signer)
+    (world.public / "9.targets.json").write_bytes(forged)
+    with pytest.raises(Untrusted, match=r"^signature: "):
+        publish.publish(world.hub, world.public, hub.signer, time.time_ns())
+    hub.close()
+
+
+# ------------------------------------------------------------------ what a hub refuses
+
+
+def test_publish_refuses_tampered_missing_and_older(world: World) -> None:
+    world.release(1)
+    signer = Hub.open(world.hub).signer
+    world.release(2)
+    newest = (world.public / "2.targets.json").read_bytes()
+    (world.public / "2.targets.json").unlink()
+    with pytest.raises(Stale, match=r"^rollback: targets version 1, the hub has 2"):
+        publish.publish(world.hub, world.public, signer, time.time_ns())
+    (world.public / "2.targets.json").write_bytes(newest)
+    digest = publish.listed(world.hub)["anomaly/2"].hex()
+    (world.hub / "blobs" / digest).unlink()
+    blob = world.public / "blobs" / digest
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1] + b"!")
+    with pytest.raises(Corrupt, match="another digest"):
+        publish.publish(world.hub, world.public, signer, time.time_ns())
+    blob.unlink()
+    with pytest.raises(Corrupt, match="missing"):
+        publish.publish(world.hub, world.public, signer, time.time_ns())
+
+
+def test_publish_refuses_another_releaser_and_another_hub(world: World) -> None:
+    other = world.root / "other"
+    key = world.run("hub", "key", world.hub).strip()
+    world.run("release", "init", other, "--hub-key", key)
+    said = world.run("hub", "publish", world.hub, other / "public", code=13)
+    assert said.startswith("Untrusted: root: the hub follows another releaser")
+    second = world.root / "hub2"
+    world.run("hub", "init", second)
+    said = world.run("hub", "publish", second, world.public, code=13)
+    assert said.startswith("Untrusted: root: it names another hub's key")
+
+
+def test_publish_hub_cut_anywhere_serves_the_old_whole_or_the_new_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """The process dies before the n-th file: what is there stays a consistent set."""
+    world.release(1)
+    signer = Hub.open(world.hub).signer
+    old = (world.hub / "tuf" / "timestamp.json").read_bytes()
+    files = {path: path.read_bytes() for path in world.hub.rglob("*.json")}
+    write, left = publish._write, 0
+
+    class Killed(Exception):
+        pass
+
+    def dying(path: Path, data: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        write(path, data)
+
+    world.release(2)
+    new = {path: path.read_bytes() for path in world.hub.rglob("*.json")}
+    for path in new.keys() - files.keys():
+        path.unlink()
+    (world.hub / "tuf" / "timestamp.json").write_bytes(old)
+    monkeypatch.setattr(publish, "_write", dying)
+    for allowed in range(20):
+        left = allowed
+        try:
+            publish.publish(world.hub, world.public, signer, time.time_ns())
+        except Killed:
+            assert (world.hub / "tuf" / "timestamp.json").read_bytes() == old
+            continue
+        break
+    assert allowed >= 3
+    assert (world.hub / "tuf" / "timestamp.json").read_bytes() != old
+
+
+def test_publish_timestamp_is_signed_anew_when_half_its_time_is_over(world: World) -> None:
+    world.release(1)
+    clock = ManualClock(time.time_ns())
+    hub = Hub.open(world.hub, clock)
+    first = hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]
+    clock.advance(3 * repository.DAY)
+    assert hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2] == first
+    clock.advance(2 * repository.DAY)
+    second = hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]
+    hub.close()
+    versions = [repository.read("timestamp", data).signed.version for data in (first, second)]
+    assert versions[1] > versions[0]
+
+
+# ------------------------------------------------------------------ the releaser's desk
+
+
+def test_release_version_once_signed_is_never_signed_otherwise(world: World) -> None:
+    world.release(1)
+    for name, data in world.bundle("other").files().items():
+        (world.root / "bundle1" / name).write_bytes(data)
+    words = ["--name", "anomaly", "--version", 1]
+    said = world.run("release", "create", world.releaser, world.root / "bundle1", *words, code=16)
+    assert said == "Invalid: anomaly/1 was signed already; give the release another --version\n"
+
+
+def test_model_verify_and_inspect_say_what_is_wrong(world: World, seed: int) -> None:
+    digest = world.release(1)
+    root = blake3((world.public / "1.root.json").read_bytes()).hex()
+    assert world.run("model", "verify", world.public, "--root", root).startswith(
+        f"verified anomaly/1 {digest}"
+    )
+    said = world.run("model", "verify", world.public, "--root", "00" * 32, code=13)
+    assert said.startswith("Untrusted: root: ")
+    manifest = world.public / "blobs" / digest
+    shown = json.loads(world.run("model", "inspect", manifest))
+    assert (shown["digest"], shown["name"]) == (digest, "anomaly")
+    assert json.loads(world.run("model", "inspect", world.root / "bundle1"))["score"]
+    flipped = bytearray(manifest.read_bytes())
+    flipped[random.Random(seed).randrange(len(flipped))] ^= 1
+    manifest.write_bytes(bytes(flipped))
+    said = world.run("model", "verify", world.public, code=12)
+    assert said.startswith("Corrupt: content: ")
+
+
+def test_hub_order_of_what_is_not_published_is_invalid(world: World) -> None:
+    world.release(1)
+    said = world.run("hub", "order", world.hub, "anomaly", 7, code=16)
+    assert said == "Invalid: anomaly/7 is not published here; published: anomaly/1\n"
