@@ -83,6 +83,7 @@ def install(world: World, link: Direct, identity: Any, state: Path) -> tuple[str
     """Polls until the ordered release is stable; (its path, the rows)."""
     wished = fetch_desired(identity, link)
     assert wished is not None
+    assert wished[1].release is not None
     fs, rows = PosixFs(), []
     with ArtifactStore.open(str(state / "artifacts"), fs=fs) as store:
         updater = Updater(
@@ -93,7 +94,8 @@ def install(world: World, link: Direct, identity: Any, state: Path) -> tuple[str
         for _ in range(60):
             now = max(updater.poll(now, wished[1]), now + 1)
             updater.report(100, 0, 0)
-            if updater.current is not None and updater.phase == "stable":
+            running = updater.current.path if updater.current is not None else ""
+            if (running, updater.phase) == (wished[1].release[2], "stable"):
                 break
         rows = updater.edges
         updater.edges_logged(rows[-1]["source_seq"])
