@@ -82,15 +82,14 @@ Profile profile_of(const std::string& name) {
 }
 
 Isa isa_of(const std::string& name) {
-  static constexpr std::pair<const char*, Isa> kNames[] = {{"best", Isa::kBest},
-                                                           {"portable", Isa::kPortable},
-                                                           {"avx2", Isa::kAvx2},
-                                                           {"avx512-vnni", Isa::kAvx512Vnni},
-                                                           {"neon-dot", Isa::kNeonDot}};
+  static constexpr std::pair<const char*, Isa> kNames[] = {
+      {"best", Isa::kBest},        {"portable", Isa::kPortable},
+      {"avx2", Isa::kAvx2},        {"avx512-vnni", Isa::kAvx512Vnni},
+      {"neon-dot", Isa::kNeonDot}, {"neon", Isa::kNeon}};
   for (const auto& [text, isa] : kNames)
     if (name == text) return isa;
   raise_if_bad(
-      Status::invalid("isa '" + name + "': best, portable, avx2, avx512-vnni or neon-dot"));
+      Status::invalid("isa '" + name + "': best, portable, avx2, avx512-vnni, neon-dot or neon"));
   return Isa::kBest;
 }
 

@@ -28,7 +28,8 @@ struct Quantisation {
 
 struct Description {
   std::string backend;  // "native", "litert", "tflite-runtime"
-  std::string isa;      // "portable", "avx2", "avx512-vnni", "neon-dot"; "" for foreign runtimes
+  std::string
+      isa;  // "portable", "avx2", "avx512-vnni", "neon-dot", "neon"; "" for foreign runtimes
   std::string profile;  // "litert-single", "tflite-double"
   std::vector<std::string> ops;
 };

@@ -70,5 +70,6 @@ const Kernel& portable_kernel();
 const Kernel* avx2_kernel();         // nullptr where the processor has it not
 const Kernel* avx512_vnni_kernel();  // nullptr where the processor has it not
 const Kernel* neon_dot_kernel();     // nullptr where the processor has it not
+const Kernel* neon_kernel();         // nullptr where the processor is not ARM64
 
 }  // namespace edgecore::inference

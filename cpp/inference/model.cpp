@@ -194,6 +194,7 @@ Result<const Kernel*> kernel_for(Isa isa) {
   if (isa == Isa::kBest || isa == Isa::kAvx512Vnni) found = avx512_vnni_kernel();
   if (isa == Isa::kAvx2 || (isa == Isa::kBest && found == nullptr)) found = avx2_kernel();
   if (isa == Isa::kNeonDot || (isa == Isa::kBest && found == nullptr)) found = neon_dot_kernel();
+  if (isa == Isa::kNeon || (isa == Isa::kBest && found == nullptr)) found = neon_kernel();
   if (isa == Isa::kBest && found == nullptr) found = &portable_kernel();
   if (found == nullptr) return Status::incompatible("model: this processor lacks the forced ISA");
   return found;

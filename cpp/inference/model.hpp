@@ -13,7 +13,8 @@ enum class Isa : std::uint8_t {
   kPortable = 1,
   kAvx512Vnni = 2,
   kAvx2 = 3,
-  kNeonDot = 4
+  kNeonDot = 4,
+  kNeon = 5
 };
 
 // What is packed for one model, zeros that fill up groups included.

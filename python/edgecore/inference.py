@@ -72,7 +72,7 @@ class Model:
             ``auto``: native where it serves the model's operators, else the profile's runtime.
             Foreign loaders crash on some malformed files, so they try them in a child first.
         :param isa: kernel of the native backend: ``best`` of this processor, ``portable``,
-            ``avx2``, ``avx512-vnni`` or ``neon-dot``.
+            ``avx2``, ``avx512-vnni``, ``neon-dot`` or ``neon``.
         :raises Corrupt: malformed bytes, or not those that the manifest names.
         :raises Incompatible: an operator, type, profile or ISA that is not served here.
         :raises Unavailable: a runtime that was asked for is not installed.

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 models = importlib.import_module("written_models")
 
 SHAPES = [[16, 32, 16, 1], [64, 64, 64, 8], [1, 1], [3, 5, 2], [17, 33, 65, 31], [130, 16]]
-ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot")
+ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot", "neon")
 
 
 def served(data: bytes, profile: str) -> list[Model]:

@@ -20,7 +20,8 @@ using testing::ModelSpec;
 using testing::ModelWriter;
 
 constexpr Profile kProfiles[] = {Profile::kLitertSingle, Profile::kTfliteDouble};
-constexpr Isa kIsas[] = {Isa::kBest, Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDot};
+constexpr Isa kIsas[] = {Isa::kBest,       Isa::kPortable, Isa::kAvx2,
+                         Isa::kAvx512Vnni, Isa::kNeonDot,  Isa::kNeon};
 
 // The reference kernels' own words: truncating divisions and a threshold, not shifts.
 std::int32_t reference_requantise(Profile profile, std::int32_t x, double real) {
