@@ -1,7 +1,7 @@
 // edgecore._core.rows: schemas, and Python rows to and from RowBatch.
 #include <pybind11/stl.h>
 
-#include "bindings/rows.hpp"
+#include "bindings/rows_columns.hpp"
 
 namespace edgecore::bindings {
 namespace {
@@ -62,23 +62,31 @@ py::list PyBatch::extend(py::handle rows, bool skip) {
   const NormaliseCounts counts_before = counts_;
   py::list rejected;
   std::size_t index = 0;
-  const auto add = [&](py::handle row) {
-    const Status status = add_dict(row.ptr());
-    if (!status.is_ok()) {
-      const std::string reason = "row " + std::to_string(index) + ": " + status.message();
-      if (!skip) {
-        truncate(count_before);
-        counts_ = counts_before;
-        raise_if_bad(Status(status.outcome(), reason));
-      }
-      rejected.append(py::make_tuple(index, status.message()));
-    }
+  const auto note = [&](const Status& status) {
+    if (!status.is_ok() && skip) rejected.append(py::make_tuple(index, status.message()));
+    if (!status.is_ok() && !skip)
+      raise_if_bad(
+          Status(status.outcome(), "row " + std::to_string(index) + ": " + status.message()));
     ++index;
   };
-  if (py::isinstance<py::dict>(rows))
-    add(rows);
-  else
-    for (const py::handle row : rows) add(row);
+  try {
+    if (py::isinstance<py::dict>(rows)) {
+      note(add_dict(rows.ptr()));
+    } else if (py::isinstance<py::list>(rows)) {
+      for (const py::handle row : py::reinterpret_borrow<py::list>(rows)) note(add_dict(row.ptr()));
+    } else if (const auto table = read_table(rows)) {
+      while (Table* chunk = table->next()) {
+        ColumnWriter writer(*this, chunk->names());
+        for (std::size_t row = 0; row < chunk->rows(); ++row) note(writer.add(*chunk, row));
+      }
+    } else {
+      for (const py::handle row : rows) note(add_dict(row.ptr()));
+    }
+  } catch (...) {
+    truncate(count_before);
+    counts_ = counts_before;
+    throw;
+  }
   return rejected;
 }
 

@@ -49,7 +49,7 @@ class PyBatch {
   // One row from text cells, None or "" for null.
   Status add_text(const py::list& cells, std::int64_t time_ns, std::string_view source,
                   std::uint64_t source_seq);
-  // Rows from a dict, a sequence of dicts, a numpy structured array, Arrow data or another Batch.
+  // Rows from a dict, an iterable of dicts, a numpy structured array or Arrow data.
   // With `skip`, refused rows are returned as (index, reason); without, the first one raises and
   // the batch is as before.
   py::list extend(py::handle rows, bool skip);
