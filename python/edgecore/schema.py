@@ -43,7 +43,7 @@ def _split_dtype(dtype: str) -> tuple[str, int]:
     """``"decimal(3)"`` -> ``("decimal", 3)``; other dtypes have scale 0."""
     if dtype.startswith("decimal(") and dtype.endswith(")"):
         digits = dtype[len("decimal(") : -1]
-        if digits.isdigit() and int(digits) <= DECIMAL_SCALE_MAX:
+        if digits.isascii() and digits.isdigit() and int(digits) <= DECIMAL_SCALE_MAX:
             return "decimal", int(digits)
         raise Invalid(f"dtype {dtype!r}: decimal(k) needs k from 0 to {DECIMAL_SCALE_MAX}")
     if dtype not in DTYPES or dtype == "decimal":
@@ -128,7 +128,7 @@ class Field:
                 required=bool(body.get("required", False)),
                 resolution=float(body.get("resolution", 0.0)),
             )
-        except (KeyError, TypeError, ValueError, IndexError, Invalid) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, Invalid) as error:
             raise Corrupt(f"field definition: {error}") from None
 
 

@@ -6,6 +6,8 @@ the same and row by row where it is not; other content under a held sequence is 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from edgecore.errors import Corrupt
 from edgecore.wire import catalogue, envelope, rowbatch
 from edgecore.wire.ack import RANGES_MAX
@@ -32,15 +34,14 @@ class Ingest:
             for block in events.blocks(store, catalogue.PARTITION):
                 if block.tombstone:
                     continue
-                self._learn(store, rowbatch.decode(events.read(block)).rows)
+                # A damaged block hides the streams that it names and stops nothing else.
+                with suppress(Corrupt):
+                    self._learn(store, _named(rowbatch.decode(events.read(block)).rows))
 
-    def _learn(self, store: bytes, rows: bytes) -> None:
-        for _, row in rowbatch.read_rows(catalogue.CATALOGUE, rows):
-            canonical, partition = row["schema"], row["partition"]
-            if isinstance(canonical, bytes) and isinstance(partition, int):
-                schema = catalogue.read_schema(canonical)
-                self._schemas[schema.fingerprint] = schema
-                self._partitions[store, partition] = schema
+    def _learn(self, store: bytes, named: list[tuple[int, StreamSchema]]) -> None:
+        for partition, schema in named:
+            self._schemas[schema.fingerprint] = schema
+            self._partitions[store, partition] = schema
 
     def schema_of(self, partition: int, fingerprint: bytes) -> StreamSchema | None:
         """The fields behind a run; None while the store's catalogue has not named them."""
@@ -71,6 +72,8 @@ class Ingest:
             )  # fmt: skip
             if found != payload.digest:
                 raise Corrupt(f"envelope: partition {payload.partition}: run digest")
+            if sum(arrival[0] for arrival in batch.arrivals) != payload.count:
+                raise Corrupt(f"envelope: partition {payload.partition}: arrival runs")
             runs.append((payload, batch))
         forks: dict[int, int] = {}
         for payload, batch in sorted(runs, key=lambda run: (run[0].partition, run[0].first)):
@@ -93,8 +96,7 @@ class Ingest:
                 return
         if len(held) >= RANGES_MAX and not _touches(held, payload.first, last):
             return  # no room to name another range: the oldest gap must be filled first
-        if payload.partition == catalogue.PARTITION:
-            self._learn(store, batch.rows)  # refuses malformed schemas before they are stored
+        named = _named(batch.rows) if payload.partition == catalogue.PARTITION else []
         buried = list(_tombstones(schema, batch.rows)) if schema.stream == LOSSES else []
         for low, high in gaps:
             part = batch.cut(bounds, low - payload.first, high + 1 - payload.first)
@@ -102,6 +104,7 @@ class Ingest:
                 store, payload.partition, low, high - low + 1, part.fingerprint, part.rows
             )
             self.events.append(store, payload.partition, low, high - low + 1, digest, part.encode())
+        self._learn(store, named)  # only what is stored
         for partition, first, last in buried:
             for low, high in list(_gaps(self.events.held(store, partition), first, last)):
                 self.events.cover(store, partition, low, high)
@@ -144,6 +147,17 @@ class Ingest:
                 raise Corrupt("a stored block has no schema")
             for index, (_, row) in enumerate(rowbatch.read_rows(schema, batch.rows)):
                 yield block.first + index, row
+
+
+def _named(rows: bytes) -> list[tuple[int, StreamSchema]]:
+    """(partition, schema) of catalogue rows. Raises ``Corrupt`` if one of them is malformed."""
+    found = []
+    for _, row in rowbatch.read_rows(catalogue.CATALOGUE, rows):
+        canonical, partition = row["schema"], row["partition"]
+        if not isinstance(canonical, bytes) or not isinstance(partition, int):
+            raise Corrupt(f"{catalogue.STREAM}: a row is malformed")
+        found.append((partition, catalogue.read_schema(canonical)))
+    return found
 
 
 def _tombstones(schema: StreamSchema, rows: bytes) -> Iterator[tuple[int, int, int]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgecore.clock import SystemClock
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Invalid, Unavailable, Untrusted
+from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable, Untrusted
 from edgecore.hub.ingest import Ingest
 from edgecore.hub.stores.events import EventStore
 from edgecore.hub.stores.registry import Registry
@@ -51,6 +51,8 @@ class Hub:
         self.registry = Registry(directory / "registry.db")
         self.signer = signer_from_file((directory / "keys" / "online.key").read_bytes())
         self.id = self.registry.fact("hub") or b""
+        if len(self.id) != 16:
+            raise Corrupt(f"{directory}/registry.db: it names no hub; restore it")
         self.incarnation = int.from_bytes(self.registry.fact("incarnation") or b"", "little")
         self.events = EventStore(directory)
         self.ingest = Ingest(self.events)
@@ -62,16 +64,17 @@ class Hub:
         """Makes keys, id and registry. Raises ``Invalid`` where there is a hub already."""
         directory = Path(directory)
         keys = directory / "keys"
-        if keys.exists():
+        if (keys / KEY_FILES[-1]).exists():
             raise Invalid(f"{directory} holds a hub already")
-        keys.mkdir(parents=True, mode=0o700)
+        keys.mkdir(parents=True, mode=0o700, exist_ok=True)
         for name in ("tuf", "blobs"):
             (directory / name).mkdir(exist_ok=True)
         registry = Registry(directory / "registry.db")
         registry.set_fact("hub", entropy(16))
         registry.set_fact("incarnation", entropy(7))
         registry.close()
-        for name in KEY_FILES:
+        for name in KEY_FILES:  # the last one makes it a hub: an attempt cut short is repeated
+            (keys / name).unlink(missing_ok=True)
             write_private(keys / name, Ed25519Signer(entropy(32)).key_file())
 
     @staticmethod
@@ -89,9 +92,26 @@ class Hub:
         self, url: str, root_hash: bytes, entropy: Callable[[int], bytes] = os.urandom
     ) -> bytes:
         """The bytes of an invite file for one device."""
-        token = entropy(32)
-        self.registry.add_token(token)
-        return invite.Invite(url, self.id, self.signer.public, root_hash, token).encode()
+        return _invitation(self.registry, self.signer.public, url, root_hash, entropy)
+
+    @staticmethod
+    def invitation(
+        directory: str | Path,
+        url: str,
+        root_hash: bytes,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> bytes:
+        """:meth:`invite` of a hub that may be serving in another process."""
+        directory = Path(directory)
+        key = directory / "keys" / KEY_FILES[-1]
+        if not key.exists():
+            raise Invalid(f"{directory} holds no hub: run `edgecore hub init {directory}`")
+        registry = Registry(directory / "registry.db")
+        try:
+            public = signer_from_file(key.read_bytes()).public
+            return _invitation(registry, public, url, root_hash, entropy)
+        finally:
+            registry.close()
 
     def order(self, release: tuple[str, int, str] | None, ring: str = "all") -> int:
         """Wishes a release (name, version, TUF target path) for the fleet; returns the order."""
@@ -122,25 +142,39 @@ class Hub:
             self.id, self.incarnation, device, store, nonce, ranges, release, now, forks
         ).encode(self.signer)
 
+    def _reopen_broken(self) -> None:
+        """After a failed sync only the disk knows what is held: it is read anew."""
+        if self.events.broken:
+            self.events.close()
+            try:
+                self.events = EventStore(self.directory)
+            except OSError as error:
+                raise Unavailable(f"event packs: {error.strerror}") from None
+            self.ingest = Ingest(self.events)
+
     def ingest_group(self, messages: list[bytes]) -> list[Reply]:
         """Answers a group of envelopes after one sync. Acks name only what is durable."""
-        taken: list[tuple[envelope.Envelope, dict[int, int]] | EdgecoreError] = []
+        taken: list[tuple[envelope.Envelope, dict[int, int]] | Exception] = []
+        try:
+            self._reopen_broken()
+        except EdgecoreError as error:
+            return [_refusal(error) for _ in messages]
         for message in messages:
             try:
                 sender = envelope.claimed_sender(message)
                 read = envelope.decode(message, self._verifier(*sender))
                 self.registry.claim_store(read.store, read.device)
                 taken.append((read, self.ingest.accept(read)))
-            except EdgecoreError as error:
+            except Exception as error:  # one message never spoils its group
                 taken.append(error)
         try:
             self.events.commit()
-        except Unavailable as error:
+        except EdgecoreError as error:
             return [_refusal(error) for _ in messages]
         replies = []
         for outcome in taken:
             self.counts["envelopes"] += 1
-            if isinstance(outcome, EdgecoreError):
+            if isinstance(outcome, Exception):
                 self.counts["refused"] += 1
                 replies.append(_refusal(outcome))
             else:
@@ -156,6 +190,7 @@ class Hub:
         signed.unseal(signed.HELLO, message, verifier)
         store = cbor.field(body, "store", bytes, 16)
         self.registry.claim_store(store, device)
+        self._reopen_broken()
         self.events.commit()
         return self._ack(device, store, cbor.field(body, "nonce", bytes, 16), {})
 
@@ -190,15 +225,16 @@ class Hub:
 
     def _file(self, folder: str, name: str, headers: dict[str, str]) -> Reply:
         path = self.directory / folder / name
-        if not name or "/" in name or name.startswith(".") or not path.is_file():
+        odd = not name or "/" in name or "\0" in name or name.startswith(".")
+        if odd or not path.is_file():
             return 404, {}, b"Invalid: no such object\n"
         size = path.stat().st_size
         wanted = headers.get("range", "").removeprefix("bytes=").split("-")
         with path.open("rb") as file:
-            if len(wanted) != 2 or not wanted[0].isdigit():
+            if len(wanted) != 2 or not _is_offset(wanted[0]):
                 return 200, {}, file.read()
             first = int(wanted[0])
-            last = min(int(wanted[1]) if wanted[1].isdigit() else size - 1, size - 1)
+            last = min(int(wanted[1]) if _is_offset(wanted[1]) else size - 1, size - 1)
             if first > last:
                 return 416, {"content-range": f"bytes */{size}"}, b""
             file.seek(first)
@@ -227,7 +263,7 @@ class Hub:
             if method == "GET" and path == "/metrics":
                 lines = [f"edgecore_hub_{name}_total {n}\n" for name, n in self.counts.items()]
                 return 200, {"content-type": "text/plain"}, "".join(lines).encode()
-        except EdgecoreError as error:
+        except Exception as error:
             return _refusal(error)
         return 404, {}, b"Invalid: no such resource\n"
 
@@ -238,9 +274,37 @@ class Hub:
         serve(self, host, port)
 
 
-def _refusal(error: EdgecoreError) -> Reply:
-    status = {Untrusted: 403, Corrupt: 400, Invalid: 400, Unavailable: 503}.get(type(error), 422)
-    return status, {"content-type": "text/plain"}, f"{error.word}: {error}\n".encode()
+def _invitation(
+    registry: Registry, hub_key: bytes, url: str, root_hash: bytes, entropy: Callable[[int], bytes]
+) -> bytes:
+    token = entropy(32)
+    data = invite.Invite(url, registry.fact("hub") or b"", hub_key, root_hash, token).encode()
+    invite.decode(data)  # an URL that no device takes is refused here
+    registry.add_token(token)
+    return data
+
+
+def _unexpected(error: Exception) -> Reply:
+    """A defect of the hub, met by one request: that request fails, the hub goes on."""
+    import logging
+
+    logging.getLogger("edgecore.hub").error("a request failed", exc_info=error)
+    text = f"Unavailable: the hub failed on this request ({type(error).__name__})\n"
+    return 500, {"content-type": "text/plain"}, text.encode()
+
+
+def _is_offset(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 19
+
+
+_STATUS = {Untrusted: 403, Corrupt: 400, Invalid: 400, Unavailable: 503, Exhausted: 507}
+
+
+def _refusal(error: Exception) -> Reply:
+    if not isinstance(error, EdgecoreError):
+        return _unexpected(error)
+    text = " ".join(f"{error.word}: {error}".split())
+    return _STATUS.get(type(error), 422), {"content-type": "text/plain"}, f"{text}\n".encode()
 
 
 __all__ = ["KEY_FILES", "Hub", "write_private"]

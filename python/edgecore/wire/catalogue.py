@@ -6,9 +6,10 @@ outside. Here a schema is only read; nothing is compiled.
 
 from __future__ import annotations
 
+from edgecore import limits
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt
-from edgecore.schema import Field
+from edgecore.schema import TIERS, Field
 from edgecore.wire import cbor
 
 TYPE_CHECKING = False
@@ -41,17 +42,33 @@ CATALOGUE = StreamSchema(
 
 
 def read_schema(canonical: bytes) -> StreamSchema:
-    """The schema of its canonical bytes. Raises ``Corrupt``."""
-    body = cbor.decode(canonical)
-    fields = cbor.field(body, "fields", list)
-    if not fields or not all(isinstance(item, dict) for item in fields):
-        raise Corrupt("schema: the fields are malformed")
-    return StreamSchema(
-        cbor.field(body, "stream", str),
-        cbor.field(body, "tier", str),
-        [Field.from_canonical(item) for item in fields],
-        blake3(canonical),
-    )
+    """The schema of its canonical bytes, within the bounds of :class:`edgecore.schema.Schema`.
+    Raises ``Corrupt``."""
+    body = cbor.decode(canonical, limits.SCHEMA_BYTES_MAX)
+    stream = cbor.field(body, "stream", str)
+    if not 1 <= len(stream.encode()) <= limits.STREAM_NAME_BYTES_MAX:
+        raise Corrupt(f"schema: a stream name of {len(stream.encode())} bytes")
+    tier = cbor.field(body, "tier", str)
+    if tier not in TIERS:
+        raise Corrupt(f"schema of {stream!r}: unknown tier {tier!r}")
+    if cbor.field(body, "version", int) < 1:
+        raise Corrupt(f"schema of {stream!r}: versions begin at 1")
+    items = cbor.field(body, "fields", list)
+    if not 1 <= len(items) <= limits.SCHEMA_FIELDS_MAX:
+        raise Corrupt(f"schema of {stream!r}: {len(items)} fields")
+    fields = [_field(item) for item in items]
+    if len({field.name for field in fields}) != len(fields):
+        raise Corrupt(f"schema of {stream!r}: two fields share a name")
+    return StreamSchema(stream, tier, fields, blake3(canonical))
+
+
+def _field(item: object) -> Field:
+    if not isinstance(item, dict):
+        raise Corrupt("schema: a field is malformed")
+    field = Field.from_canonical(item)
+    if field.canonical() != item:  # also what is text, number or pair in it
+        raise Corrupt(f"schema: field {field.name!r} is not in its canonical form")
+    return field
 
 
 __all__ = ["CATALOGUE", "PARTITION", "STREAM", "StreamSchema", "read_schema"]

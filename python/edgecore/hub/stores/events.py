@@ -2,18 +2,20 @@
 
 The packs are the truth: a block is written and synced there before it is indexed, and indexed
 before it is acknowledged. After a crash the packs are read on from the index's mark, the tail
-behind the last whole block is cut, and the index follows.
+behind the last whole block is cut, and the index follows. Every read checks its block; a damaged
+one is ``Corrupt`` and never served. A lost index is made again from the packs.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from bisect import bisect_right
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Unavailable
+from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,26 +52,40 @@ class Block:
         return bool(self.length == 0)
 
 
+def _write_error(error: OSError) -> EdgecoreError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (Exhausted if full else Unavailable)(f"event pack: {error.strerror}")
+
+
 class EventStore:
-    """Single-threaded. Nothing of :meth:`append` counts before :meth:`commit` has returned."""
+    """Single-threaded. Nothing of :meth:`append` counts before :meth:`commit` has returned.
+
+    Opening raises ``Unavailable`` while another process has it, ``Corrupt`` when the packs hold
+    less than the index has seen. After a failed sync (``broken``) every call is ``Unavailable``
+    until the store is opened again: only the disk knows what it holds."""
 
     def __init__(self, directory: Path) -> None:
-        from rocksdict import Options, Rdict
-
         self._packs = directory / "packs"
         self._packs.mkdir(parents=True, exist_ok=True)
-        self._index: Any = Rdict(str(directory / "index"), Options(raw_mode=True))
+        self._index = _open_index(directory / "index")
+        self._file = -1
         self._ranges: dict[tuple[bytes, int], list[tuple[int, int]]] = {}
         self._pending: list[tuple[bytes, bytes]] = []
-        self._broken = False
-        for key, value in self._scan(b"b"):
-            _, store, partition, first = _KEY.unpack(key)
-            block = Block(partition, first, value)
-            self._extend((store, partition), first, block.last)
-        self._recover()
+        self.broken = False
+        try:
+            for key, value in self._scan(b"b"):
+                _, store, partition, first = _KEY.unpack(key)
+                block = Block(partition, first, value)
+                self._extend((store, partition), first, block.last)
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
         self._index.close()
 
     def _scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -84,32 +100,52 @@ class EventStore:
     def _recover(self) -> None:
         mark = self._index.get(b"m")
         number, at = _MARK.unpack(mark) if mark else (1, 0)
-        numbers = [int(path.stem) for path in self._packs.glob("*.pack")]
-        for pack in sorted(pack for pack in numbers if pack >= number):
-            start = at if pack == number else 0
-            number, at = pack, self._read_on(pack, start)
+        path = self._pack_path(number)
+        if at and (not path.exists() or path.stat().st_size < at):
+            raise Corrupt(
+                f"{path}: holds less than was acknowledged; restore the packs, or move "
+                f"{self._packs.parent / 'index'} away to go on without what is lost"
+            )
+        names = [path.stem for path in self._packs.glob("*.pack")]
+        start = at
+        for pack in sorted(int(name) for name in names if name.isdecimal()):
+            if pack >= number:
+                start = at if pack == number else 0
+                number, at = pack, self._read_on(pack, start)
         self._number, self._end = number, at
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._pack_path(number), flags, 0o600)
         os.ftruncate(self._file, at)
+        self._write_again(start, at)
         os.fsync(self._file)
         self._sync_directory()
         self._write_index()
 
+    def _write_again(self, start: int, end: int) -> None:
+        """The bytes of [start, end), which no sync has vouched for: after one that failed, what is
+        read may be in the page cache alone, and only new writes make the next sync mean them."""
+        while start < end:
+            part = os.pread(self._file, min(1 << 20, end - start), start)
+            start += os.pwrite(self._file, part, start)
+
     def _read_on(self, pack: int, at: int) -> int:
-        """Indexes whole blocks from `at`; returns where the last of them ends."""
-        with self._pack_path(pack).open("rb") as file:
-            file.seek(at)
-            while len(head := file.read(FRAME.size)) == FRAME.size:
-                magic, length, check = FRAME.unpack(head)
-                if magic != MAGIC or not BLOCK_HEAD.size <= length <= BLOCK_BYTES_MAX:
-                    break
-                body = file.read(length)
-                if len(body) != length or blake3(body)[:8] != check:
-                    break
+        """Indexes whole blocks from `at`; returns where the last of them ends. What is damaged
+        between whole blocks is passed over: it is not held, and is sent again."""
+        import mmap
+
+        path = self._pack_path(pack)
+        if path.stat().st_size <= at:
+            return at
+        end = at
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            while at >= 0:
+                body = _whole(data, at)
+                if body is None:
+                    at = data.find(MAGIC, at + 1)
+                    continue
                 self._note(pack, at + FRAME.size, body)
-                at += FRAME.size + length
-        return at
+                at = end = at + FRAME.size + len(body)
+        return end
 
     def _note(self, pack: int, at: int, body: bytes) -> None:
         store, partition, first, count, digest = BLOCK_HEAD.unpack_from(body)
@@ -135,8 +171,7 @@ class EventStore:
         self, store: bytes, partition: int, first: int, count: int, digest: bytes, data: bytes
     ) -> None:
         """Writes one block of rows that are not stored yet. Durable after :meth:`commit`."""
-        if self._broken:
-            raise Unavailable("the event store failed to write; reopen it")
+        self._check_usable()
         if self._end >= PACK_BYTES_MAX:
             self._rotate()
         body = BLOCK_HEAD.pack(store, partition, first, count, digest) + data
@@ -146,7 +181,7 @@ class EventStore:
             while done < len(frame):
                 done += os.pwrite(self._file, frame[done:], self._end + done)
         except OSError as error:
-            raise Unavailable(f"event pack: {error.strerror}") from None
+            raise _write_error(error) from None
         self._note(self._number, self._end + FRAME.size, body)
         self._end += len(frame)
 
@@ -171,14 +206,19 @@ class EventStore:
 
     def commit(self) -> None:
         """One sync for all that was appended. After a failure the store must be reopened."""
+        self._check_usable()
         if not self._pending:
             return
         try:
             os.fdatasync(self._file)
         except OSError as error:
-            self._broken = True
-            raise Unavailable(f"event pack: {error.strerror}") from None
+            self.broken = True
+            raise _write_error(error) from None
         self._write_index()
+
+    def _check_usable(self) -> None:
+        if self.broken:
+            raise Unavailable("the event store failed to write; reopen it")
 
     def _write_index(self) -> None:
         from rocksdict import WriteBatch
@@ -187,7 +227,11 @@ class EventStore:
         for key, value in self._pending:
             batch.put(key, value)
         batch.put(b"m", _MARK.pack(self._number, self._end))
-        self._index.write(batch)
+        try:
+            self._index.write(batch)
+        except Exception as error:  # the bindings know no narrower type
+            self.broken = True
+            raise Unavailable(f"event index: {error}") from None
         self._pending.clear()
 
     def ranges(self, store: bytes) -> dict[int, list[tuple[int, int]]]:
@@ -219,10 +263,43 @@ class EventStore:
             at.next()
 
     def read(self, block: Block) -> bytes:
-        """The payload as it was accepted."""
-        with self._pack_path(block.pack).open("rb") as file:
-            file.seek(block.offset)
-            return file.read(block.length)
+        """The payload as it was accepted. Raises ``Corrupt`` for a block that is damaged."""
+        path = self._pack_path(block.pack)
+        start = block.offset - BLOCK_HEAD.size - FRAME.size
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                body = _whole(file.read(block.offset - start + block.length), 0)
+        except OSError as error:
+            raise Corrupt(f"{path}: {error.strerror}; restore the packs") from None
+        if body is None or len(body) != BLOCK_HEAD.size + block.length:
+            raise Corrupt(
+                f"{path}: the block at {start} (partition {block.partition}, sequences "
+                f"{block.first} to {block.last}) is damaged; restore the packs"
+            )
+        return body[BLOCK_HEAD.size :]
+
+
+def _whole(data: Any, at: int) -> bytes | None:
+    """The body of the frame at `at`; None where there is no whole one."""
+    if len(data) - at < FRAME.size:
+        return None
+    magic, length, check = FRAME.unpack_from(data, at)
+    if magic != MAGIC or not BLOCK_HEAD.size <= length <= BLOCK_BYTES_MAX:
+        return None
+    body = bytes(data[at + FRAME.size : at + FRAME.size + length])
+    return body if len(body) == length and blake3(body)[:8] == check else None
+
+
+def _open_index(path: Path) -> Any:
+    from rocksdict import Options, Rdict
+
+    try:
+        return Rdict(str(path), Options(raw_mode=True))
+    except Exception as error:  # the bindings know no narrower type
+        if "lock" in str(error).lower():
+            raise Unavailable(f"{path.parent}: another process has this hub open") from None
+        raise Corrupt(f"{path}: {error}; move it away: it is made again from the packs") from None
 
 
 __all__ = ["BLOCK_BYTES_MAX", "BLOCK_HEAD", "FRAME", "MAGIC", "Block", "EventStore"]

@@ -6,7 +6,11 @@ import sqlite3
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Untrusted
+from edgecore.errors import Corrupt, Exhausted, Unavailable, Untrusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -21,32 +25,49 @@ CREATE TABLE IF NOT EXISTS orders (
 
 
 class Registry:
-    """Every change is one transaction, durable on return."""
+    """Every change is one transaction, durable on return. Other processes may have it open.
+
+    Raises ``Corrupt`` for a file that is no registry, ``Unavailable`` while it is locked,
+    ``Exhausted`` on a full disk."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        except sqlite3.Error as error:
+            raise self._outcome(error) from None
         self._owners: dict[bytes, bytes] = {}
         self._keys: dict[tuple[bytes, int], bytes] = {}
 
     def close(self) -> None:
         self._db.close()
 
+    def _outcome(self, error: sqlite3.Error) -> Exception:
+        text = f"{self._path}: {error}"
+        if "full" in str(error):
+            return Exhausted(text)
+        return (Unavailable if isinstance(error, sqlite3.OperationalError) else Corrupt)(text)
+
+    def _run(self, statement: str, values: tuple[object, ...] = ()) -> Any:
+        try:
+            return self._db.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._outcome(error) from None
+
     def fact(self, name: str) -> bytes | None:
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        row = self._run("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
 
     def set_fact(self, name: str, value: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+        self._run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def add_token(self, token: bytes) -> None:
-        self._db.execute("INSERT INTO tokens VALUES (?, NULL)", (blake3(token),))
+        self._run("INSERT INTO tokens VALUES (?, NULL)", (blake3(token),))
 
     def enrol(self, token: bytes, device: bytes, key: bytes) -> None:
         """Binds token, device and first key; the same three again change nothing."""
-        row = self._db.execute(
-            "SELECT device FROM tokens WHERE hash = ?", (blake3(token),)
-        ).fetchone()
+        row = self._run("SELECT device FROM tokens WHERE hash = ?", (blake3(token),)).fetchone()
         if row is None or row[0] not in (None, device):
             raise Untrusted("enrolment: the token is unknown or was used by another device")
         known = self.key(device, 1)
@@ -55,15 +76,20 @@ class Registry:
         if known is None and row[0] is not None:
             raise Untrusted("enrolment: the token was used")
         if known is None:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE tokens SET device = ? WHERE hash = ?", (device, blake3(token)))
-            self._db.execute("INSERT INTO keys VALUES (?, 1, ?)", (device, key))
-            self._db.execute("COMMIT")
+            self._run("BEGIN IMMEDIATE")
+            try:
+                update = "UPDATE tokens SET device = ? WHERE hash = ?"
+                self._run(update, (device, blake3(token)))
+                self._run("INSERT INTO keys VALUES (?, 1, ?)", (device, key))
+                self._run("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
 
     def key(self, device: bytes, generation: int) -> bytes | None:
         key = self._keys.get((device, generation))
         if key is None:
-            row = self._db.execute(
+            row = self._run(
                 "SELECT key FROM keys WHERE device = ? AND generation = ?", (device, generation)
             ).fetchone()
             if row is None:
@@ -74,8 +100,8 @@ class Registry:
     def claim_store(self, store: bytes, device: bytes) -> None:
         """A store belongs to the first device that wrote to it. Raises ``Untrusted``."""
         if self._owners.get(store) != device:
-            self._db.execute("INSERT OR IGNORE INTO stores VALUES (?, ?)", (store, device))
-            row = self._db.execute("SELECT device FROM stores WHERE store = ?", (store,)).fetchone()
+            self._run("INSERT OR IGNORE INTO stores VALUES (?, ?)", (store, device))
+            row = self._run("SELECT device FROM stores WHERE store = ?", (store,)).fetchone()
             self._owners[store] = bytes(row[0])
         if self._owners[store] != device:
             raise Untrusted("the store belongs to another device")
@@ -83,14 +109,14 @@ class Registry:
     def order(self, issued_ns: int, release: tuple[str, int, str] | None, ring: str) -> int:
         """A new wish for the fleet. Returns its id."""
         name, version, target = release or (None, None, None)
-        cursor = self._db.execute(
+        cursor = self._run(
             "INSERT INTO orders (issued, name, version, target, ring) VALUES (?, ?, ?, ?, ?)",
             (issued_ns, name, version, target, ring),
         )
         return cursor.lastrowid or 0
 
     def latest_order(self) -> tuple[int, int, tuple[str, int, str] | None, str]:
-        row = self._db.execute(
+        row = self._run(
             "SELECT id, issued, name, version, target, ring FROM orders ORDER BY id DESC LIMIT 1"
         ).fetchone()
         if row is None:
@@ -99,7 +125,7 @@ class Registry:
         return row[0], row[1], release, row[5]
 
     def devices(self) -> list[bytes]:
-        return [bytes(row[0]) for row in self._db.execute("SELECT DISTINCT device FROM keys")]
+        return [bytes(row[0]) for row in self._run("SELECT DISTINCT device FROM keys")]
 
 
 __all__ = ["Registry"]
