@@ -27,7 +27,7 @@ HOMES = {
 SUMMARIES = {
     "demo": "the whole path on this machine, checked",
     "device": "init, run, status of a device",
-    "hub": "init, serve, invite, export",
+    "hub": "init, serve, invite, publish, order, export",
     "lineage": "rebuild a prediction from the log",
     "log": "inspect, verify, export a log",
     "model": "train, publish and verify models",

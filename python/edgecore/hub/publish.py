@@ -32,6 +32,8 @@ def publish(hub: Path, public: Path, signer: Signer, now_ns: int) -> list[str]:
 
     Raises ``Untrusted`` for what the releaser's root does not cover, ``Stale`` for targets older
     than the hub's, ``Corrupt`` for a blob that is not what its name says."""
+    if not public.is_dir():
+        raise Invalid(f"{public} is no directory; give a releaser's public directory")
     with _lock(hub):
         trusted = _roots(hub, public, signer)
         newest = _newest(public, "targets")

@@ -7,6 +7,7 @@ drains waiting envelopes into one group, so that one sync serves them all.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from edgecore.clock import SystemClock
@@ -215,13 +216,15 @@ class Hub:
         return 200, {"etag": tag}, body
 
     def _renew(self) -> None:
-        """Looks once an hour whether snapshot and timestamp are to be signed anew."""
+        """Looks once an hour whether snapshot and timestamp are to be signed anew. Where that
+        fails (a full disk), the old ones are served while they last."""
         now = self._clock.wall_ns()
         if abs(now - self._renewed_ns) >= RENEW_CHECK_NS:
             from edgecore.hub.publish import renew
 
-            renew(self.directory, self.signer, now)
             self._renewed_ns = now
+            with suppress(EdgecoreError, OSError):
+                renew(self.directory, self.signer, now)
 
     def _file(self, folder: str, name: str, headers: dict[str, str]) -> Reply:
         path = self.directory / folder / name

@@ -95,6 +95,7 @@ class Floor:
     @staticmethod
     def from_body(body: Any) -> Floor:
         made = Floor()
+        _known(body)
         made.time_ns = cbor.unsigned(body.get("time"), 63)
         roles = cbor.field(body, "roles", dict)
         made.roles = {role: (pair[0], cbor.unsigned(pair[1])) for role, pair in roles.items()}
@@ -136,6 +137,7 @@ class Trusted:
 
     @staticmethod
     def from_body(body: Any) -> Trusted:
+        _known(body)
         return Trusted(
             tuple(cbor.field(body, "roots", list)),
             cbor.field(body, "timestamp", bytes),
@@ -157,7 +159,7 @@ class Target:
             self.sha256 = str(file.hashes["sha256"])
         except (KeyError, ValueError, TypeError):
             raise Corrupt(f"metadata: the entry of {path} has no digest") from None
-        if len(self.digest) != 32 or file.length > MANIFEST_BYTES_MAX:
+        if len(self.digest) != 32 or not 0 < file.length <= MANIFEST_BYTES_MAX:
             raise Corrupt(f"metadata: the entry of {path} is out of bounds")
         if not isinstance(rollback, list):
             raise Corrupt(f"metadata: the entry of {path} lists no rollback targets")
@@ -362,6 +364,11 @@ def recheck(root_hash: bytes, kept: bytes, data: bytes) -> VerifiedRelease:
 
 
 # ------------------------------------------------------------------ single questions
+
+
+def _known(body: Any) -> None:
+    if cbor.field(body, "version", int) != 1:
+        raise Corrupt("metadata: kept in a version that is not known here")
 
 
 def _bounded(role: str, data: bytes) -> Metadata:
