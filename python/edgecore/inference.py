@@ -60,6 +60,7 @@ class Model:
         artifact: bytes,
         manifest: Mapping[str, Any] | None = None,
         *,
+        golden: bytes | None = None,
         backend: str = "auto",
         profile: str = "litert-single",
         isa: str = "best",
@@ -67,6 +68,8 @@ class Model:
         """Verifies and opens a ``.tflite`` file.
 
         :param manifest: a release manifest; its model digest and its profile then hold.
+        :param golden: the release's golden inputs, int8 rows; the backend that will serve must
+            give outputs of the manifest's ``golden_output`` for them.
         :param backend: ``native`` (the core), ``litert`` (its C library, by the installed package
             ai-edge-litert), ``tflite`` (tflite-runtime, in Python: the pipeline's slow road), or
             ``auto``: native where it serves the model's operators, else the profile's runtime.
@@ -80,24 +83,21 @@ class Model:
         if backend not in BACKENDS:
             raise Invalid(f"backend {backend!r}: one of {', '.join(BACKENDS)}")
         digest = blake3(artifact)
+        expected = None
         if manifest is not None:
             profile = str(manifest.get("profile", profile))
+            expected = manifest.get("golden_output")
             named = _model_digest(manifest)
             if named is not None and named != digest:
                 raise Corrupt(f"model: its digest is {digest.hex()}, not {named.hex()}")
         if profile not in PROFILES:
             raise Incompatible(f"profile {profile!r}: this build serves {', '.join(PROFILES)}")
-        if backend in ("auto", "native"):
-            try:
-                return Model(_inference.load_native(artifact, profile, isa), digest)
-            except Incompatible as error:
-                if backend == "native" or isa != "best":
-                    raise
-                refused = error
-            backend = FOREIGN[profile]
-            if _installed(backend) is None:
-                raise Incompatible(f"{refused}; a runtime would: edgecore[{backend}]") from None
-        return Model(_load_foreign(artifact, backend, profile), digest)
+        model = Model(_open(artifact, backend, profile, isa), digest)
+        if golden is not None:
+            if not isinstance(expected, bytes):
+                raise Invalid("golden inputs need a manifest with golden_output")
+            model.check_golden(golden, expected)
+        return model
 
     @property
     def core(self) -> _inference.Executor | None:
@@ -165,6 +165,20 @@ class Model:
                 f"golden vectors: {what['backend']} {what['isa']} ({what['profile']}) computes "
                 f"{found.hex()[:16]}, not {expected.hex()[:16]}, over {rows} rows"
             )
+
+
+def _open(artifact: bytes, backend: str, profile: str, isa: str) -> Backend:
+    if backend in ("auto", "native"):
+        try:
+            return _inference.load_native(artifact, profile, isa)
+        except Incompatible as error:
+            if backend == "native" or isa != "best":
+                raise
+            refused = error
+        backend = FOREIGN[profile]
+        if _installed(backend) is None:
+            raise Incompatible(f"{refused}; a runtime would: edgecore[{backend}]") from None
+    return _load_foreign(artifact, backend, profile)
 
 
 def _installed(backend: str) -> str | None:

@@ -115,7 +115,8 @@ def test_model_ad01_real_windows_equal_litert(
 
 
 def test_model_golden_vectors_accept_this_backend_and_refuse_other_outputs(seed: int) -> None:
-    model = Model.load(models.write([16, 8, 4], seed))
+    data = models.write([16, 8, 4], seed)
+    model = Model.load(data)
     rows = models.random_rows(16, 16, seed)
     outputs = model.run_batch(rows, 16)
     model.check_golden(rows, blake3(outputs))
@@ -124,6 +125,12 @@ def test_model_golden_vectors_accept_this_backend_and_refuse_other_outputs(seed:
         model.check_golden(rows, blake3(changed))
     with pytest.raises(Invalid):
         model.check_golden(rows[:-1], blake3(outputs))
+    manifest = {"golden_output": blake3(outputs), "profile": "litert-single"}
+    Model.load(data, manifest, golden=rows)
+    with pytest.raises(Incompatible, match="golden vectors"):
+        Model.load(data, manifest | {"golden_output": blake3(changed)}, golden=rows)
+    with pytest.raises(Invalid, match="golden_output"):
+        Model.load(data, golden=rows)
 
 
 def test_model_manifest_digest_or_profile_wrong_then_refused(seed: int) -> None:
