@@ -27,9 +27,11 @@ def register(subparsers: Any) -> None:
     init.add_argument("--csv", metavar="FILE")
     init.add_argument("--schema", metavar="FILE", help="of `edgecore schema infer`")
     init.add_argument("--rows-per-second", type=float, default=0.0, metavar="N")
+    init.add_argument("--json", action="store_true")
     init.set_defaults(run=_init)
     run = commands.add_parser("run", help="capture, answer and synchronise until stopped")
     run.add_argument("config", metavar="edge.toml")
+    run.add_argument("--json", action="store_true", help="at the end, its status as one object")
     run.set_defaults(run=_run)
     status = commands.add_parser("status", help="what the device last said of itself")
     status.add_argument("config", metavar="edge.toml|DIR")
@@ -77,7 +79,12 @@ def _init(arguments: argparse.Namespace) -> int:
         ) from None
     finally:
         transport.close()
-    print(f"device {identity.device.hex()} enrolled; run it with `edgecore device run {path}`")
+    if arguments.json:
+        import json
+
+        print(json.dumps({"device": identity.device.hex(), "config": str(path)}))
+    else:
+        print(f"device {identity.device.hex()} enrolled; run it with `edgecore device run {path}`")
     return 0
 
 
@@ -109,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         stop.set()
         _end(device, thread)
-    return 0
+    return _status(arguments) if arguments.json else 0
 
 
 def _capture_loop(device: Device, stop: Event) -> None:

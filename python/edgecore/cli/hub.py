@@ -25,6 +25,7 @@ def register(subparsers: Any) -> None:
     ):
         parser = commands.add_parser(name, help=what)
         parser.add_argument("directory", metavar="DIR")
+        parser.add_argument("--json", action="store_true", help="one JSON object (export: lines)")
         parser.set_defaults(run=run)
         if name == "serve":
             parser.add_argument("--host", default="127.0.0.1")
@@ -40,12 +41,20 @@ def register(subparsers: Any) -> None:
             parser.add_argument("--ring", default="all")
 
 
+def _say(arguments: argparse.Namespace, text: str, **facts: object) -> int:
+    import json
+
+    print(json.dumps(facts) if arguments.json else text, flush=True)
+    return 0
+
+
 def _init(arguments: argparse.Namespace) -> int:
     from edgecore.hub.server import Hub
 
-    Hub.init(arguments.directory)
-    print(f"hub made in {arguments.directory}")
-    return 0
+    directory = arguments.directory
+    Hub.init(directory)
+    key = _online(directory).public.hex()
+    return _say(arguments, f"hub made in {directory}", directory=directory, key=key)
 
 
 def _online(directory: str) -> Ed25519Signer:
@@ -62,8 +71,8 @@ def _online(directory: str) -> Ed25519Signer:
 
 
 def _key(arguments: argparse.Namespace) -> int:
-    print(_online(arguments.directory).public.hex())
-    return 0
+    key = _online(arguments.directory).public.hex()
+    return _say(arguments, key, key=key)
 
 
 def _publish(arguments: argparse.Namespace) -> int:
@@ -74,8 +83,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
     signer = _online(arguments.directory)
     paths = publish(Path(arguments.directory), Path(arguments.public), signer, time.time_ns())
-    print(f"published {', '.join(paths) or 'the root'}")
-    return 0
+    return _say(arguments, f"published {', '.join(paths) or 'the root'}", published=paths)
 
 
 def _order(arguments: argparse.Namespace) -> int:
@@ -96,20 +104,28 @@ def _order(arguments: argparse.Namespace) -> int:
     wanted = (arguments.name, arguments.version, path)
     order = registry.order(time.time_ns(), wanted, arguments.ring)
     registry.close()
-    print(f"order {order}: {path} {known[path].hex()}")
-    return 0
+    digest = known[path].hex()
+    return _say(
+        arguments, f"order {order}: {path} {digest}", order=order, path=path, manifest=digest
+    )
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from edgecore.hub.asgi import listen
     from edgecore.hub.server import Hub
 
-    listen(arguments.host, arguments.port).close()  # a busy port is named before stores open
+    # A directory without a hub and a busy port are named before anything is opened.
+    _online(arguments.directory)
+    bound = listen(arguments.host, arguments.port)
+    host, port = bound.getsockname()[:2]
     hub = Hub.open(arguments.directory)
     try:
-        hub.serve(arguments.host, arguments.port)
+        text = f"hub {hub.id.hex()} serves on {host} port {port}"
+        _say(arguments, text, hub=hub.id.hex(), host=host, port=port)
+        hub.serve(bound=bound)
     finally:
         hub.close()
+        bound.close()
     return 0
 
 
@@ -118,18 +134,23 @@ def _invite(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from edgecore.digest import blake3
+    from edgecore.errors import Invalid
     from edgecore.hub.server import Hub, write_private
 
-    hub = Hub.open(arguments.directory)
+    _online(arguments.directory)
+    out = arguments.out
+    if out and Path(out).exists():
+        raise Invalid(f"{out} exists: choose another name, an invite is for one device")
+    if arguments.json and not out:
+        raise Invalid("--json needs --out FILE: without it the invite itself is the output")
     root = Path(arguments.directory) / "tuf" / "1.root.json"
     root_hash = blake3(root.read_bytes()) if root.exists() else bytes(32)
-    data = hub.invite(arguments.url, root_hash)
-    hub.close()
-    if arguments.out:
-        write_private(Path(arguments.out), data)
-    else:
+    data = Hub.invitation(arguments.directory, arguments.url, root_hash)
+    if not out:
         sys.stdout.buffer.write(data)
-    return 0
+        return 0
+    write_private(Path(out), data)
+    return _say(arguments, f"invite for {arguments.url} in {out}", file=out, url=arguments.url)
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -137,7 +158,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from edgecore.hub.server import Hub
 
     hub = Hub.open(arguments.directory)
-    for line in lines(hub):
-        print(line)
-    hub.close()
+    try:
+        for line in lines(hub):
+            print(line)
+    finally:
+        hub.close()
     return 0

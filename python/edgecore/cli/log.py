@@ -28,6 +28,7 @@ def register(subparsers: Any) -> None:
         parser.add_argument("directory", metavar="DIR")
         parser.set_defaults(run=run)
         if name == "export":
+            parser.add_argument("--json", action="store_true", help="the lines are, in any case")
             parser.add_argument("--stream", help="of this stream only")
             parser.add_argument("--after", type=int, default=0, help="positions above this")
             parser.add_argument("--out", metavar="FILE", help="instead of standard output")

@@ -7,10 +7,12 @@ Exit codes: 0 Ok, 1 an invariant failed, 2 usage, 10 Stale, 11 Incompatible, 12 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 
-from edgecore.errors import EdgecoreError
+from edgecore.errors import EdgecoreError, Exhausted, Unavailable
 
 # Command -> module with `register(subparsers)`; a module is loaded only for its own command, so
 # that `edgecore device` on a small board does not pay for the hub.
@@ -56,15 +58,38 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"edgecore: no command {words[0]!r}\n{usage()}", file=sys.stderr)
         return 2
     parser = argparse.ArgumentParser(prog="edgecore")
-    importlib.import_module(home).register(parser.add_subparsers(dest="command", required=True))
     try:
+        importlib.import_module(home).register(parser.add_subparsers(dest="command", required=True))
         options = parser.parse_args(words)
-        return int(options.run(options))
-    except EdgecoreError as error:
-        print(f"{error.word}: {error}", file=sys.stderr)
-        return error.exit_code
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough, as in `… | head`
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # what is still buffered goes there at exit
+        os.close(nowhere)
+        return 0
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        known = outcome(error)
+        if known is None:
+            raise
+        print(f"{known.word}: {' '.join(str(known).split())}", file=sys.stderr)
+        return known.exit_code
+
+
+def outcome(error: Exception) -> EdgecoreError | None:
+    """What an error is to the operator; None for a defect of ours."""
+    if isinstance(error, EdgecoreError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("edgecore"):
+        return Unavailable(f"this command needs the package {error.name}: pip install {error.name}")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return (Exhausted if full else Unavailable)(f"{place}{error.strerror}")
+    return None
 
 
 if __name__ == "__main__":

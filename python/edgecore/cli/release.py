@@ -33,6 +33,7 @@ def register(subparsers: Any) -> None:
     init = commands.add_parser("init", help="make a releaser's keys and the first root")
     init.add_argument("directory", metavar="RELEASER")
     init.add_argument("--hub-key", required=True, metavar="HEX", help="from `edgecore hub key DIR`")
+    init.add_argument("--json", action="store_true")
     init.set_defaults(run=_init)
     create = commands.add_parser("create", help="draft a release from a bundle")
     _release_options(create)
@@ -57,6 +58,7 @@ def add_model_commands(commands: Any) -> None:
     verify.set_defaults(run=_verify)
     inspect = commands.add_parser("inspect", help="print a manifest, or check a bundle")
     inspect.add_argument("path", metavar="MANIFEST|BUNDLE")
+    inspect.add_argument("--json", action="store_true", help="on one line")
     inspect.set_defaults(run=_inspect)
 
 
@@ -99,7 +101,11 @@ def _init(arguments: argparse.Namespace) -> int:
     for name, signer in (("root.key", root), ("releaser.key", releaser)):
         _write_private(keys / name, signer.key_file())
     _write(public / "1.root.json", data)
-    print(f"releaser made in {directory}; root {blake3(data).hex()}")
+    digest = blake3(data).hex()
+    if arguments.json:
+        print(json.dumps({"releaser": str(directory), "root": digest}))
+    else:
+        print(f"releaser made in {directory}; root {digest}")
     return 0
 
 
@@ -137,7 +143,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
         shown["objects"] = {name: list(value) for name, value in manifest.objects.items()}
         shown["observation"] = manifest.observation.body()
         shown["digest"] = blake3(manifest.encode())
-    print(json.dumps(shown, indent=1, default=lambda value: value.hex()))
+    print(
+        json.dumps(shown, indent=None if arguments.json else 1, default=lambda value: value.hex())
+    )
     return 0
 
 

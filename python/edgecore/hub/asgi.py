@@ -30,7 +30,10 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        body = await self._body(receive)
+        try:
+            body = await self._body(receive)
+        except ConnectionError:
+            return
         if body is None:
             reply: Reply = (413, {}, b"Exhausted: the request is too large\n")
         elif scope["method"] == "POST" and scope["path"] == "/v1/ingest":
@@ -56,6 +59,8 @@ class App:
         parts, size = [], 0
         while True:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("the request was cut short")
             part = message.get("body", b"")
             size += len(part)
             if size > BYTES_MAX:
@@ -105,17 +110,28 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(hub: Hub, host: str, port: int) -> None:
+def serve(hub: Hub, bound: socket.socket) -> None:
+    """Answers on a listening socket until SIGINT or SIGTERM; requests under way are finished."""
+    import signal
+
     import uvicorn
 
-    bound = listen(host, port)
     config = uvicorn.Config(
-        App(hub), log_level="warning", access_log=False, lifespan="off", server_header=False
-    )
+        App(hub), log_level="warning", access_log=False, lifespan="off", server_header=False,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    # The server raises a signal again when it has ended; then it has said all that it had to say.
+    kept = {number: signal.signal(number, _ended) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
-        bound.close()
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _ended(number: int, frame: object) -> None:
+    """A signal that was acted on."""
 
 
 __all__ = ["App", "listen", "serve"]

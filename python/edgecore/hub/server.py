@@ -24,6 +24,7 @@ from edgecore.wire.desired import Desired
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from socket import socket
 
     from edgecore.clock import Clock
 
@@ -270,11 +271,17 @@ class Hub:
             return _refusal(error)
         return 404, {}, b"Invalid: no such resource\n"
 
-    def serve(self, host: str = "127.0.0.1", port: int = 8080) -> None:
-        """Runs until SIGINT or SIGTERM. Raises ``Unavailable`` when the port is in use."""
-        from edgecore.hub.asgi import serve
+    def serve(self, host: str = "127.0.0.1", port: int = 8080, bound: socket | None = None) -> None:
+        """Runs until SIGINT or SIGTERM, on `bound` if given (the caller closes it). Raises
+        ``Unavailable`` when the port is in use."""
+        from edgecore.hub.asgi import listen, serve
 
-        serve(self, host, port)
+        own = listen(host, port) if bound is None else bound
+        try:
+            serve(self, own)
+        finally:
+            if bound is None:
+                own.close()
 
 
 def _invitation(
