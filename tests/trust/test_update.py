@@ -66,6 +66,40 @@ def test_update_trial_that_alarms_too_often_is_rolled_back_for_good(
     assert device.updater.current.path == "anomaly/1"
 
 
+def test_update_release_that_was_given_up_is_tried_again_under_a_new_order_alone(
+    publisher: Any, device: Any
+) -> None:
+    publisher.release("anomaly", 2, observation=CALM)
+    device.wish("anomaly/2")
+    device.run("trial")
+    device.poll()
+    device.updater.report(20, 11, 0)
+    device.run("rolled_back")
+    device.restart()
+    asked = len(device.link.asked)
+    for _ in range(10):
+        device.poll()
+    assert len(device.link.asked) == asked
+    device.prove("anomaly/2")
+    assert device.updater.current.path == "anomaly/2"
+    assert [row["attempt"] for row in device.rows if row["edge"] == "trial"] == [1, 2]
+
+
+def test_update_full_disk_does_not_keep_a_bad_release_active(publisher: Any, device: Any) -> None:
+    device.prove("anomaly/1")
+    publisher.release("anomaly", 2, observation=CALM)
+    device.wish("anomaly/2")
+    device.run("trial")
+    device.poll()
+    device.updater.report(100, 0, 0)
+    device.run("active")
+    device.fs.set_capacity(1)
+    device.updater.report(0, 0, 5)
+    device.run("rolled_back")
+    assert device.updater.current.path == "anomaly/1"
+    assert device.edges("anomaly/2")[-1] == "rolled_back"
+
+
 def test_update_active_release_that_breaks_its_limits_gives_way_to_the_one_before(
     publisher: Any, device: Any
 ) -> None:

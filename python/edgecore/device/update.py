@@ -313,9 +313,9 @@ class Updater:
         self._collect()
 
     def _roll_back(self, doomed: Release, why: str, condemn: bool) -> None:
-        """Gives up the candidate or the active release. That it was condemned is durable first,
-        so that a cut cannot bring it back; a full disk stops no roll-back, for the journal needs
-        no room."""
+        """Gives up the candidate or the active release. That it was condemned is durable with the
+        intent, so that a cut cannot bring it back; a full disk stops no roll-back, for the journal
+        needs no room."""
         journal, digest = self._store.journal, doomed.digest
         release = self._known(doomed)
         who = _who(release) if release is not None else ("", doomed.version, digest)
@@ -323,7 +323,7 @@ class Updater:
         if release is not None and condemn and not self._state.fault(digest):
             condemned = self._state.copy()
             condemned.condemn(digest, release.path, why)
-            self._try_save(condemned)
+            self._state = condemned  # durable with the intent
         self._edge("rolled_back", who, why, lambda: journal.roll_back(why, digest))
         self._loaded.pop(digest, None)
         if journal.state().phase not in ("staged", "trial"):
