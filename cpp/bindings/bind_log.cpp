@@ -23,32 +23,45 @@ StoreId store_id_of(const py::bytes& bytes) {
 // The result of an append; `rejected` holds (index, reason) of rows that were left out.
 struct PyAppended {
   Appended done;
-  py::list rejected;
+  py::object rejected;  // null: none
 };
 
-PyAppended append_rows(PyLog& self, const std::string& stream, const py::object& rows,
-                       const std::string& on_invalid) {
+bool skips(const py::str& on_invalid) {
+  if (PyUnicode_CompareWithASCIIString(on_invalid.ptr(), "raise") == 0) return false;
+  if (PyUnicode_CompareWithASCIIString(on_invalid.ptr(), "skip") == 0) return true;
+  raise_if_bad(Status::invalid("on_invalid " + std::string(on_invalid) + ": raise or skip"));
+  return false;
+}
+
+Appended append_or_none(Log& log, const RowBatch& rows) {
+  if (rows.count() > 0) return append_batch(log, rows);
+  Appended nothing;
+  nothing.position = log.position();
+  return nothing;
+}
+
+PyAppended append_rows(PyLog& self, const py::str& stream, const py::object& rows,
+                       const py::str& on_invalid) {
   Log& log = self.core();
-  if (on_invalid != "raise" && on_invalid != "skip")
-    raise_if_bad(Status::invalid("on_invalid " + on_invalid + ": raise or skip"));
-  if (py::isinstance<PyBatch>(rows)) {
-    const auto batch = rows.cast<PyBatchPtr>();
-    if (batch->rows().schema()->stream != stream)
-      raise_if_bad(Status::invalid("the batch is of stream " + batch->rows().schema()->stream +
-                                   ", not " + stream));
-    return {append_batch(log, batch->rows()), py::list()};
-  }
-  PyBatch& batch = self.scratch(stream);
+  const bool skip = skips(on_invalid);
   PyAppended out;
-  if (py::isinstance<py::dict>(rows) && on_invalid == "raise")
-    raise_if_bad(batch.add_dict(rows.ptr()));
-  else
-    out.rejected = batch.extend(rows, on_invalid == "skip");
-  if (batch.rows().count() > 0) {
-    out.done = append_batch(log, batch.rows());
-  } else {
-    out.done.position = log.position();
+  if (!PyDict_CheckExact(rows.ptr()) && py::isinstance<PyBatch>(rows)) {
+    const auto batch = rows.cast<PyBatchPtr>();
+    const std::string& name = batch->rows().schema()->stream;
+    if (PyUnicode_CompareWithASCIIString(stream.ptr(), name.c_str()) != 0 &&
+        std::string(stream) != name)
+      raise_if_bad(
+          Status::invalid("the batch is of stream " + name + ", not " + std::string(stream)));
+    out.done = append_or_none(log, batch->rows());
+    return out;
   }
+  PyBatchPtr batch = self.take_scratch(stream);
+  if (PyDict_CheckExact(rows.ptr()) && !skip)
+    raise_if_bad(batch->add_dict(rows.ptr()));
+  else
+    out.rejected = batch->extend(rows, skip);
+  out.done = append_or_none(log, batch->rows());
+  self.give_scratch(stream, std::move(batch));
   return out;
 }
 
@@ -191,6 +204,7 @@ void PyLog::close() {
 }
 
 void PyLog::remember(const PySchemaPtr& schema) {
+  scratch_.reset();
   for (const CatalogueEntry& entry : log_->catalogue())
     if (entry.fingerprint == schema->schema()->fingerprint) by_number_[entry.number] = schema;
   const auto found = by_stream_.find(schema->schema()->stream);
@@ -222,12 +236,15 @@ PySchemaPtr PyLog::schema_of_number(std::uint32_t number) const {
   return found == by_number_.end() ? nullptr : found->second;
 }
 
-PyBatch& PyLog::scratch(const std::string& stream) {
-  const PySchemaPtr schema = schema_of_stream(stream);
-  auto& batch = scratch_[stream];
-  if (!batch || batch->schema() != schema) batch = std::make_shared<PyBatch>(schema, clock_);
+PyBatchPtr PyLog::take_scratch(const py::str& stream) {
+  if (scratch_ && scratch_stream_.ptr() == stream.ptr()) return std::move(scratch_);
+  return std::make_shared<PyBatch>(schema_of_stream(stream), clock_);
+}
+
+void PyLog::give_scratch(const py::str& stream, PyBatchPtr batch) {
   batch->clear();
-  return *batch;
+  scratch_stream_ = stream;
+  scratch_ = std::move(batch);
 }
 
 namespace {
@@ -347,7 +364,9 @@ void bind_append(py::module_& m) {
       .def_property_readonly("first", [](const PyAppended& a) { return a.done.first; })
       .def_property_readonly("count", [](const PyAppended& a) { return a.done.count; })
       .def_property_readonly("position", [](const PyAppended& a) { return a.done.position; })
-      .def_readonly("rejected", &PyAppended::rejected);
+      .def_property_readonly("rejected", [](const PyAppended& a) -> py::list {
+        return a.rejected ? py::list(a.rejected) : py::list();
+      });
 }
 
 void bind_log_class(py::module_& m) {

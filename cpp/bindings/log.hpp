@@ -25,8 +25,10 @@ class PyLog {
   PySchemaPtr schema_of_number(std::uint32_t number) const;
   std::uint32_t register_schema(const PySchemaPtr& schema);
   void attach_schema(const PySchemaPtr& schema);
-  // An empty batch of the stream, used again by the next append.
-  PyBatch& scratch(const std::string& stream);
+  // An empty batch of the stream, to be given back: while an append waits without the GIL, another
+  // thread's must not meet its rows.
+  PyBatchPtr take_scratch(const py::str& stream);
+  void give_scratch(const py::str& stream, PyBatchPtr batch);
 
   // Where to begin looking for sequences above `after`: what the last look found.
   std::uint64_t position_hint(std::uint32_t partition, std::uint64_t after) const {
@@ -43,7 +45,8 @@ class PyLog {
   std::unique_ptr<Log> log_;
   std::map<std::string, PySchemaPtr, std::less<>> by_stream_;
   std::map<std::uint32_t, PySchemaPtr> by_number_;
-  std::map<std::string, PyBatchPtr, std::less<>> scratch_;
+  py::object scratch_stream_;  // the text object that scratch_ was given back with
+  PyBatchPtr scratch_;
   std::map<std::uint32_t, std::pair<std::uint64_t, std::uint64_t>> hints_;
   std::shared_ptr<Clock> clock_;
 };

@@ -11,6 +11,10 @@ namespace {
 
 constexpr std::uint64_t kReserveRows = 1u << 16;  // sequences a crash may burn per partition
 constexpr std::int64_t kMarkIdleNs = 1'000'000'000;
+constexpr std::size_t kRetainedBytesMax = 1u << 20;  // a sync is due when more is not synced
+constexpr std::size_t kBufferBytesKept = 1u << 19;
+// Blocks from this size on change the file's size with little cost, and zeros would double it.
+constexpr std::uint64_t kGrownBlockBytes = 64 * 1024;
 
 std::string segment_name(std::uint64_t number) {
   char name[32];
@@ -45,7 +49,7 @@ Status Log::commit_due() {
   {
     const std::lock_guard guard(mutex_);
     if (!pending_.empty() || clock_->monotonic_ns() < deadline_ns_) return Status::ok();
-    deadline_ns_ = INT64_MAX;
+    deadline_ns_ = deadline_wait_ns_ = INT64_MAX;
   }
   return write_mark(false);
 }
@@ -53,11 +57,14 @@ Status Log::commit_due() {
 Status Log::commit_locked(bool durable, bool closing) {
   Pending block;
   std::int64_t deadline = INT64_MAX;
+  durable = durable || retained_.bytes.size() >= kRetainedBytesMax;
   {
     const std::lock_guard guard(mutex_);
     std::swap(block, pending_);
+    pending_.bytes.swap(spare_);
     // Rows that come from here on set a deadline of their own.
     if (durable) std::swap(deadline, deadline_ns_);
+    deadline_wait_ns_ = INT64_MAX;
   }
   const bool waited = !block.empty();
   Status status;
@@ -67,9 +74,8 @@ Status Log::commit_locked(bool durable, bool closing) {
   if (written && durable && unsynced && !sync_segment().is_ok()) status = rewrite_retained();
   const std::lock_guard guard(mutex_);
   if (!written) {
-    Pending whole = std::move(block);
-    whole.add(pending_);
-    pending_ = std::move(whole);
+    block.add(pending_);
+    std::swap(block, pending_);
   }
   if (!status.is_ok())
     deadline_ns_ = std::min(deadline_ns_, deadline);
@@ -89,7 +95,8 @@ Status Log::reserve(const RowBatch& rows) {
     status = begin_segment(0);
   } else {
     status = commit_locked(true, false);
-    if (status.is_ok()) status = write_block({}, false);
+    Pending nothing;
+    if (status.is_ok()) status = write_block(nothing, false);
     if (status.is_ok() && !sync_segment().is_ok()) status = rewrite_retained();
   }
   reserve_rows_ = 0;
@@ -97,7 +104,7 @@ Status Log::reserve(const RowBatch& rows) {
 }
 
 // Room for the block in a sound segment, then the block.
-Status Log::write_block(const Pending& block, bool closing) {
+Status Log::write_block(Pending& block, bool closing) {
   const std::uint64_t size =
       wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes + block.bytes.size();
   if (broken_) EDGECORE_TRY(rewrite_retained());
@@ -120,8 +127,24 @@ Status Log::write_block(const Pending& block, bool closing) {
     }
   }
   EDGECORE_TRY(put_block(block, closing));
-  retained_.add(block);
+  keep(block);
   return Status::ok();
+}
+
+void Log::keep(Pending& block) {
+  if (block.empty()) return;
+  if (retained_.empty()) {
+    retained_ = std::move(block);
+  } else {
+    retained_.add(block);
+    recycle(block.bytes);
+  }
+}
+
+void Log::recycle(Bytes& bytes) {
+  if (bytes.capacity() <= spare_.capacity() || bytes.capacity() > kBufferBytesKept) return;
+  spare_ = std::move(bytes);
+  spare_.clear();
 }
 
 wal::BlockHead Log::head_of(const Pending& block, bool checkpoint, bool closing) {
@@ -162,12 +185,16 @@ Bytes Log::first_block(const wal::SegmentHeader& header) {
   }
   for (const wal::TableEntry& entry : head.table)
     written_.reserved[entry.partition] = entry.reserved_through;
-  return encode_block(std::move(head), {}, header);
+  Bytes out;
+  encode_block(std::move(head), {}, header, out);
+  return out;
 }
 
-Bytes Log::encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into) {
+void Log::encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into,
+                       Bytes& bytes) const {
   head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
-  Bytes bytes(wal::round_up(head.length, into.sector));
+  bytes.clear();
+  bytes.resize(wal::round_up(head.length, into.sector));
   wal::encode_block_head(head, into.salt, bytes.data());
   std::byte* at = bytes.data() + head.head_bytes();
   if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
@@ -181,22 +208,23 @@ Bytes Log::encode_block(wal::BlockHead head, const Pending& block, const wal::Se
     wal::encode_record(record, into.salt, at, {at + wal::kRecordHeadBytes, record.length});
     at += wal::kRecordHeadBytes + record.length;
   }
-  return bytes;
 }
 
 Status Log::put_block(const Pending& block, bool closing) {
   SegmentInfo& current = segments_.back();
   const bool checkpoint = closing || block.empty();
   const wal::BlockHead head = head_of(block, checkpoint, closing);
-  const Bytes bytes = encode_block(head, block, current.header);
-  const Status status = segment_->write_at(current.end, bytes);
+  encode_block(head, block, current.header, block_);
+  const std::size_t size = block_.size();
+  const Status status = segment_->write_at(current.end, block_);
+  if (block_.capacity() > kBufferBytesKept) block_ = Bytes();
   if (!status.is_ok()) {
     broken_ = true;
     return status;
   }
   {
     const std::lock_guard guard(mutex_);
-    current.end += bytes.size();
+    current.end += size;
   }
   for (const wal::TableEntry& entry : head.table) {
     written_.next[entry.partition] = entry.next;
@@ -238,7 +266,8 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   // A file of that name is the unfinished work of a crash: without a durable header it is none.
   EDGECORE_TRY(fs_->remove(next.path));
   EDGECORE_ASSIGN(auto file, fs_->open(next.path, OpenMode::kCreateNew));
-  Status status = file->fill_zeros(next.header.capacity);
+  Status status;
+  if (bytes_needed < kGrownBlockBytes) status = file->fill_zeros(next.header.capacity);
   if (status.is_ok()) status = file->write_at(0, start);
   if (status.is_ok()) status = file->sync();
   if (status.is_ok()) status = fs_->sync_directory(directory_);
@@ -281,6 +310,7 @@ Status Log::sync_segment() {
     return status;
   }
   synced_ = written_;
+  recycle(retained_.bytes);
   retained_ = {};
   {
     const std::lock_guard guard(mutex_);

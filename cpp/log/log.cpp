@@ -104,10 +104,18 @@ Status Log::attach_schema(const SchemaPtr& schema) {
   return Status::invalid("the log has no schema like that of stream " + schema->stream);
 }
 
-std::int64_t Log::due_after_append(Tier tier, std::int64_t now) const {
+// With mutex_ held, after an append.
+void Log::set_deadline(Tier tier) {
   const Durability& durability = options_.durability[static_cast<std::size_t>(tier)];
-  if (durability.level != Durability::kGroup) return now + kProcessFlushNs;
-  return pending_.bytes.size() >= durability.group_bytes ? now : now + durability.group_ns;
+  std::int64_t wait = kProcessFlushNs;
+  if (durability.level == Durability::kGroup)
+    wait = pending_.bytes.size() >= durability.group_bytes ? 0 : durability.group_ns;
+  if (deadline_ns_ != INT64_MAX && wait >= deadline_wait_ns_) return;
+  const std::int64_t due = clock_->monotonic_ns() + wait;
+  if (due >= deadline_ns_) return;
+  deadline_ns_ = due;
+  deadline_wait_ns_ = wait;
+  if (options_.flusher_thread) work_.notify_one();
 }
 
 Result<Appended> Log::append(const RowBatch& rows) {
@@ -154,11 +162,7 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   pending_.rows += head.count;
   ++pending_.records;
   pending_.touched[entry->partition] = next;
-  const std::int64_t due = due_after_append(schema->tier, clock_->monotonic_ns());
-  if (due < deadline_ns_) {
-    deadline_ns_ = due;
-    if (options_.flusher_thread) work_.notify_one();
-  }
+  set_deadline(schema->tier);
   taken.durable = level == Durability::kSync;
   taken.commit =
       taken.durable || level == Durability::kKernel || pending_.bytes.size() >= kPendingBytesWrite;
@@ -215,7 +219,7 @@ Status Log::wait_durable(std::uint64_t position) {
   }
   if (!flusher_.joinable()) return commit(true);
   std::unique_lock lock(mutex_);
-  deadline_ns_ = 0;
+  deadline_ns_ = deadline_wait_ns_ = 0;
   failure_ = Status::ok();  // what is waited for is the next commit
   work_.notify_all();
   durable_changed_.wait(

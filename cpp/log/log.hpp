@@ -135,9 +135,12 @@ class Log {
 
   // commit.cpp; all of these with commit_mutex_ held
   Status commit_locked(bool durable, bool closing);
-  Status write_block(const Pending& block, bool closing);
+  Status write_block(Pending& block, bool closing);
+  void keep(Pending& block);
+  void recycle(Bytes& bytes);
   Status put_block(const Pending& block, bool closing);
-  Bytes encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into);
+  void encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into,
+                    Bytes& out) const;
   wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
   Bytes first_block(const wal::SegmentHeader& header);
   Status begin_segment(std::uint64_t bytes_needed);
@@ -152,7 +155,7 @@ class Log {
   Status commit_due();
   void run_flusher();
   void stop_flusher();
-  std::int64_t due_after_append(Tier tier, std::int64_t now) const;
+  void set_deadline(Tier tier);
   bool take_back(const Taken& taken);
 
   std::shared_ptr<Fs> fs_;
@@ -172,6 +175,9 @@ class Log {
   std::uint64_t next_position_ = 1;
   std::uint64_t durable_position_ = 0;
   std::int64_t deadline_ns_ = INT64_MAX;
+  // The wait that set the deadline, when an append did: a later append that may wait as long can't
+  // make it sooner, and need not look at the clock.
+  std::int64_t deadline_wait_ns_ = INT64_MAX;
   std::vector<SegmentInfo> segments_;
   Status failure_;  // of the last commit
   std::condition_variable durable_changed_;
@@ -196,6 +202,8 @@ class Log {
   std::vector<std::pair<std::uint64_t, std::string>> unreadable_;  // segment files, by number
   // Written since the last sync, kept to be written again should that sync fail.
   Pending retained_;
+  Bytes block_;  // buffers that are used again: the block being written, the next pending rows
+  Bytes spare_;
   bool broken_ = false;  // the segment had an error: it is sealed at synced_.end and left
   bool full_ = false;    // the segment was left, but no next one could be begun yet
   std::uint64_t reserve_rows_ = 0;

@@ -233,5 +233,39 @@ TEST_F(LogTest, FlusherThreadMakesGroupsDurable) {
   ASSERT_TRUE(log->close().is_ok());
 }
 
+// Two writers, a reader and the flusher at once: every row is read once, none before its time.
+TEST_F(LogTest, ThreadsAppendReadAndFlushTogether) {
+  LogOptions options;
+  options.flusher_thread = true;
+  options.segment_bytes = 32 * 1024;
+  options.epoch = options.salt = 5;
+  options.durability[4].group_ns = 200'000;
+  auto log = Log::open(fs_, directory_, options, std::make_shared<SystemClock>()).value();
+  ASSERT_TRUE(log->register_schema(bulk_).is_ok());
+  ASSERT_TRUE(log->register_schema(critical_).is_ok());
+  const auto write = [&](const SchemaPtr& schema, std::int64_t from) {
+    for (int i = 0; i < 300; ++i) {
+      const auto done = log->append(rows_of(schema, from + i, 1));
+      ASSERT_TRUE(done.is_ok()) << done.status().to_string();
+      if (i % 50 == 0) {
+        ASSERT_TRUE(log->wait_durable(done->position).is_ok());
+      }
+    }
+  };
+  std::thread first(write, bulk_, 0);
+  std::thread second(write, critical_, 1000);
+  std::size_t seen = 0;
+  for (int i = 0; i < 30; ++i) {
+    const std::size_t now = read_all(*log, {bulk_, critical_}).size();
+    EXPECT_GE(now, seen);
+    seen = now;
+  }
+  first.join();
+  second.join();
+  ASSERT_TRUE(log->sync().is_ok());
+  EXPECT_EQ(read_all(*log, {bulk_, critical_}).size(), 600u);
+  ASSERT_TRUE(log->close().is_ok());
+}
+
 }  // namespace
 }  // namespace edgecore
