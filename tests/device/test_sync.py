@@ -13,7 +13,7 @@ import pytest
 from edgecore.device.enrol import enrol
 from edgecore.device.sync import Policy, Syncer
 from edgecore.digest import blake3
-from edgecore.errors import EdgecoreError, Unavailable, Untrusted
+from edgecore.errors import Corrupt, EdgecoreError, Unavailable, Untrusted
 from edgecore.hub.server import Hub
 from edgecore.trust.keys import Ed25519Signer
 from edgecore.wire import cbor, rowbatch, signed
@@ -29,7 +29,9 @@ class Files(dict):  # type: ignore[type-arg]
         return path in self
 
     def read_file(self, path: str, size_max: int) -> bytes:
-        return self[path][:size_max]
+        if len(self[path]) > size_max:
+            raise Corrupt(path)
+        return self[path]
 
     def write_atomic(self, path: str, data: bytes) -> None:
         self[path] = data
@@ -135,6 +137,28 @@ def test_sync_captive_portal_is_never_an_ack(world: World, status: int, body: by
         world.poll()
     assert isinstance(world.syncer.last_error, Unavailable)
     assert world.log.acked == {}
+
+
+@pytest.mark.parametrize("word", ["Exhausted", "Incompatible", "Stale", "Untrusted"])
+def test_sync_refusal_is_told_in_the_hubs_words(world: World, word: str) -> None:
+    world.log.count = 50
+    world.link.fault = lambda answer: (422, {}, f"{word}: no room\n".encode())
+    world.poll()
+    assert str(world.syncer.last_error) == f"the hub refused: {word}: no room"
+    assert world.log.acked == {}
+
+
+@pytest.mark.parametrize("kept", [b"", b"short", b"x" * 40])
+def test_sync_goes_on_without_the_hash_it_kept(world: World, kept: bytes) -> None:
+    world.files["sync"] = kept
+    world.log.count = 5
+    syncer = Syncer(
+        world.log, world.link, world.identity, world.files, "sync", world.log.rng.random, os.urandom
+    )
+    now = 0
+    while world.log.acked.get(1, 0) < 5:
+        now = max(syncer.poll(now), now + 1)
+    assert len(world.files["sync"]) == 32
 
 
 def test_sync_replayed_or_forged_ack_is_untrusted(world: World) -> None:

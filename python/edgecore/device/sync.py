@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from edgecore.device.enrol import checked
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
+from edgecore.errors import OUTCOMES, Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
 from edgecore.schema import TIERS
 from edgecore.wire import ack, cbor, envelope, rowbatch, signed
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 
 SECOND = 1_000_000_000
+_REFUSALS = {kind.__name__.encode() for kind in OUTCOMES}
 
 
 class Policy:
@@ -95,7 +96,7 @@ class Syncer:
         self._entropy = entropy
         self._policy = policy or Policy()
         self._heard = heard
-        self._previous = fs.read_file(path, 32) if fs.exists(path) else bytes(32)
+        self._previous = _kept_hash(fs, path)
         self._after: dict[int, int] = {}
         self._ranges: dict[int, list[tuple[int, int]]] = {}
         self._deadline_ns = 0
@@ -128,7 +129,7 @@ class Syncer:
 
     def _answer(self, path: str, message: bytes, nonce: bytes) -> Ack:
         _, _, body = self._transport.request("POST", path, body=message)
-        if body.startswith((b"Untrusted: ", b"Corrupt: ", b"Invalid: ", b"Unavailable: ")):
+        if body.partition(b": ")[0] in _REFUSALS:
             raise Unavailable(f"the hub refused: {body[:200].decode(errors='replace').strip()}")
         checked(signed.ACK, body, self._identity.verifier)
         answer = ack.decode(
@@ -238,6 +239,15 @@ class Syncer:
         if not progress:
             raise Unavailable("the hub took none of the envelope")
         return True
+
+
+def _kept_hash(fs: Files, path: str) -> bytes:
+    """What was kept at `path`; zeros when that is no hash: the chain begins anew."""
+    kept = b""
+    if fs.exists(path):
+        with suppress(Corrupt):  # too long
+            kept = fs.read_file(path, 32)
+    return kept if len(kept) == 32 else bytes(32)
 
 
 __all__ = ["Policy", "Syncer"]

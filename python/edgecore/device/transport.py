@@ -33,10 +33,12 @@ class HttpTransport:
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         scheme, _, rest = url.partition("://")
-        if scheme not in ("http", "https") or not rest:
+        if scheme not in ("http", "https"):
             raise Invalid(f"hub URL {url!r}: http:// or https://")
         self._secure = scheme == "https"
         self._host, _, base = rest.partition("/")
+        if not _is_host(self._host):
+            raise Invalid(f"hub URL {url!r}: http://HOST or http://HOST:PORT")
         self._base = "/" + base.strip("/") if base.strip("/") else ""
         self._timeout_s = timeout_s
         self._connection: Any = None
@@ -81,7 +83,7 @@ class HttpTransport:
             except (OSError, HTTPException) as error:
                 self.close()
                 if not kept or attempt:  # a kept connection may have been closed meanwhile
-                    reason = str(error) or type(error).__name__
+                    reason = " ".join(str(error).split()) or type(error).__name__
                     raise Unavailable(f"hub {self._host}: {reason}") from None
         raise AssertionError
 
@@ -100,23 +102,29 @@ class HttpTransport:
             if len(content) > ANSWER_BYTES_MAX:
                 self.close()
                 raise Unavailable(f"hub {self._host}: an answer over {ANSWER_BYTES_MAX} bytes")
+            if response.length:  # the link ended first: of a range its receiver can go on
+                self.close()
+                whole = len(content) + response.length
+                if response.status != 206:
+                    cut = f"an answer cut short after {len(content)} of {whole} bytes"
+                    raise Unavailable(f"hub {self._host}: {cut}")
             got = {name.lower(): value for name, value in response.getheaders()}
             self.received += len(content) + 17 + len(response.reason)
             self.received += sum(len(name) + len(value) + 4 for name, value in got.items())
             return response.status, got, content
 
 
-def fetch(transport: Transport, path: str, byte_range: tuple[int, int] | None = None) -> bytes:
-    """Bytes of `path` (`/v1/tuf/…`, `/v1/blob/…`), or of the inclusive range. They are untrusted.
+def _is_host(text: str) -> bool:
+    """HOST or HOST:PORT, by names, IPv4 or [IPv6]."""
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host = text
+    elif not (port.isascii() and port.isdigit() and int(port[:6]) < 65536):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and all(c in "0123456789abcdefABCDEF:." for c in host[1:-1])
+    allowed = all(c.isascii() and (c.isalnum() or c in "-_.") for c in host)
+    return allowed and all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
-    Raises ``Unavailable`` for every other answer."""
-    headers = {"Range": f"bytes={byte_range[0]}-{byte_range[1]}"} if byte_range else {}
-    status, _, body = transport.request("GET", path, headers)
-    if byte_range and status == 206 and len(body) <= byte_range[1] - byte_range[0] + 1:
-        return body
-    if status == 200:
-        return body[byte_range[0] : byte_range[1] + 1] if byte_range else body
-    raise Unavailable(f"{path}: the hub answered {status}")
 
-
-__all__ = ["ANSWER_BYTES_MAX", "HttpTransport", "fetch"]
+__all__ = ["ANSWER_BYTES_MAX", "HttpTransport"]
