@@ -161,6 +161,26 @@ def test_sync_goes_on_without_the_hash_it_kept(world: World, kept: bytes) -> Non
     assert len(world.files["sync"]) == 32
 
 
+def test_sync_row_too_large_to_send_stops_its_partition_alone(world: World) -> None:
+    honest = world.log.runs
+    huge = SimpleNamespace(
+        partition=2, first=1, count=1, schema_fingerprint=bytes(32), digest=bytes(32),
+        payload=bytes(2 << 20), arrivals=[(1, 1, 0, 1)],
+    )  # fmt: skip
+    world.log.partitions = lambda: [  # type: ignore[method-assign]
+        (0, "edgecore.schemas", "critical"), (2, "huge", "critical"), (1, "t", "bulk"),
+    ]  # fmt: skip
+    world.log.runs = lambda partition, after, size: (  # type: ignore[method-assign]
+        ([] if after else [huge]) if partition == 2 else honest(partition, after, size)
+    )
+    world.log.count = 300
+    for _ in range(100):
+        world.poll()
+    assert world.log.acked.get(1) == 300
+    assert 2 not in world.log.acked
+    assert "sequence 1 has 2097152 bytes" in str(world.syncer.last_error)
+
+
 def test_sync_replayed_or_forged_ack_is_untrusted(world: World) -> None:
     world.log.count = 50
     kept = []

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 
 SECOND = 1_000_000_000
+RUN_BYTES = 64  # of a row batch, besides its rows
+SENDABLE_BYTES_MAX = envelope.BYTES_MAX - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES - 1024
 _REFUSALS = {kind.__name__.encode() for kind in OUTCOMES}
 
 
@@ -173,27 +175,41 @@ class Syncer:
         """Runs worth sending, the most worthy tier first, the catalogue before all."""
         room = self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES
         out: list[Run] = []
+        stuck: Exhausted | None = None
         ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, TIERS.index(p[2]), p[0]))
         for partition, _, _ in ranked:
-            if partition in self.forks:
-                continue
-            after = self._after.get(partition, 0)
-            while room > 0 and len(out) < envelope.PAYLOADS_MAX:
-                runs = self._log.runs(partition, after, room)
-                if not runs:
-                    break
-                for run in runs:
-                    size = envelope.ENTRY_BYTES + len(run.payload) + 64
-                    after = run.first + run.count - 1
-                    if self._held(run):
-                        self._advance(partition, after, len(out))
-                    elif size <= room or not out:
-                        out.append(run)
-                        room -= size
-                    else:
-                        room = 0
-                        break
+            if partition not in self.forks:
+                try:
+                    room = self._collect_from(partition, room, out)
+                except Exhausted as error:  # that partition waits, the others go on
+                    stuck = error
+        if stuck is not None and not out:
+            raise stuck
         return out
+
+    def _collect_from(self, partition: int, room: int, out: list[Run]) -> int:
+        """Adds a partition's runs to `out`; the bytes of room that are left."""
+        after = self._after.get(partition, 0)
+        while room > 0 and len(out) < envelope.PAYLOADS_MAX:
+            runs = self._log.runs(partition, after, room)
+            if not runs:
+                return room
+            for run in runs:
+                size = envelope.ENTRY_BYTES + len(run.payload) + RUN_BYTES
+                after = run.first + run.count - 1
+                if self._held(run):
+                    self._advance(partition, after, len(out))
+                elif size > SENDABLE_BYTES_MAX:
+                    raise Exhausted(
+                        f"partition {partition}: the row at sequence {run.first} has "
+                        f"{len(run.payload)} bytes, {SENDABLE_BYTES_MAX} can be sent"
+                    )
+                elif size <= room or not out:
+                    out.append(run)
+                    room -= size
+                else:
+                    return 0
+        return room
 
     def _advance(self, partition: int, upto: int, unsent: int) -> None:
         if not unsent and upto > self._after.get(partition, 0):
