@@ -75,7 +75,8 @@ class Syncer:
     :param uniform: the Rng seam: floats in [0, 1). :param entropy: nonces.
     :param heard: is given path and bytes of every answer that was checked, before it is acted on.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
-    the hub holds otherwise: they are not sent until the store is forked."""
+    the hub holds otherwise: they are not sent until the store is forked; ``stuck`` those whose next
+    row is too large for an envelope."""
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Syncer:
         self.last_error: EdgecoreError | None = None
         self.last_ack: Ack | None = None
         self.forks: dict[int, int] = {}
+        self.stuck: dict[int, EdgecoreError] = {}
 
     def poll(self, now_ns: int) -> int:
         """At most one exchange; returns the monotonic time (ns) of the next useful call."""
@@ -119,7 +121,7 @@ class Syncer:
             else:
                 wait_s = 0.0 if self._send() else self._policy.idle_s
             self._failures = 0
-            self.last_error = None
+            self.last_error = next(iter(self.stuck.values()), None)
         except EdgecoreError as error:
             self.connected = False
             self.last_error = error
@@ -175,16 +177,13 @@ class Syncer:
         """Runs worth sending, the most worthy tier first, the catalogue before all."""
         room = self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES
         out: list[Run] = []
-        stuck: Exhausted | None = None
         ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, TIERS.index(p[2]), p[0]))
         for partition, _, _ in ranked:
             if partition not in self.forks:
                 try:
                     room = self._collect_from(partition, room, out)
                 except Exhausted as error:  # that partition waits, the others go on
-                    stuck = error
-        if stuck is not None and not out:
-            raise stuck
+                    self.stuck[partition] = error
         return out
 
     def _collect_from(self, partition: int, room: int, out: list[Run]) -> int:
