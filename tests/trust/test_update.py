@@ -14,6 +14,7 @@ from edgecore.fs import MemoryFs
 from edgecore.trust import repository
 from edgecore.trust.keys import Ed25519Signer
 from edgecore.wire import cbor
+from edgecore.wire.desired import Desired
 
 DAY = repository.DAY
 WHOLE = ["preflight", "staged", "trial", "active", "stable"]
@@ -488,6 +489,23 @@ def test_update_order_withdrawn_in_the_trial_is_rolled_back_and_may_return(
     assert device.reason().startswith("withdrawn: ")
     device.prove("anomaly/2")
     assert device.updater.current.path == "anomaly/2"
+
+
+def test_update_old_order_played_again_after_a_restart_changes_nothing(
+    publisher: Any, device: Any
+) -> None:
+    device.prove("anomaly/1")
+    old = device.desired
+    publisher.release("anomaly", 2, rollback=[1])
+    device.prove("anomaly/2")
+    device.restart()
+    device.desired = old
+    for _ in range(20):
+        device.poll()
+    assert (device.updater.current.path, device.updater.phase) == ("anomaly/2", "stable")
+    restored = Desired(1, publisher.now + 1, ("anomaly", 1, "anomaly/1"))  # ids begin anew
+    device.desired = restored
+    device.run("trial")
 
 
 def test_update_floor_survives_a_restart_and_the_loss_of_one_copy(

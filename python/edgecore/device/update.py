@@ -9,6 +9,8 @@ opening by the journal's generation: the edge happened, or it did not.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from edgecore.artifacts import Release
 from edgecore.device import objects
 from edgecore.device.metadata import Metadata
@@ -93,7 +95,7 @@ class Updater:
         self._running = False
         self._counts = update.Counts()
         self._polled_ns: int | None = None
-        self._order: tuple[int, str] = (0, "")
+        self._wanted = ""  # path of the ordered release
         self._work: Iterator[None] | None = None
         self._failures = 0
         self._retry_ns = 0
@@ -143,7 +145,8 @@ class Updater:
 
     def heard(self, time_ns: int) -> None:
         """Takes in a time that the hub signed for this device (of an ack)."""
-        self._metadata.heard(time_ns)
+        with suppress(EdgecoreError):  # a full disk: it is heard again
+            self._metadata.heard(time_ns)
 
     def close(self) -> None:
         """Gives up a download that is under way; what it has is kept for the next time."""
@@ -207,16 +210,19 @@ class Updater:
         self._retry_ns = now_ns + int(wait * SECOND)
 
     def _take_order(self, desired: Desired) -> None:
+        """Orders count by the time of their issue, across restarts: an old one that is played
+        again changes nothing, and a hub restored from a backup can still give new ones."""
+        stamp = [desired.issued_ns, desired.order]
         path = desired.release[2] if desired.release is not None else ""
-        order = (desired.order, path)
-        if order != self._order and desired.order >= self._order[0]:
-            self._order = order
-            ordered = self._state.copy()
-            ordered.order = desired.order
-            self._state = ordered  # durable with the next save
-            self._retry_ns = 0
-            self._drop_work()
-            self._metadata.heard(desired.issued_ns)
+        if stamp < self._state.order or (stamp, path) == (self._state.order, self._wanted):
+            return
+        ordered = self._state.copy()
+        ordered.order = stamp
+        self._try_save(ordered)
+        self._wanted = path
+        self._retry_ns = 0
+        self._drop_work()
+        self.heard(desired.issued_ns)
 
     def _drop_work(self) -> None:
         work, self._work = self._work, None
@@ -240,8 +246,8 @@ class Updater:
         )
 
     def _wish(self, state: JournalState) -> str:
-        order, path = self._order
-        if not path or self._state.given_up(path, order):
+        path = self._wanted
+        if not path or self._state.given_up(path):
             return "none"
         if self._candidate is not None and path == self._candidate.path:
             return "candidate"
@@ -365,7 +371,7 @@ class Updater:
 
     def _refuse(self, reason: str) -> None:
         """One row per order and reason for a release that never got as far as the journal."""
-        path = self._order[1]
+        path = self._wanted
         if self._candidate is not None or not path:
             return
         name, _, version = path.rpartition("/")
@@ -378,7 +384,7 @@ class Updater:
 
     def _advance_install(self) -> None:
         if self._work is None:
-            self._work = self._install(self._order[1])
+            self._work = self._install(self._wanted)
         try:
             next(self._work)
         except StopIteration:

@@ -23,7 +23,7 @@ class State:
 
     ``edges``: rows for `edgecore.update`; ``intent``: None, or [journal generation, row] of the
     step that was begun; ``openings``: starts with an active release that is not stable;
-    ``order``: id of the last order seen; ``noted``: the last rows of :meth:`note`."""
+    ``order``: [issued, id] of the order followed; ``noted``: the last rows of :meth:`note`."""
 
     __slots__ = ("edges", "failed", "intent", "next_edge", "noted", "openings", "order")
 
@@ -34,7 +34,7 @@ class State:
         self.next_edge = 1
         self.noted: dict[str, str] = {}
         self.openings = 0
-        self.order = 0
+        self.order = [0, 0]
 
     def copy(self) -> State:
         made = State()
@@ -107,9 +107,9 @@ class State:
         """Why a release was given up; empty if it was not."""
         return next((str(item[3]) for item in self.failed if item[0] == digest), "")
 
-    def given_up(self, path: str, order: int) -> bool:
-        """Whether the release was given up under this order or a later one."""
-        return any(item[1] == path and order <= item[2] for item in self.failed)
+    def given_up(self, path: str) -> bool:
+        """Whether the release was given up under the order that is followed now."""
+        return any(item[1] == path and self.order <= item[2] for item in self.failed)
 
     # ------------------------------------------------------------ bytes
 
@@ -129,7 +129,7 @@ class State:
         made.next_edge = cbor.unsigned(body.get("next_edge"))
         made.noted = cbor.field(body, "noted", dict)
         made.openings = cbor.unsigned(body.get("openings"))
-        made.order = cbor.unsigned(body.get("order"))
+        made.order = cbor.field(body, "order", list)
         return made
 
 
