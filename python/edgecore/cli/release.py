@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Invalid, Stale
+from edgecore.errors import Corrupt, Invalid, Stale, Unavailable
 from edgecore.release import FACTS_FILE, OBJECTS, Bundle, Manifest
 
 TYPE_CHECKING = False
@@ -259,7 +259,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Invalid(f"{path}: {error.strerror}") from None
+        raise Unavailable(f"{path}: {error.strerror}") from None
 
 
 def _write(path: Path, data: bytes) -> None:
