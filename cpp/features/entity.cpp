@@ -40,45 +40,62 @@ Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::size_t row
 
 // ---------------------------------------------------------------- answers out
 
-double to_value(const SeriesPlan& series, Int128 stored_sum, std::uint32_t count,
-                std::uint64_t divisor) {
-  if (series.grid == Grid::kUnsigned) stored_sum += static_cast<Int128>(count) << 63;
-  const double value = ratio(stored_sum, static_cast<UInt128>(series.denominator) * divisor);
+constexpr std::int64_t kWhole = std::int64_t{1} << 53;  // every integer up to it is a double
+
+[[gnu::noinline]] double wide_value(const SeriesPlan& series, const Wide& sum, std::uint32_t count,
+                                    std::uint64_t divisor) {
+  Int128 stored = sum.signed_value();
+  if (series.grid == Grid::kUnsigned) stored += static_cast<Int128>(count) << 63;
+  const double value = ratio(stored, static_cast<UInt128>(series.denominator) * divisor);
   return series.unit == 1 ? value : value * series.unit;
 }
-double one_value(const SeriesPlan& series, std::int64_t stored) {
-  return series.grid == Grid::kFloat ? float_of_key(stored) : to_value(series, stored, 1, 1);
+
+// The sum of `count` stored values, over `divisor`, in the field's unit.
+double to_value(const SeriesPlan& series, const Wide& sum, std::uint32_t count,
+                std::uint64_t divisor) {
+  const std::int64_t low = sum.as_i64();
+  if (!series.small || !sum.fits_i64() || low > kWhole || low < -kWhole)
+    return wide_value(series, sum, count, divisor);
+  return static_cast<double>(low) /
+         static_cast<double>(static_cast<std::int64_t>(series.denominator * divisor));
 }
 
-struct Judged {
-  double value = kNan;
-  State state = State::kMissing;
-  Reason reason = Reason::kNever;
-};
+double one_value(const SeriesPlan& series, std::int64_t stored) {
+  if (series.small)
+    return static_cast<double>(stored) /
+           static_cast<double>(static_cast<std::int64_t>(series.denominator));
+  if (series.grid == Grid::kFloat) return float_of_key(stored);
+  return wide_value(series, static_cast<UInt128>(Int128{stored}), 1, 1);
+}
 
-Judged windowed(const SeriesPlan& series, const FeaturePlan& feature, const Totals& totals) {
-  const auto missing = [](Reason reason) { return Judged{kNan, State::kMissing, reason}; };
-  const auto fresh = [](double value) { return Judged{value, State::kFresh, Reason::kNone}; };
+// What is wrong with n events in the window, kNone where the operator is defined.
+Reason missing_reason(Op op, std::uint32_t n) {
+  if (op == Op::kCount) return Reason::kNone;
+  if (n == 0) return Reason::kEmptyWindow;
+  return op == Op::kStd && n < 2 ? Reason::kTooFew : Reason::kNone;
+}
+
+// The operator over a window for which missing_reason is kNone.
+double windowed(const SeriesPlan& series, Op op, const Totals& totals) {
   const std::uint32_t n = totals.count;
-  if (feature.op == Op::kCount) return fresh(static_cast<double>(n));
-  if (n == 0) return missing(Reason::kEmptyWindow);
   const bool is_float = series.grid == Grid::kFloat;
-  switch (feature.op) {
+  switch (op) {
+    case Op::kCount:
+      return static_cast<double>(n);
     case Op::kSum:
-      return fresh(is_float ? totals.float_sum : to_value(series, totals.sum, n, 1));
+      return is_float ? totals.float_sum : to_value(series, totals.sum, n, 1);
     case Op::kMean:
-      return fresh(is_float ? totals.float_sum / static_cast<double>(n)
-                            : to_value(series, totals.sum, n, n));
+      return is_float ? totals.float_sum / static_cast<double>(n)
+                      : to_value(series, totals.sum, n, n);
     case Op::kStd:
-      if (n < 2) return missing(Reason::kTooFew);
-      return fresh(sample_std(n, totals.squares, totals.sum) /
-                   static_cast<double>(series.denominator) * series.unit);
+      return sample_std(n, totals.squares, totals.sum) / static_cast<double>(series.denominator) *
+             series.unit;
     case Op::kMin:
-      return fresh(one_value(series, totals.min));
+      return one_value(series, totals.min);
     case Op::kMax:
-      return fresh(one_value(series, totals.max));
+      return one_value(series, totals.max);
     default:
-      return missing(Reason::kNever);
+      return kNan;
   }
 }
 
@@ -88,21 +105,30 @@ double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of
   return static_cast<double>(as_of - totals.first_time) / static_cast<double>(window);
 }
 
-// Writes feature `index`, after ttl, minimum count and coverage have had their say.
-void settle(const FeaturePlan& feature, std::size_t index, Judged judged, std::int64_t age,
-            double coverage, std::uint32_t count, const Answers& to) {
-  if (age == kNeverNs) {
-    judged = {};
-    coverage = 0;
-  } else if (judged.state == State::kFresh &&
-             (coverage < feature.min_coverage || count < feature.min_count)) {
-    judged = {kNan, State::kMissing, Reason::kWarming};
-  } else if (judged.state == State::kFresh && feature.ttl_ns > 0 && age > feature.ttl_ns) {
-    judged.reason = Reason::kTtl;
-    judged.state = feature.on_stale == OnStale::kMissing ? State::kMissing : State::kStale;
-    if (feature.on_stale == OnStale::kMissing) judged.value = kNan;
-    if (feature.on_stale == OnStale::kDefault) judged.value = feature.stale_value;
+struct Judged {
+  double value = kNan;
+  State state = State::kMissing;
+  Reason reason = Reason::kNever;
+};
+
+// What ttl, minimum count and minimum coverage make of a value.
+Judged judge(const FeaturePlan& feature, double value, std::int64_t age, double coverage,
+             std::uint32_t count) {
+  if (coverage < feature.min_coverage || count < feature.min_count)
+    return {kNan, State::kMissing, Reason::kWarming};
+  if (feature.ttl_ns == 0 || age <= feature.ttl_ns) return {value, State::kFresh, Reason::kNone};
+  switch (feature.on_stale) {
+    case OnStale::kUse:
+      return {value, State::kStale, Reason::kTtl};
+    case OnStale::kDefault:
+      return {feature.stale_value, State::kStale, Reason::kTtl};
+    default:
+      return {kNan, State::kMissing, Reason::kTtl};
   }
+}
+
+void write(const Answers& to, std::size_t index, const Judged& judged, std::int64_t age,
+           double coverage) {
   to.values[index] = judged.value;
   to.states[index] = static_cast<std::uint8_t>(judged.state);
   if (!to.ages_ns.empty()) to.ages_ns[index] = age;
@@ -129,8 +155,8 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
   const std::int64_t newest = seen_ ? std::max(newest_, time) : time;
   const std::int64_t open = saturating_sub(newest, plan.view().lateness_ns);
   if (time < open) return Applied::kLate;
-  const auto source = sources.intern(rows.source(row));
-  if (!source)
+  const std::uint32_t source = sources.intern(rows.source(row));
+  if (source == Sources::kFull)
     return Status::exhausted("features: more than " + std::to_string(kSourcesMax) + " sources");
   // Nothing is applied before everything is known to fit.
   std::int64_t stored = 0;
@@ -147,7 +173,7 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
   }
   seen_ = true;
   newest_ = newest;
-  Event event{time, 0, {rows.source_seq(row), *source}};
+  Event event{time, 0, {rows.source_seq(row), source}};
   for (std::size_t i = 0; i < plan.series().size(); ++i) {
     const SeriesPlan& series = plan.series()[i];
     if (stored_cell(series, rows, row, event.stored) == Cell::kValue)
@@ -160,31 +186,61 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to) {
   if (seen_ && as_of < saturating_sub(newest_, plan.view().lateness_ns))
     return Status::stale("features: as_of " + std::to_string(as_of) +
                          " is older than the entity's newest event by more than the lateness");
-  Totals totals;
   for (const Group& group : plan.groups()) {
-    const auto at = static_cast<std::size_t>(group.series);
-    const SeriesPlan& series = plan.series()[at];
-    const Newest newest = series_[at].newest(series, as_of);
-    if (group.window == Group::kNewest) {
-      for (const std::uint16_t index : group.features) {
-        const FeaturePlan& feature = plan.features()[index];
-        const std::int64_t age = age_of(newest, feature, as_of);
-        const double value = feature.op == Op::kLast ? one_value(series, newest.stored)
-                                                     : static_cast<double>(age) / kNsPerSecond;
-        settle(feature, index, {value, State::kFresh, Reason::kNone}, age, 1, 1, to);
-      }
-      continue;
-    }
-    const auto window = static_cast<std::size_t>(group.window);
-    series_[at].totals(series, window, as_of, totals);
-    const double coverage = known_share(totals, series.windows[window], as_of);
-    for (const std::uint16_t index : group.features) {
-      const FeaturePlan& feature = plan.features()[index];
-      settle(feature, index, windowed(series, feature, totals), age_of(newest, feature, as_of),
-             coverage, totals.count, to);
-    }
+    if (group.window == Group::kNewest)
+      read_newest(plan, group, as_of, to);
+    else
+      read_window(plan, group, as_of, to);
   }
   return Status::ok();
+}
+
+void Entity::read_newest(const Plan& plan, const Group& group, std::int64_t as_of,
+                         const Answers& to) {
+  const auto at = static_cast<std::size_t>(group.series);
+  const SeriesPlan& series = plan.series()[at];
+  const Newest newest = series_[at].newest(series, as_of);
+  for (const std::uint16_t index : group.features) {
+    const FeaturePlan& feature = plan.features()[index];
+    const std::int64_t age = age_of(newest, feature, as_of);
+    if (age == kNeverNs) {
+      write(to, index, {}, age, 0);
+      continue;
+    }
+    const double value = feature.op == Op::kLast ? one_value(series, newest.stored)
+                                                 : static_cast<double>(age) / kNsPerSecond;
+    write(to, index, judge(feature, value, age, 1, 1), age, 1);
+  }
+}
+
+void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_of,
+                         const Answers& to) {
+  const auto at = static_cast<std::size_t>(group.series);
+  const SeriesPlan& series = plan.series()[at];
+  const Newest newest = series_[at].newest(series, as_of);
+  const auto window = static_cast<std::size_t>(group.window);
+  Totals totals;
+  series_[at].totals(series, window, as_of, totals);
+  const double coverage = group.needs_coverage || !to.coverage.empty()
+                              ? known_share(totals, series.windows[window], as_of)
+                              : 0;
+  for (const std::uint16_t index : group.features) {
+    const FeaturePlan& feature = plan.features()[index];
+    const std::int64_t age = age_of(newest, feature, as_of);
+    if (age == kNeverNs) {
+      write(to, index, {}, age, 0);
+      continue;
+    }
+    const Reason reason = missing_reason(feature.op, totals.count);
+    if (reason != Reason::kNone) {
+      write(to, index, {kNan, State::kMissing, reason}, age, coverage);
+      continue;
+    }
+    const double value = windowed(series, feature.op, totals);
+    const Judged judged = feature.plain ? Judged{value, State::kFresh, Reason::kNone}
+                                        : judge(feature, value, age, coverage, totals.count);
+    write(to, index, judged, age, coverage);
+  }
 }
 
 std::size_t Entity::memory_bytes(const Plan& plan) const {
@@ -195,8 +251,7 @@ std::size_t Entity::memory_bytes(const Plan& plan) const {
 }
 
 void answer_never(const Plan& plan, const Answers& to) {
-  for (std::size_t i = 0; i < plan.width(); ++i)
-    settle(plan.features()[i], i, {}, kNeverNs, 0, 0, to);
+  for (std::size_t i = 0; i < plan.width(); ++i) write(to, i, {}, kNeverNs, 0);
 }
 
 std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,

@@ -37,6 +37,9 @@ class Entity {
   std::size_t memory_bytes(const Plan& plan) const;
 
  private:
+  void read_newest(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
+  void read_window(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
+
   bool seen_ = false;
   std::int64_t newest_ = 0;
   std::unique_ptr<Series[]> series_;

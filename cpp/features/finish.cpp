@@ -53,8 +53,12 @@ double ratio_slow(Int128 numerator, UInt128 denominator) {
   return negative ? -value : value;
 }
 
-double spread_slow(std::uint32_t n, UInt128 squares, Int128 sum) {
+double spread_wide(std::uint32_t n, UInt128 squares, Int128 sum) {
   constexpr int kHalf = 64;
+  if (squares >> 104 == 0) {  // n * squares < 2^126, and |sum| < 2^63
+    const auto small = static_cast<std::uint64_t>(sum < 0 ? -sum : sum);
+    return static_cast<double>(n * squares - static_cast<UInt128>(small) * small);
+  }
   const auto low_of = [](UInt128 x) { return static_cast<std::uint64_t>(x); };
   // Three limbs of n * squares.
   const UInt128 first = static_cast<UInt128>(n) * low_of(squares);

@@ -54,20 +54,40 @@ inline double ratio(Int128 numerator, UInt128 denominator) {
   return ratio_slow(numerator, denominator);
 }
 
+// A 128-bit integer, two's complement, as two words: written and read in halves it never waits for
+// itself, as one 16-byte load behind two 8-byte stores does.
+class Wide {
+ public:
+  Wide() = default;
+  Wide(UInt128 value)  // NOLINT: implicit by design
+      : low_(static_cast<std::uint64_t>(value)), high_(static_cast<std::uint64_t>(value >> 64)) {}
+  UInt128 value() const { return static_cast<UInt128>(high_) << 64 | low_; }
+  Int128 signed_value() const { return static_cast<Int128>(value()); }
+  std::uint64_t low() const { return low_; }
+  std::uint64_t high() const { return high_; }
+  bool fits_i64() const { return high_ == static_cast<std::uint64_t>(as_i64() >> 63); }
+  std::int64_t as_i64() const { return static_cast<std::int64_t>(low_); }
+
+ private:
+  std::uint64_t low_ = 0, high_ = 0;
+};
+
 // n * squares - sum^2, correctly rounded to a double: n (n - 1) times the sample variance, in grid
 // steps squared. Exact, so never negative, and 0 exactly when all values are equal.
 // n <= 2^22, squares < 2^126, |sum| < 2^75.
-double spread_slow(std::uint32_t n, UInt128 squares, Int128 sum);
-inline double spread(std::uint32_t n, UInt128 squares, Int128 sum) {
-  if (squares >> 104 != 0) return spread_slow(n, squares, sum);
-  const auto magnitude = static_cast<std::uint64_t>(sum < 0 ? -sum : sum);  // < 2^63, see above
-  return static_cast<double>(n * squares - static_cast<UInt128>(magnitude) * magnitude);
+double spread_wide(std::uint32_t n, UInt128 squares, Int128 sum);
+inline double spread(std::uint32_t n, const Wide& squares, const Wide& sum) {
+  if (squares.high() != 0 || squares.low() >> 41 != 0)
+    return spread_wide(n, squares.value(), sum.signed_value());
+  // n * squares < 2^63, and sum^2 is not above it.
+  const std::int64_t small = sum.as_i64();
+  return static_cast<double>(n * static_cast<std::int64_t>(squares.low()) - small * small);
 }
 
 // The sample standard deviation (ddof = 1) in grid steps; n >= 2. One division, one square root.
-inline double sample_std(std::uint32_t n, UInt128 squares, Int128 sum) {
-  const double pairs = static_cast<double>(static_cast<std::uint64_t>(n) * (n - 1));
-  return std::sqrt(spread(n, squares, sum) / pairs);
+inline double sample_std(std::uint32_t n, const Wide& squares, const Wide& sum) {
+  const auto count = static_cast<std::int64_t>(n);
+  return std::sqrt(spread(n, squares, sum) / static_cast<double>(count * (count - 1)));
 }
 
 // The exact sum of any 2^22 finite doubles: a fixed-point number of 2176 bits in two's complement,

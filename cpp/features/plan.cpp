@@ -107,6 +107,10 @@ Status set_grid(const Field& field, SeriesPlan& series) {
   const auto span =
       static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
   series.narrow = span <= std::numeric_limits<std::uint32_t>::max();
+  constexpr std::int64_t kWhole = std::int64_t{1} << 53;
+  series.small = series.grid == Grid::kInteger && series.unit == 1 && series.low >= -kWhole &&
+                 series.high <= kWhole &&
+                 series.denominator <= static_cast<std::uint64_t>(kWhole) / kEventsMax;
   return Status::ok();
 }
 
@@ -185,6 +189,7 @@ class Planner {
       const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
       if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
     }
+    feature.plain = spec.ttl_ns == 0 && spec.min_count == 0 && spec.min_coverage == 0;
     plan_->horizon_ns_ = std::max(plan_->horizon_ns_, feature.horizon_ns);
     plan_->features_.push_back(feature);
     series_of_.push_back(at);
@@ -271,7 +276,8 @@ class Planner {
         return g.series == series && g.window == window;
       });
       if (group == plan_->groups_.end())
-        group = plan_->groups_.insert(group, Group{series, window, {}});
+        group = plan_->groups_.insert(group, Group{series, window, false, {}});
+      group->needs_coverage |= feature.min_coverage > 0;
       group->features.push_back(static_cast<std::uint16_t>(i));
     }
   }

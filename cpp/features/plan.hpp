@@ -93,6 +93,8 @@ struct SeriesPlan {
   bool needs_order = false;           // kLast: ties in time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
   std::int64_t retention_ns = 0;      // lateness + the longest window
+  // Values and n * denominator are whole doubles: one division gives the nearest double.
+  bool small = false;
 };
 
 // One feature, resolved.
@@ -105,6 +107,7 @@ struct FeaturePlan {
   std::int64_t ttl_ns = 0;
   double min_coverage = 0;
   double stale_value = 0;  // for OnStale::kDefault
+  bool plain = false;      // no ttl and no minimum: nothing to judge but the window
 };
 
 // Features that read the same window of the same series: its totals are taken once.
@@ -112,6 +115,7 @@ struct Group {
   static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
   int series = 0;
   int window = kNewest;
+  bool needs_coverage = false;
   std::vector<std::uint16_t> features;
 };
 

@@ -4,12 +4,22 @@
 #include "features/engine.hpp"
 
 namespace edgecore::features {
+namespace {
 
-std::optional<std::uint32_t> Sources::intern(std::string_view name) {
-  if (last_ < names_.size() && *names_[last_] == name) return last_;
+// Sums are kept modulo 2^128, in two's complement, and proven to fit where they are read.
+inline UInt128 wide(std::int64_t x) {
+  return static_cast<UInt128>(Int128{x});
+}
+inline UInt128 square(std::int64_t x) {
+  return static_cast<UInt128>(Int128{x} * x);
+}
+
+}  // namespace
+
+std::uint32_t Sources::intern_slow(std::string_view name) {
   const auto found = ids_.find(name);
   if (found != ids_.end()) return last_ = found->second;
-  if (names_.size() >= kSourcesMax) return std::nullopt;
+  if (names_.size() >= kSourcesMax) return kFull;
   last_ = static_cast<std::uint32_t>(names_.size());
   names_.push_back(&ids_.emplace(name, last_).first->first);
   return last_;
@@ -45,9 +55,11 @@ void Series::reset(const SeriesPlan& plan) {
   settled_ = {};
   const std::size_t count = plan.windows.size();
   if (count == 0) return;
-  windows_ = std::make_unique<Window[]>(count);
-  if (plan.grid == Grid::kFloat && plan.needs_sum)
-    float_sums_ = std::make_unique<ExactSum[]>(count);
+  if (!windows_) windows_ = std::make_unique<Window[]>(count);
+  std::fill_n(windows_.get(), count, Window{});
+  if (plan.grid != Grid::kFloat || !plan.needs_sum) return;
+  if (!float_sums_) float_sums_ = std::make_unique<ExactSum[]>(count);
+  std::fill_n(float_sums_.get(), count, ExactSum{});
 }
 
 bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
@@ -99,40 +111,75 @@ void Series::grow(const SeriesPlan& plan, std::uint32_t capacity) {
 
 // ---------------------------------------------------------------- windows
 
-template <bool kNarrow>
-inline void Series::add(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
+void Series::add(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
   if (!plan.needs_sum) return;
-  const std::int64_t stored = value<kNarrow>(plan, at);
-  if (!kNarrow && plan.grid == Grid::kFloat) {
-    float_sums_[window].add(float_of_key(stored));
+  const std::int64_t one = stored(plan, at);
+  if (plan.grid == Grid::kFloat) {
+    float_sums_[window].add(float_of_key(one));
     return;
   }
-  windows_[window].sum += stored;
-  if (plan.needs_squares) windows_[window].squares += static_cast<UInt128>(Int128{stored} * stored);
-}
-
-template <bool kNarrow>
-inline void Series::subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
-  if (!plan.needs_sum) return;
-  const std::int64_t stored = value<kNarrow>(plan, at);
-  if (!kNarrow && plan.grid == Grid::kFloat) {
-    float_sums_[window].subtract(float_of_key(stored));
-    return;
-  }
-  windows_[window].sum -= stored;
-  if (plan.needs_squares) windows_[window].squares -= static_cast<UInt128>(Int128{stored} * stored);
-}
-
-// Makes the window [first event after bound, newest event].
-template <bool kNarrow>
-inline void Series::advance(const SeriesPlan& plan, std::size_t window, std::int64_t bound) {
   Window& w = windows_[window];
-  for (; w.end < end_; ++w.end) add<kNarrow>(plan, window, w.end);
-  for (; w.begin < w.end && times_[w.begin] <= bound; ++w.begin)
-    subtract<kNarrow>(plan, window, w.begin);
+  w.sum = w.sum.value() + wide(one);
+  w.squares = w.squares.value() + square(one);
+}
+
+void Series::subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
+  if (!plan.needs_sum) return;
+  const std::int64_t one = stored(plan, at);
+  if (plan.grid == Grid::kFloat) {
+    float_sums_[window].subtract(float_of_key(one));
+    return;
+  }
+  Window& w = windows_[window];
+  w.sum = w.sum.value() - wide(one);
+  w.squares = w.squares.value() - square(one);
+}
+
+// Makes the window [first event after bound, newest event]; integers, or nothing to sum.
+template <bool kNarrow>
+inline void Series::advance(const SeriesPlan& plan, Window& window, std::int64_t bound,
+                            Totals& out) const {
+  const std::int64_t* times = times_.get();
+  std::uint32_t begin = window.begin;
+  std::uint32_t end = window.end;
+  if (!plan.needs_sum) {
+    while (begin < end_ && times[begin] <= bound) ++begin;
+    while (begin > begin_ && times[begin - 1] > bound) --begin;
+    window.begin = begin;
+    window.end = end_;
+    return;
+  }
+  UInt128 sum = window.sum.value();
+  UInt128 squares = window.squares.value();
+  for (; end < end_; ++end) {
+    const std::int64_t one = value<kNarrow>(plan, end);
+    sum += wide(one);
+    squares += square(one);
+  }
+  for (; begin < end && times[begin] <= bound; ++begin) {
+    const std::int64_t one = value<kNarrow>(plan, begin);
+    sum -= wide(one);
+    squares -= square(one);
+  }
   // An earlier as_of than the last one: events come back.
-  for (; w.begin > begin_ && times_[w.begin - 1] > bound; --w.begin)
-    add<kNarrow>(plan, window, w.begin - 1);
+  for (; begin > begin_ && times[begin - 1] > bound; --begin) {
+    const std::int64_t one = value<kNarrow>(plan, begin - 1);
+    sum += wide(one);
+    squares += square(one);
+  }
+  window.begin = begin;
+  window.end = end;
+  window.sum = sum;
+  window.squares = squares;
+  out.sum = sum;
+  out.squares = squares;
+}
+
+void Series::advance_floats(const SeriesPlan& plan, std::size_t window, std::int64_t bound) {
+  Window& w = windows_[window];
+  for (; w.end < end_; ++w.end) add(plan, window, w.end);
+  for (; w.begin < w.end && times_[w.begin] <= bound; ++w.begin) subtract(plan, window, w.begin);
+  for (; w.begin > begin_ && times_[w.begin - 1] > bound; --w.begin) add(plan, window, w.begin - 1);
 }
 
 namespace {
@@ -156,14 +203,15 @@ void Series::set_before(std::uint32_t begin, Totals& out) const {
 template <bool kNarrow>
 inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound,
                                Totals& out) {
-  advance<kNarrow>(plan, window, bound);
   Window& w = windows_[window];
+  if (!kNarrow && plan.grid == Grid::kFloat)
+    advance_floats(plan, window, bound);
+  else
+    advance<kNarrow>(plan, w, bound, out);
   out.count = w.end - w.begin;
   set_before(w.begin, out);
   if (out.count == 0) return;
   out.first_time = times_[w.begin];
-  out.sum = w.sum;
-  out.squares = w.squares;
   if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
   if (plan.needs_min) {
     w.min_at = seek(minima_, w.min_at, w.begin);
@@ -187,6 +235,8 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   out.first_time = times_[begin];
   if (plan.grid == Grid::kNone) return;
   ExactSum floats;
+  UInt128 sum = 0;
+  UInt128 squares = 0;
   out.min = out.max = stored(plan, begin);
   for (std::uint32_t at = begin; at < end; ++at) {
     const std::int64_t one = stored(plan, at);
@@ -196,9 +246,11 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
       if (plan.needs_sum) floats.add(float_of_key(one));
       continue;
     }
-    out.sum += one;
-    if (plan.needs_squares) out.squares += static_cast<UInt128>(Int128{one} * one);
+    sum += wide(one);
+    squares += square(one);
   }
+  out.sum = sum;
+  out.squares = squares;
   out.float_sum = floats.rounded();
 }
 
@@ -272,10 +324,7 @@ void Series::move_windows_over_gap(const SeriesPlan& plan, std::uint32_t at, std
       continue;
     }
     set_value(plan, at, stored);
-    if (plan.narrow)
-      add<true>(plan, i, at);
-    else
-      add<false>(plan, i, at);
+    add(plan, i, at);
   }
 }
 
@@ -306,12 +355,7 @@ void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
   settled_ = {true, times_[upto - 1], stored(plan, upto - 1)};
   for (std::size_t i = 0; i < plan.windows.size(); ++i) {
     Window& w = windows_[i];
-    for (; w.begin < std::min(upto, w.end); ++w.begin) {
-      if (plan.narrow)
-        subtract<true>(plan, i, w.begin);
-      else
-        subtract<false>(plan, i, w.begin);
-    }
+    for (; w.begin < std::min(upto, w.end); ++w.begin) subtract(plan, i, w.begin);
     w.begin = std::max(w.begin, upto);
     w.end = std::max(w.end, upto);
   }

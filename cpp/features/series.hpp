@@ -30,11 +30,16 @@ namespace edgecore::features {
 // Source names as numbers; ties in time are decided by the names themselves.
 class Sources {
  public:
-  // nullopt when kSourcesMax different ones are known.
-  std::optional<std::uint32_t> intern(std::string_view name);
+  static constexpr std::uint32_t kFull = 0xffffffffu;
+  // kFull when kSourcesMax different ones are known.
+  std::uint32_t intern(std::string_view name) {
+    if (last_ < names_.size() && *names_[last_] == name) return last_;
+    return intern_slow(name);
+  }
   std::string_view name(std::uint32_t id) const { return *names_[id]; }
 
  private:
+  std::uint32_t intern_slow(std::string_view name);
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
@@ -63,8 +68,7 @@ struct Newest {
 // What a window holds, as of a time.
 struct Totals {
   std::uint32_t count = 0;
-  Int128 sum = 0;
-  UInt128 squares = 0;
+  Wide sum, squares;
   double float_sum = 0;  // Grid::kFloat
   std::int64_t min = 0, max = 0;
   std::int64_t first_time = 0;  // count > 0
@@ -102,8 +106,7 @@ class Series {
   struct Window {
     std::uint32_t begin = 0, end = 0;
     std::uint32_t min_at = 0, max_at = 0;  // where the last search in the deques ended
-    Int128 sum = 0;
-    UInt128 squares = 0;
+    Wide sum, squares;
   };
 
   template <bool kNarrow>
@@ -120,12 +123,11 @@ class Series {
   void slide(const SeriesPlan& plan);
   void grow(const SeriesPlan& plan, std::uint32_t capacity);
 
-  template <bool kNarrow>
   void add(const SeriesPlan& plan, std::size_t window, std::uint32_t at);
-  template <bool kNarrow>
   void subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t at);
   template <bool kNarrow>
-  void advance(const SeriesPlan& plan, std::size_t window, std::int64_t bound);
+  void advance(const SeriesPlan& plan, Window& window, std::int64_t bound, Totals& out) const;
+  void advance_floats(const SeriesPlan& plan, std::size_t window, std::int64_t bound);
   template <bool kNarrow>
   void totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound, Totals& out);
   void totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,

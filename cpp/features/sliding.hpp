@@ -42,6 +42,7 @@ class Sliding {
   void insert(std::uint32_t at, T value) {
     const std::uint32_t from_end = end_ - at;
     push_back(value);  // may move everything
+    if (from_end == 0) return;
     T* place = data_.get() + end_ - 1 - from_end;
     std::memmove(place + 1, place, from_end * sizeof(T));
     *place = value;

@@ -232,7 +232,7 @@ Status Engine::Impl::read_entities(ByteReader& in) {
   std::string_view name;
   for (std::uint32_t i = 0; i < count; ++i) {
     if (!take_text(in, name)) return damaged("ends in its sources");
-    source_ids.push_back(sources.intern(name).value());
+    source_ids.push_back(sources.intern(name));
     if (source_ids.back() != i) return damaged("a source twice");
   }
   if (!in.take(count)) return damaged("too short");

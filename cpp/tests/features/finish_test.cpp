@@ -32,20 +32,19 @@ TEST(Finish, SpreadOfWideNumbersIsThatOfSmallOnesScaled) {
   Chance chance(4);
   for (int round = 0; round < 2000; ++round) {
     const auto n = static_cast<std::uint32_t>(chance.between(2, 50));
-    Int128 sum = 0, wide_sum = 0;
-    UInt128 squares = 0, wide_squares = 0;
+    UInt128 sum = 0, wide_sum = 0, squares = 0, wide_squares = 0;
     const int shift = static_cast<int>(chance.between(25, 29));
     for (std::uint32_t i = 0; i < n; ++i) {
       const std::int64_t value = chance.between(-(1 << 22), 1 << 22);
       const std::int64_t wide = value << shift;
-      sum += value;
+      sum += static_cast<UInt128>(Int128{value});
       squares += static_cast<UInt128>(Int128{value} * value);
-      wide_sum += wide;
+      wide_sum += static_cast<UInt128>(Int128{wide});
       wide_squares += static_cast<UInt128>(Int128{wide} * wide);
     }
     const double scale = static_cast<double>(std::uint64_t{1} << shift);
     ASSERT_EQ(spread(n, squares, sum) * scale * scale, spread(n, wide_squares, wide_sum));
-    ASSERT_EQ(spread_slow(n, squares, sum), spread(n, squares, sum));
+    ASSERT_EQ(spread_wide(n, squares, static_cast<Int128>(sum)), spread(n, squares, sum));
   }
 }
 
