@@ -1,9 +1,270 @@
-#include "bindings/common.hpp"
+// edgecore._core.features: plans, engines, and the batch kernel.
+#include <pybind11/stl.h>
+
+#include <mutex>
+
+#include "bindings/features.hpp"
+#include "bindings/rows.hpp"
+#include "features/batch.hpp"
+#include "features/engine.hpp"
 
 namespace edgecore::bindings {
 
+using features::Engine;
+using features::FeatureSpec;
+using features::Plan;
+using features::PlanPtr;
+
+features::PlanPtr plan_of(py::handle object) {
+  return object.cast<std::shared_ptr<Plan>>();
+}
+
+namespace {
+
+Digest digest_of(const py::handle& object) {
+  const BufferView view(object);
+  Digest digest{};
+  if (view.bytes().size() != digest.size())
+    raise_if_bad(Status::invalid("a fingerprint has 32 bytes"));
+  std::copy(view.bytes().begin(), view.bytes().end(), digest.begin());
+  return digest;
+}
+
+FeatureSpec spec_from(const py::handle& item) {
+  const auto parts = item.cast<py::tuple>();
+  if (parts.size() != 11)
+    throw py::value_error(
+        "a feature is (name, op, version, field, window, ttl, on_stale, default, min_coverage, "
+        "min_count, fingerprint)");
+  FeatureSpec spec;
+  spec.name = parts[0].cast<std::string>();
+  spec.op = static_cast<features::Op>(parts[1].cast<std::uint8_t>());
+  spec.version = parts[2].cast<std::uint16_t>();
+  spec.field = parts[3].cast<std::string>();
+  spec.window_ns = parts[4].cast<std::int64_t>();
+  spec.ttl_ns = parts[5].cast<std::int64_t>();
+  spec.on_stale = static_cast<features::OnStale>(parts[6].cast<std::uint8_t>());
+  if (!parts[7].is_none()) spec.default_value = parts[7].cast<double>();
+  spec.min_coverage = parts[8].cast<double>();
+  spec.min_count = parts[9].cast<std::uint32_t>();
+  spec.fingerprint = digest_of(parts[10]);
+  return spec;
+}
+
+std::shared_ptr<Plan> make_plan(const std::string& name, const std::string& entity,
+                                const std::string& stream, std::int64_t lateness_ns,
+                                const py::list& specs, const py::bytes& fingerprint,
+                                const py::object& schema) {
+  features::ViewSpec view;
+  view.name = name;
+  view.entity = entity;
+  view.stream = stream;
+  view.lateness_ns = lateness_ns;
+  for (const py::handle item : specs) view.features.push_back(spec_from(item));
+  view.fingerprint = digest_of(fingerprint);
+  return std::const_pointer_cast<Plan>(
+      take(features::make_plan(std::move(view), schema_of(schema)->schema())));
+}
+
+// Memory that Python owns and the core fills.
+template <typename T>
+struct Room {
+  explicit Room(std::size_t count)
+      : object(py::reinterpret_steal<py::object>(
+            PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(count * sizeof(T))))) {
+    if (!object) throw py::error_already_set();
+    span = {reinterpret_cast<T*>(PyByteArray_AS_STRING(object.ptr())), count};
+  }
+  py::object object;
+  std::span<T> span;
+};
+
+// An engine that several threads may call: one at a time enters.
+class PyEngine {
+ public:
+  explicit PyEngine(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+
+  // With the GIL held for as long as nobody is inside.
+  template <typename Work>
+  auto quick(Work work) {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) {
+      const py::gil_scoped_release release;
+      lock.lock();
+    }
+    return work(*engine_);
+  }
+  // Without the GIL.
+  template <typename Work>
+  auto unlocked(Work work) {
+    const py::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    return work(*engine_);
+  }
+
+  void update(const PyBatch& batch, std::size_t first, std::size_t count, std::uint64_t position) {
+    raise_if_bad(
+        unlocked([&](Engine& e) { return e.update(batch.rows(), first, count, position); }));
+  }
+
+  py::tuple read(const std::vector<std::string>& entities, std::int64_t as_of) {
+    const std::size_t width = engine_->width();
+    const std::size_t count = entities.size() * width;
+    const Room<double> values(count);
+    const Room<std::uint8_t> states(count);
+    const Room<std::int64_t> ages(count);
+    const Room<double> coverage(count);
+    const Room<std::uint8_t> reasons(count);
+    raise_if_bad(quick([&](Engine& e) {
+      for (std::size_t i = 0; i < entities.size(); ++i) {
+        const std::size_t at = i * width;
+        EDGECORE_TRY(e.read(entities[i], as_of,
+                            {values.span.subspan(at, width), states.span.subspan(at, width),
+                             ages.span.subspan(at, width), coverage.span.subspan(at, width),
+                             reasons.span.subspan(at, width)}));
+      }
+      return Status::ok();
+    }));
+    return py::make_tuple(values.object, states.object, ages.object, coverage.object,
+                          reasons.object);
+  }
+
+ private:
+  std::unique_ptr<Engine> engine_;
+  std::mutex mutex_;
+};
+using PyEnginePtr = std::shared_ptr<PyEngine>;
+
+// One stream's rows into all engines that read it; a row is normalised once.
+class PyFeed {
+ public:
+  PyFeed(const py::object& schema, std::vector<PyEnginePtr> engines)
+      : row_(schema_of(schema)), engines_(std::move(engines)) {}
+
+  void update(const py::dict& row, std::uint64_t position) {
+    row_.clear();
+    raise_if_bad(row_.add_dict(row.ptr()));
+    for (const PyEnginePtr& engine : engines_)
+      raise_if_bad(engine->quick([&](Engine& e) {
+        return position > e.position() ? e.update(row_.rows(), 0, 1, position) : Status::ok();
+      }));
+  }
+
+  // Rows that an engine has seen already, by position, are left out for it.
+  void update_batch(const PyBatch& batch, std::uint64_t position) {
+    const std::size_t count = batch.rows().count();
+    for (const PyEnginePtr& engine : engines_)
+      raise_if_bad(engine->unlocked([&](Engine& e) {
+        const std::uint64_t seen = e.position() < position ? 0 : e.position() - position + 1;
+        if (seen >= count) return Status::ok();
+        return e.update(batch.rows(), seen, count - seen, position + seen);
+      }));
+  }
+
+ private:
+  PyBatch row_;
+  std::vector<PyEnginePtr> engines_;
+};
+
+py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
+  if (plan.entity_field() < 0) return "";
+  const auto field = static_cast<std::size_t>(plan.entity_field());
+  if (!rows.present(row, field)) return "";
+  const DType dtype = rows.schema()->fields[field].dtype;
+  if (is_variable(dtype)) {
+    const std::string_view text = rows.text(row, field);
+    PyObject* decoded =
+        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape");
+    if (decoded == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::str>(decoded);
+  }
+  return is_unsigned(dtype) ? py::str(std::to_string(rows.cell(row, field)))
+                            : py::str(std::to_string(rows.i64(row, field)));
+}
+
+// (times i64, values f64, states u8) of all rows in total order, and the row numbers (u32).
+py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch) {
+  const RowBatch& rows = batch.rows();
+  const std::size_t count = rows.count();
+  const Room<std::int64_t> times(count);
+  const Room<std::uint32_t> numbers(count);
+  const Room<double> values(count * plan->width());
+  const Room<std::uint8_t> states(count * plan->width());
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    const auto order = features::total_order(rows);
+    std::copy(order.begin(), order.end(), numbers.span.begin());
+    for (std::size_t i = 0; i < count; ++i) times.span[i] = rows.time_ns(order[i]);
+    status = features::backfill(plan, rows, order, values.span, states.span);
+  }
+  raise_if_bad(status);
+  return py::make_tuple(times.object, values.object, states.object, numbers.object);
+}
+
+// The entity of each row, in the order of `numbers` (u32).
+py::list entities(const std::shared_ptr<Plan>& plan, const PyBatch& batch,
+                  const py::object& numbers) {
+  const BufferView view(numbers);
+  const std::size_t count = view.bytes().size() / sizeof(std::uint32_t);
+  py::list out(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto row = load_le<std::uint32_t>(view.bytes().data() + i * sizeof(std::uint32_t));
+    if (row >= batch.rows().count()) raise_if_bad(Status::invalid("a row beyond the batch"));
+    out[i] = entity_text(*plan, batch.rows(), row);
+  }
+  return out;
+}
+
+void bind_engine(py::module_& m) {
+  const auto number = [](auto method) {
+    return
+        [method](PyEngine& self) { return self.quick([&](Engine& e) { return (e.*method)(); }); };
+  };
+  py::class_<PyEngine, PyEnginePtr>(m, "Engine")
+      .def(py::init([](const py::object& plan) {
+             return std::make_shared<PyEngine>(take(Engine::create(plan_of(plan))));
+           }),
+           py::arg("plan"))
+      .def_static(
+          "restore",
+          [](const py::object& plan, const py::object& data) {
+            const BufferView view(data);
+            return std::make_shared<PyEngine>(take(Engine::restore(plan_of(plan), view.bytes())));
+          },
+          py::arg("plan"), py::arg("data"))
+      .def("update", &PyEngine::update, py::arg("batch"), py::arg("first"), py::arg("count"),
+           py::arg("position"))
+      .def("read", &PyEngine::read, py::arg("entities"), py::arg("as_of"))
+      .def("snapshot",
+           [](PyEngine& self) {
+             return to_py_bytes(self.unlocked([](Engine& e) { return e.snapshot(); }));
+           })
+      .def_property_readonly("position", number(&Engine::position))
+      .def_property_readonly("late_rows", number(&Engine::late_rows))
+      .def_property_readonly("entities", number(&Engine::entities))
+      .def_property_readonly("memory_bytes", number(&Engine::memory_bytes));
+}
+
+}  // namespace
+
 void bind_features(py::module_& m) {
   m.doc() = "see python/edgecore/_core/features.pyi";
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
+      .def(py::init(&make_plan), py::arg("name"), py::arg("entity"), py::arg("stream"),
+           py::arg("lateness_ns"), py::arg("features"), py::arg("fingerprint"), py::arg("schema"))
+      .def_property_readonly("width", &Plan::width)
+      .def_property_readonly("horizon_ns", &Plan::horizon_ns)
+      .def_property_readonly("state_digest",
+                             [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
+  bind_engine(m);
+  py::class_<PyFeed>(m, "Feed")
+      .def(py::init<const py::object&, std::vector<PyEnginePtr>>(), py::arg("schema"),
+           py::arg("engines"))
+      .def("update", &PyFeed::update, py::arg("row"), py::arg("position"))
+      .def("update_batch", &PyFeed::update_batch, py::arg("batch"), py::arg("position"));
+  m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"));
+  m.def("entities", &entities, py::arg("plan"), py::arg("batch"), py::arg("numbers"));
 }
 
 }  // namespace edgecore::bindings
