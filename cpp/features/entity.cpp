@@ -99,12 +99,6 @@ double windowed(const SeriesPlan& series, Op op, const Totals& totals) {
   }
 }
 
-double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) {
-  if (totals.count == 0) return 0;
-  if (totals.has_before && totals.before_time > saturating_sub(as_of, 2 * window)) return 1;
-  return static_cast<double>(as_of - totals.first_time) / static_cast<double>(window);
-}
-
 struct Judged {
   double value = kNan;
   State state = State::kMissing;
@@ -134,6 +128,31 @@ void write(const Answers& to, std::size_t index, const Judged& judged, std::int6
   if (!to.ages_ns.empty()) to.ages_ns[index] = age;
   if (!to.coverage.empty()) to.coverage[index] = coverage;
   if (!to.reasons.empty()) to.reasons[index] = static_cast<std::uint8_t>(judged.reason);
+}
+
+// The common case without a branch per feature: small numbers, two events or more in the window,
+// nothing to judge. Each operator is one division; the same operations as `windowed`.
+bool write_plain(const Plan& plan, const SeriesPlan& series, const Group& group,
+                 const Totals& totals, const Answers& to) {
+  const std::int64_t sum = totals.sum.as_i64();
+  if (!series.small || !group.plain || totals.count < 2 || !totals.sum.fits_i64() || sum > kWhole ||
+      sum < -kWhole)
+    return false;
+  const auto n = static_cast<double>(totals.count);
+  const auto one = static_cast<double>(static_cast<std::int64_t>(series.denominator));
+  const auto whole = static_cast<double>(sum);
+  const double deviation =
+      series.needs_squares ? sample_std(totals.count, totals.squares, totals.sum) : 0;
+  // By operator number, from kCount on.
+  const double numerators[] = {
+      n, whole, whole, deviation, static_cast<double>(totals.min), static_cast<double>(totals.max)};
+  const double denominators[] = {1, one, n * one, one, one, one};
+  for (const std::uint16_t index : group.features) {
+    const auto op = static_cast<std::size_t>(plan.features()[index].op) - 1;
+    to.values[index] = numerators[op] / denominators[op];
+    to.states[index] = static_cast<std::uint8_t>(State::kFresh);
+  }
+  return true;
 }
 
 std::int64_t age_of(const Newest& newest, const FeaturePlan& feature, std::int64_t as_of) {
@@ -215,14 +234,17 @@ void Entity::read_newest(const Plan& plan, const Group& group, std::int64_t as_o
 
 void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_of,
                          const Answers& to) {
-  const auto at = static_cast<std::size_t>(group.series);
-  const SeriesPlan& series = plan.series()[at];
-  const Newest newest = series_[at].newest(series, as_of);
+  Series& events = series_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto window = static_cast<std::size_t>(group.window);
   Totals totals;
-  series_[at].totals(series, window, as_of, totals);
+  events.totals(series, window, as_of, totals);
+  if (to.ages_ns.empty() && to.coverage.empty() && to.reasons.empty() &&
+      write_plain(plan, series, group, totals, to))
+    return;
+  const Newest newest = events.newest(series, as_of);
   const double coverage = group.needs_coverage || !to.coverage.empty()
-                              ? known_share(totals, series.windows[window], as_of)
+                              ? events.known_share(totals, series.windows[window], as_of)
                               : 0;
   for (const std::uint16_t index : group.features) {
     const FeaturePlan& feature = plan.features()[index];

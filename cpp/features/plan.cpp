@@ -276,8 +276,9 @@ class Planner {
         return g.series == series && g.window == window;
       });
       if (group == plan_->groups_.end())
-        group = plan_->groups_.insert(group, Group{series, window, false, {}});
+        group = plan_->groups_.insert(group, Group{series, window, false, true, {}});
       group->needs_coverage |= feature.min_coverage > 0;
+      group->plain &= feature.plain;
       group->features.push_back(static_cast<std::uint16_t>(i));
     }
   }

@@ -116,6 +116,7 @@ struct Group {
   int series = 0;
   int window = kNewest;
   bool needs_coverage = false;
+  bool plain = true;  // all of its features are
   std::vector<std::uint16_t> features;
 };
 

@@ -195,9 +195,12 @@ inline std::uint32_t seek(const Sliding<std::uint32_t>& deque, std::uint32_t fro
 
 }  // namespace
 
-void Series::set_before(std::uint32_t begin, Totals& out) const {
-  out.has_before = begin > begin_ || settled_.any;
-  out.before_time = begin > begin_ ? times_[begin - 1] : settled_.time;
+double Series::known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const {
+  if (totals.count == 0) return 0;
+  const bool in_ring = totals.begin > begin_;
+  const std::int64_t before = in_ring ? times_[totals.begin - 1] : settled_.time;
+  if ((in_ring || settled_.any) && before > saturating_sub(as_of, 2 * window)) return 1;
+  return static_cast<double>(as_of - times_[totals.begin]) / static_cast<double>(window);
 }
 
 template <bool kNarrow>
@@ -209,9 +212,8 @@ inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::
   else
     advance<kNarrow>(plan, w, bound, out);
   out.count = w.end - w.begin;
-  set_before(w.begin, out);
+  out.begin = w.begin;
   if (out.count == 0) return;
-  out.first_time = times_[w.begin];
   if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
   if (plan.needs_min) {
     w.min_at = seek(minima_, w.min_at, w.begin);
@@ -230,9 +232,8 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   const std::uint32_t begin = begin_after(bound);
   const std::uint32_t end = begin_after(as_of);
   out.count = end - begin;
-  set_before(begin, out);
+  out.begin = begin;
   if (out.count == 0) return;
-  out.first_time = times_[begin];
   if (plan.grid == Grid::kNone) return;
   ExactSum floats;
   UInt128 sum = 0;

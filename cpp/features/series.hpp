@@ -71,9 +71,7 @@ struct Totals {
   Wide sum, squares;
   double float_sum = 0;  // Grid::kFloat
   std::int64_t min = 0, max = 0;
-  std::int64_t first_time = 0;  // count > 0
-  bool has_before = false;      // an event before the window is known, at before_time
-  std::int64_t before_time = 0;
+  std::uint32_t begin = 0;  // index of the first event inside
 };
 
 // Not thread-safe. Every call takes the same plan, which is not stored: entities are many.
@@ -90,6 +88,10 @@ class Series {
   // The newest event at or before `as_of`.
   Newest newest(const SeriesPlan& plan, std::int64_t as_of) const;
   void totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_of, Totals& out);
+
+  // The known share of a window that `totals` has just described: 1 if an event lies within one
+  // window before it, else counted from its first event.
+  double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
 
   std::size_t memory_bytes(const SeriesPlan& plan) const;
 
@@ -132,7 +134,6 @@ class Series {
   void totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound, Totals& out);
   void totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,
                    Totals& out) const;
-  void set_before(std::uint32_t begin, Totals& out) const;
 
   std::unique_ptr<std::int64_t[]> times_;
   std::unique_ptr<std::uint32_t[]> narrow_;  // stored - plan.low
