@@ -9,12 +9,16 @@ The checksum is the sum of counts, sums, minima and maxima at the last event of 
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from pair import Case, row
+from pair import LOOP_NS_MIN, Case, calibrate, row, start
 
 EVENTS = 20_000
+CHECKED = 200  # events after which both sides of `update` must say the same
+READ_ENTITIES = 100
+SECOND_NS = 1_000_000_000
 START_NS = 1_700_000_000_000_000_000
 WINDOWS = {"1m": 60, "10m": 600, "1h": 3600}
 OPS = ("count", "sum", "mean", "std", "min", "max")
@@ -53,9 +57,8 @@ def schema() -> Any:
 
 class OursBatch:
     def __init__(self, settings: dict[str, Any]) -> None:
-        from edgecore.features import prepare
-
         import edgecore as ec
+        from edgecore.features import prepare
 
         self.version = ec.__version__
         self.rows = prepare(schema(), generated(settings["entities"]))
@@ -125,12 +128,10 @@ class Polars:
         columns = []
         for label, seconds in WINDOWS.items():
             for op in OPS:
-                if op == "count":
-                    one = pl.lit(1).cum_sum().over("pump") if False else pl.col("one")
-                    column = one.rolling_sum_by("time", f"{seconds}s", closed="right")
-                else:
-                    function = getattr(pl.col("temp"), f"rolling_{op}_by")
-                    column = function("time", f"{seconds}s", closed="right")
+                source = "one" if op == "count" else "temp"
+                function = "sum" if op == "count" else op
+                rolling = getattr(pl.col(source), f"rolling_{function}_by")
+                column = rolling("time", f"{seconds}s", closed="right")
                 columns.append(column.over("pump").alias(f"{op}_{label}"))
         for _ in range(count):
             found = self.frame.with_columns(pl.lit(1.0).alias("one")).with_columns(columns)
@@ -150,15 +151,20 @@ class OursUpdate:
         self.store = ec.FeatureStore.open(self.directory.name, views=[view()], schemas=[schema()])
         self.events = generated(settings["entities"])
         self.at = 0
+        self.run(CHECKED)
+        found = self.store.read("bench", "p0", START_NS + (CHECKED - 1) * SECOND_NS).to_dict()
+        self.checksum = [
+            round(found[f"temp_{op}_{label}"], 6) for label in WINDOWS for op in ("mean", "std")
+        ]
 
-    def run(self, count: int) -> float:
+    def run(self, count: int) -> list[float]:
         update, events = self.store.update, self.events
         for i in range(self.at, self.at + count):
             event = dict(events[i % EVENTS])
-            event["time"] = START_NS + i * 1_000_000_000
+            event["time"] = START_NS + i * SECOND_NS
             update("telemetry", event)
         self.at += count
-        return 1.0
+        return getattr(self, "checksum", [])
 
 
 class River:
@@ -179,8 +185,14 @@ class River:
         self.epoch = datetime.datetime(2024, 1, 1)
         self.second = datetime.timedelta(seconds=1)
         self.at = 0
+        self.run(CHECKED)
+        self.checksum = [
+            round(value, 6)
+            for one in self.stats
+            for value in (one.obj.mean.get(), one.obj.get() ** 0.5)
+        ]
 
-    def run(self, count: int) -> float:
+    def run(self, count: int) -> list[float]:
         events, all_stats = self.events, self.stats
         for i in range(self.at, self.at + count):
             event = dict(events[i % EVENTS])
@@ -188,7 +200,61 @@ class River:
             for one in all_stats:
                 one.update(event["temp"], t=time)
         self.at += count
-        return 1.0
+        return getattr(self, "checksum", [])
+
+
+class OursRead:
+    """100 entities x 10 features in one call."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import tempfile
+
+        import edgecore as ec
+
+        self.version = ec.__version__
+        self.directory = tempfile.TemporaryDirectory(prefix="edgecore-bench-")
+        ten = ec.FeatureView(
+            "ten", entity="pump", source="telemetry",
+            features=[ec.Agg("temp", ["count", "sum", "mean", "std", "max"], window=["1m", "1h"])],
+        )  # fmt: skip
+        self.store = ec.FeatureStore.open(self.directory.name, views=[ten], schemas=[schema()])
+        self.store.update_batch("telemetry", generated(READ_ENTITIES))
+        self.names = [f"p{i}" for i in range(READ_ENTITIES)]
+        self.as_of = START_NS + EVENTS * 10_000_000_000 // READ_ENTITIES
+
+    def run(self, count: int) -> float:
+        read, names, as_of = self.store.read, self.names, self.as_of
+        for _ in range(count):
+            found = read("ten", names, as_of)
+        return round(sum(found.values[5::10]), 3)  # counts over the hour
+
+
+def memory_row(name: str, dtype: str, bounds: tuple[float, float] | None) -> dict[str, Any]:
+    """Bytes of one entity that holds an hour of 360 events: rising, so that no extreme is ever
+    forgotten early. A float without a grid has no std."""
+    import tempfile
+
+    import edgecore as ec
+
+    ops = [op for op in OPS if op != "std" or bounds]
+    fields = [ec.Field("pump", "category"), ec.Field("temp", dtype, range=bounds)]
+    one = ec.FeatureView(
+        "memory", entity="pump", source="telemetry", lateness="30s",
+        features=[ec.Agg("temp", ops, window=list(WINDOWS)), ec.Last("temp"), ec.Recency()],
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="edgecore-bench-") as home:
+        tables = [ec.Schema("telemetry", tier="bulk", fields=fields)]
+        store = ec.FeatureStore.open(home, views=[one], schemas=tables)
+        for i in range(2000):
+            event = {"time": START_NS + i * 10 * SECOND_NS, "pump": "p0", "temp": i / 1000}
+            store.update("telemetry", event)
+            store.read("memory", "p0", event["time"])
+        size = store.memory_bytes
+    return {
+        "id": f"features.memory/{name}", "unit": "B", "better": "lower", "ours": size,
+        "peer": None, "ratio": None, "reason": "the goal, 8 KB, is on ours", "rounds": 1,
+        "settings": {"events": 360, "dtype": dtype, "ops": ops},
+    }  # fmt: skip
 
 
 BATCH = {"ours": OursBatch, "pandas": Pandas, "polars": Polars}
@@ -196,7 +262,23 @@ CASES = {
     "E1": Case(dict(BATCH), settings={"entities": 1}, scale=EVENTS),
     "E1000": Case(dict(BATCH), settings={"entities": 1000}, scale=EVENTS),
     "update": Case({"ours": OursUpdate, "river": River}, settings={"entities": 1}),
+    "read": Case({"ours": OursRead}, settings={"entities": READ_ENTITIES}),
 }
+
+
+def read_row(rounds: int) -> dict[str, Any]:
+    """One call on its own; Feast, its peer, does not fit the environment of the other peers."""
+    worker = start("features", "read", CASES["read"], "ours")
+    try:
+        count = calibrate(worker, LOOP_NS_MIN)
+        figures = [worker.run(count)["cpu_ns"] / count for _ in range(2 * rounds)]
+    finally:
+        worker.close()
+    return {
+        "id": "features.read/E100x10", "unit": "ns", "better": "lower",
+        "ours": statistics.median(figures), "peer": None, "ratio": None, "rounds": rounds,
+        "reason": "Feast is not among the installed peers", "settings": CASES["read"].settings,
+    }  # fmt: skip
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
@@ -204,3 +286,6 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
         for peer in ("pandas", "polars"):
             yield row(f"features.batch/{name}/F20", "features", name, CASES[name], peer, rounds)
     yield row("features.update/E1/F20", "features", "update", CASES["update"], "river", rounds)
+    yield read_row(rounds)
+    yield memory_row("decimal3", "decimal(3)", (0, 100))
+    yield memory_row("f64", "f64", None)
