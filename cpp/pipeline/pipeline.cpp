@@ -182,9 +182,15 @@ void Pipeline::answer(const RowBatch& rows, std::size_t row, std::size_t slot,
 }
 
 Result<Appended> Pipeline::append(const RowBatch& rows) {
-  EDGECORE_ASSIGN(const Log::Taken taken, log_->take(rows));
-  if (taken.commit) EDGECORE_TRY(settler_(*log_, taken));
-  return taken.done;
+  for (;;) {
+    EDGECORE_ASSIGN(const Log::Taken taken, log_->take(rows));
+    if (taken.reserve) {
+      EDGECORE_TRY(wait_([&] { return log_->reserve(rows); }));
+      continue;
+    }
+    if (taken.commit) EDGECORE_TRY(wait_([&] { return log_->settle(taken); }));
+    return taken.done;
+  }
 }
 
 // Appends the predictions that wait. They keep waiting when the log takes none.

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 
 #include "features/engine.hpp"
 #include "log/log.hpp"
@@ -57,10 +58,10 @@ class Pipeline {
   void clear_role(Part part) { role(part).reset(); }
   const Role* find_role(Part part) const { return roles_[index(part)].get(); }
 
-  // How an append that must reach the disk gets there. A shell that holds a lock of its own gives
-  // it up around Log::settle.
-  using Settler = std::function<Status(Log&, const Log::Taken&)>;
-  void set_settler(Settler settler) { settler_ = std::move(settler); }
+  // How work that waits for the disk is done. A shell that holds a lock of its own gives it up
+  // around the call.
+  using Waiter = std::function<Status(const std::function<Status()>&)>;
+  void set_waiter(Waiter waiter) { wait_ = std::move(waiter); }
 
   // Appends the rows, then answers each in order. On an error nothing was taken.
   // `out` is reused: with the same batch size nothing is allocated but by the log.
@@ -133,7 +134,7 @@ class Pipeline {
   std::vector<std::uint8_t> states_;
   std::vector<std::uint8_t> readable_;  // per row of the chunk
   Counters counters_;
-  Settler settler_ = [](Log& log, const Log::Taken& taken) { return log.settle(taken); };
+  Waiter wait_ = [](const std::function<Status()>& work) { return work(); };
 };
 
 }  // namespace edgecore::pipeline

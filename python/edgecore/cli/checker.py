@@ -39,7 +39,9 @@ class Evidence:
         self.facts: dict[str, Any] = json.loads((directory / "facts.json").read_text())
         self.device = read_export(directory / "device.jsonl")
         self.hub = read_export(directory / "hub.jsonl")
-        self.acks = [json.loads(line) for line in (directory / "acks.jsonl").open()]
+        self.acks = [
+            json.loads(line) for line in (directory / "acks.jsonl").read_text().splitlines()
+        ]
 
     def stream(self, name: str) -> list[Event]:
         """The device's events of one stream, in order of arrival."""
