@@ -6,68 +6,21 @@ import random
 import subprocess
 import sys
 import time
-from array import array
 from pathlib import Path
-from typing import Any
 
 import pytest
+from fitting import SECOND, START, TEMP, batch, fitted, judged, readings
 
 from edgecore import learning
-from edgecore._core.rows import Batch
-from edgecore._core.verdict import Verdict, VerdictSpec
+from edgecore._core.verdict import VerdictSpec
 from edgecore.cli.evaluate import evaluate
+from edgecore.digest import blake3
 from edgecore.errors import Invalid
-from edgecore.features import FeatureView, backfill
-from edgecore.inference import Binding, Model, score
+from edgecore.inference import Model
 from edgecore.release import Bundle
 from edgecore.schema import Field, Schema
 
-SECOND = 1_000_000_000
-START = 1_700_000_000 * SECOND
-TEMP = Schema("pump", tier="bulk", fields=[Field("temp", "decimal(2)", range=(-1000, 1000))])
-
-
-def readings(count: int, seed: int, shift_at: int = 1 << 30) -> list[dict[str, Any]]:
-    """A slow wave with noise, one row a second; from `shift_at` on 15 degrees higher."""
-    chance = random.Random(seed)
-    rows = []
-    for i in range(count):
-        wave = 40 + 3 * (i % 600 - 300) / 300 * (1 if i // 600 % 2 else -1)
-        value = wave + chance.gauss(0, 0.3) + (15 if shift_at <= i < shift_at + 200 else 0)
-        rows.append({"time": START + i * SECOND, "temp": round(value, 2)})
-    return rows
-
-
-def batch(rows: list[dict[str, Any]], schema: Schema = TEMP) -> Batch:
-    out = Batch(schema)
-    out.extend(rows)
-    return out
-
-
-def judged(bundle: Bundle, rows: Batch, first: int, schema: Schema = TEMP) -> list[Any]:
-    """The decisions of the bundle's parts over rows [first, end), as a pipeline makes them."""
-    model = Model.load(bundle.objects["model"], backend="native")
-    binding = Binding.from_bytes(bundle.objects["binding"])
-    view = FeatureView.from_bytes(bundle.objects["view"])
-    found = backfill(view, rows, schema=schema)
-    width = len(found.names)
-    at = [[s.fingerprint for s in view.specs].index(slot.feature) for slot in binding.slots]
-    values, states = memoryview(found.values).cast("B").cast("d"), memoryview(found.states)
-    scores = array("q")
-    for row in range(first, len(found.times)):
-        mine = array("d", [values[row * width + c] for c in at])
-        how = bytes([states[row * width + c] for c in at])
-        codes = binding.quantise(mine, how, model.input_quantisation)[0]
-        normalised = binding.normalise(mine, how)
-        output = model.run(codes)
-        scores.append(score("reconstruction", normalised, output, model.output_quantisation))
-    verdict = Verdict(VerdictSpec.from_bytes(bundle.objects["verdict"]))
-    return verdict.decide_all(scores, array("q", list(found.times)[first:]))
-
-
-def fitted(rows: list[dict[str, Any]], **options: Any) -> Bundle:
-    view = learning.detection_view(TEMP, SECOND)
-    return learning.fit(view, TEMP, batch(rows), **options)
+HERE = Path(__file__).parent
 
 
 def test_fit_finds_a_shift_and_is_quiet_before_it() -> None:
@@ -87,18 +40,31 @@ def test_fit_same_rows_give_the_same_bytes() -> None:
     assert fitted(rows, seed=2).files() != one.files()
 
 
-def test_fit_works_without_numpy_and_gives_the_same_bytes() -> None:
+def test_fit_works_without_numpy_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    """In a Python that has of all installed packages only the two that training needs."""
+    for name in ("flatbuffers", "cbor2"):
+        package = pytest.importorskip(name)
+        installed = Path(package.__file__ or "").parent
+        (tmp_path / name).symlink_to(installed)
+        for part in installed.parent.glob(f"_{name}*"):
+            (tmp_path / part.name).symlink_to(part)
     code = (
-        "import sys; sys.modules['numpy'] = None\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_fit import fitted, readings\n"
+        "import importlib.util\n"
+        "assert importlib.util.find_spec('numpy') is None\n"
+        "from fitting import fitted, readings\n"
         "from edgecore.digest import blake3\n"
-        "print(blake3(repr(sorted(fitted(readings(400, seed=2)).files().items())).encode()).hex())"
+        "files = fitted(readings(400, seed=2)).files()\n"
+        "print(blake3(repr(sorted(files.items())).encode()).hex())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    source = Path(learning.__file__).parent.parent
+    path = ":".join(str(where) for where in (tmp_path, source, HERE))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": path},
+    )
     assert done.returncode == 0, done.stderr
-    from edgecore.digest import blake3
-
     files = fitted(readings(400, seed=2)).files()
     assert done.stdout.strip() == blake3(repr(sorted(files.items())).encode()).hex()
 
