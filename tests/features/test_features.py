@@ -410,3 +410,17 @@ def test_features_integer_entities_and_whole_stream() -> None:
     assert list(ec.backfill(by_unit, rows, schema=schema).values) == [0.1, 0.1, 0.2, 0.2, 0.3]
     assert list(ec.backfill(whole, rows, schema=schema).values) == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert ec.backfill(by_unit, rows, schema=schema).entities == ["0", "1", "0", "1", "0"]
+
+
+def test_features_take_numpy_and_arrow_rows() -> None:
+    np = pytest.importorskip("numpy")
+    schema, view = telemetry(), pump_health()
+    rows = [{"time": START + i * SECOND, "pump": "a", "temp": i / 8} for i in range(50)]
+    want = bytes(ec.backfill(view, rows, schema=schema).values.cast("B"))
+    array = np.zeros(50, dtype=[("time", "i8"), ("pump", "U4"), ("temp", "f8")])
+    for i, row in enumerate(rows):
+        array[i] = (row["time"], row["pump"], row["temp"])
+    assert bytes(ec.backfill(view, array, schema=schema).values.cast("B")) == want
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({key: [row[key] for row in rows] for key in rows[0]})
+    assert bytes(ec.backfill(view, table, schema=schema).values.cast("B")) == want
