@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from signal import Signals
     from threading import Event, Thread
     from typing import Any
 
@@ -99,33 +100,46 @@ def _check_source(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """The device until SIGINT or SIGTERM: capture here, the link in a thread of its own."""
+    """The device until SIGINT or SIGTERM: capture here, the link in a thread of its own.
+
+    Both signals are blocked and waited for, so that none arrives in the middle of anything."""
     import signal
     from threading import Event, Thread
 
     from edgecore.device.agent import Device
 
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    device = Device.open(arguments.config)
-    thread = Thread(target=_link_loop, args=(device, stop), name="link", daemon=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ends())
     try:
-        thread.start()
-        _capture_loop(device, stop)
+        stop = Event()
+        device = Device.open(arguments.config)
+        thread = Thread(target=_link_loop, args=(device, stop), name="link", daemon=True)
+        try:
+            thread.start()
+            _capture_loop(device)
+        finally:
+            stop.set()
+            _end(device, thread)
     finally:
-        stop.set()
-        _end(device, thread)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ends())
     return _status(arguments) if arguments.json else 0
 
 
-def _capture_loop(device: Device, stop: Event) -> None:
+def _ends() -> set[Signals]:
+    from signal import Signals
+
+    return {Signals.SIGINT, Signals.SIGTERM}
+
+
+def _capture_loop(device: Device) -> None:
+    from signal import sigtimedwait
     from time import monotonic_ns
 
-    while not stop.is_set():
+    ends = _ends()
+    wait_s = 0.0
+    while sigtimedwait(ends, wait_s) is None:
         deadline = device.poll_capture(monotonic_ns())
         _say(device)
-        stop.wait(max(0, deadline - monotonic_ns()) / 1e9)
+        wait_s = max(0, deadline - monotonic_ns()) / 1e9
 
 
 def _link_loop(device: Device, stop: Event) -> None:

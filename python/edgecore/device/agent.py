@@ -12,19 +12,21 @@ a thread for the link, so that a hub that does not answer never holds up a readi
 
 from __future__ import annotations
 
+from functools import partial
+
 from edgecore.clock import SystemClock
 from edgecore.device import status
-from edgecore.device.capture import Capture, csv_progress
+from edgecore.device.capture import Capture, History
 from edgecore.device.config import Config
 from edgecore.device.config import load as load_config
 from edgecore.device.host import HostSource
 from edgecore.device.link import Link
 from edgecore.device.schema_file import SchemaFile
 from edgecore.device.schema_file import load as load_schema
-from edgecore.device.serving import Serving
+from edgecore.device.serving import Serving, load
 from edgecore.errors import EdgecoreError, Invalid
 from edgecore.fs import PosixFs
-from edgecore.log import LOSSES, Log
+from edgecore.log import Log
 from edgecore.streams import SYSTEM_STREAMS
 
 TYPE_CHECKING = False
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from edgecore.device.sources import Source
     from edgecore.device.transport import HttpTransport, Transport
     from edgecore.fs import Fs
+    from edgecore.pipeline import Predictions
+    from edgecore.schema import Schema
     from edgecore.wire.invite import Invite
 
 NOTICES_MAX = 64
@@ -101,21 +105,23 @@ class Device:
         entropy: Callable[[int], bytes],
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
-        self._losses = [
-            (row["partition"], row["first"], row["last"])
-            for scanned in self._log.scan(LOSSES.stream)
-            for row in scanned.rows()
-        ]
-        self._source = self._open_source(how)
-        self._serving = Serving(self._log)
+        history = History(self._log, config.name)
+        self._losses = history.losses
+        self._source = self._open_source(how, history)
+        self.schema = self._schema(how)
+        self._serving = Serving(self._log, self.schema, fs, f"{config.state}/snapshot")
         self.link: Link | None = None
         self._transport = transport
         if config.hub_enabled and has_hub(fs, config):
             self._transport = transport or http_transport(fs, config)
-            self.link = Link(config, self._log, fs, self._transport, clock, uniform, entropy)
+            self.link = Link(
+                config, self._log, fs, self._transport, clock, uniform, entropy,
+                partial(load, schema=self.schema, backend=config.backend),
+            )  # fmt: skip
         self._capture = Capture(
-            config, self._log, clock, self._source, self._serving, self.link, self.notices.append
-        )
+            config, self._log, clock, self._source, history, self._serving, self.link,
+            self.notices.append,
+        )  # fmt: skip
 
     @staticmethod
     def open(
@@ -147,7 +153,11 @@ class Device:
             flusher=flusher,
         )
 
-    def _open_source(self, how: SchemaFile | None) -> Source | None:
+    def _schema(self, how: SchemaFile | None) -> Schema | None:
+        """Of the stream that releases answer."""
+        return HostSource.schema if self.config.kind == "host" else how.schema if how else None
+
+    def _open_source(self, how: SchemaFile | None, history: History) -> Source | None:
         config = self.config
         if config.kind == "host":
             return HostSource(self._clock, interval_ns=config.interval_ns, source=config.name)
@@ -156,17 +166,28 @@ class Device:
         from edgecore.device.csv_source import CsvSource
 
         assert how is not None
-        through, held = csv_progress(self._log, how.schema.stream, config.name)
+        held = history.lines_held(self._log, how.schema.stream, config.name)
         return CsvSource(
             config.path, how, source=config.name, rows_per_second=config.rows_per_second,
-            through=through, held=held, ignore=config.ignore, follow=config.follow,
+            through=history.through, held=held, ignore=config.ignore, follow=config.follow,
         )  # fmt: skip
+
+    @property
+    def log(self) -> Log:
+        """The device's log, e.g. to scan it."""
+        return self._log
 
     # ------------------------------------------------------------ rows from outside
 
     def append(self, stream: str, rows: Any) -> Any:
-        """Appends rows beside the source's; see :meth:`edgecore.Log.append`."""
-        return self._log.append(stream, rows)
+        """Appends rows beside the source's; see :meth:`edgecore.Log.append`. Rows of the stream
+        that a release answers are answered, and their ``Predictions`` returned."""
+        return self._serving.append(stream, rows)
+
+    def predict(self, rows: Any) -> Predictions:
+        """Logs rows of the source stream and answers them; see :meth:`edgecore.pipeline.Pipeline.
+        process`. Raises ``Unavailable`` before the first release."""
+        return self._serving.predict(rows)
 
     # ------------------------------------------------------------ stepping
 
@@ -200,7 +221,7 @@ class Device:
 
     def errors(self) -> dict[str, str]:
         """Part -> outcome and what it says, of everything that is wrong now."""
-        found = dict(self._capture.errors)
+        found = {**self._capture.errors, "answers": self._serving.error}
         if self.link is not None:
             found |= dict(self.link.errors)
         return {part: status.words(error) for part, error in found.items() if error is not None}
@@ -230,7 +251,7 @@ class Device:
             },
             "link": self.link.status() if self.link is not None else NO_LINK,
             "release": self._release_status(),
-            "predictions": {**self._serving.predictions, "last": self._serving.last},
+            "predictions": self._serving.status(),
             "source": self._source_status(),
         }
 

@@ -13,6 +13,7 @@ from collections import deque
 from edgecore._core.rows import Batch
 from edgecore.device.sources import SECOND
 from edgecore.errors import EdgecoreError, Exhausted, Unavailable
+from edgecore.log import LOSSES
 from edgecore.streams import INGEST, UPDATE
 
 TYPE_CHECKING = False
@@ -31,22 +32,48 @@ RETRY_NS = SECOND
 EDGES_MAX = 32  # of releases, the newest, in a report
 
 
-def csv_progress(log: Log, stream: str, source: str) -> tuple[int, set[int]]:
-    """(last line accounted for, later lines that the log holds) of a CSV source."""
-    through = 0
-    since = 0
-    for scanned in log.scan(INGEST.stream):
-        for at, row in enumerate(scanned.rows()):
-            detail = str(row.get("detail") or "")
-            if row["source"] == source and detail.startswith("through "):
-                through = int(detail.split()[1].rstrip(";"))
-                since = scanned.position + at
-    held = set()
-    for scanned in log.scan(stream, after=since):
-        for row in scanned.rows():
-            if row["source"] == source and row["source_seq"] > through:
-                held.add(int(row["source_seq"]))
-    return through, held
+class History:
+    """What a restart needs of the log, read in one pass: sequences that will never be read, the
+    account of the source, the edges of releases."""
+
+    def __init__(self, log: Log, source: str) -> None:
+        self.losses: list[tuple[int, int, int]] = []  # partition, first, last
+        self.through = 0  # the last line of the source that is accounted for
+        self.accounted = 0  # and where in the log the account stands
+        self.logged = 0  # the highest source_seq of edgecore.update
+        self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
+        readers = {
+            LOSSES.stream: self._loss,
+            INGEST.stream: lambda at, row: self._account(source, at, row),
+            UPDATE.stream: self._edge,
+        }
+        for scanned in log.scan():
+            read = readers.get(scanned.stream)
+            if read is not None:
+                for at, row in enumerate(scanned.rows()):
+                    read(scanned.position + at, row)
+
+    def _loss(self, position: int, row: dict[str, Any]) -> None:
+        self.losses.append((row["partition"], row["first"], row["last"]))
+
+    def _account(self, source: str, position: int, row: dict[str, Any]) -> None:
+        detail = str(row.get("detail") or "")
+        if row["source"] == source and detail.startswith("through "):
+            self.through = int(detail.split()[1].rstrip(";"))
+            self.accounted = position
+
+    def _edge(self, position: int, row: dict[str, Any]) -> None:
+        self.logged = max(self.logged, int(row["source_seq"]))
+        self.edges.append(told(row))
+
+    def lines_held(self, log: Log, stream: str, source: str) -> set[int]:
+        """Lines behind the last account that the log holds."""
+        return {
+            int(row["source_seq"])
+            for scanned in log.scan(stream, after=self.accounted)
+            for row in scanned.rows()
+            if row["source"] == source and row["source_seq"] > self.through
+        }
 
 
 def told(row: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +100,7 @@ class Capture:
         log: Log,
         clock: Clock,
         source: Source | None,
+        history: History,
         serving: Serving,
         link: Link | None,
         notice: Callable[[str], None],
@@ -89,13 +117,10 @@ class Capture:
         self._retry_ns = 0
         self._ingest_ns = 0
         self._snapshot_ns = 0
-        self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
-        self._logged = 0  # the highest source_seq of edgecore.update that the log holds
-        for scanned in log.scan(UPDATE.stream):
-            for row in scanned.rows():
-                self._logged = max(self._logged, int(row["source_seq"]))
-                self.edges.append(told(row))
+        self.edges = history.edges
+        self._logged = history.logged
         self._releases: Releases | None = None
+        self._unserved = self._unlogged = False
         self._announced = ""
         self.totals = Totals()
         self.errors: dict[str, EdgecoreError | None] = {}
@@ -204,13 +229,18 @@ class Capture:
 
     def _take_releases(self) -> None:
         """Puts in place what the updater published, and logs its rows."""
-        if self._link is None or self._link.releases is self._releases:
+        if self._link is None:
             return
         releases = self._link.releases
-        if self._releases is None or releases.changes != self._releases.changes:
-            self._step("serving", self._serving.apply, releases.roles, releases.observed)
-        self._releases = releases
-        self._step("update", self._log_edges, releases.edges)
+        if releases is not self._releases:
+            self._releases, self._unlogged, self._unserved = releases, True, True
+        if self._unserved and self._step("release", self._serve, releases):
+            self._unserved = False
+        if self._unlogged and self._step("edges", self._log_edges, releases.edges):
+            self._unlogged = False
+
+    def _serve(self, releases: Releases) -> None:
+        self._report(self._serving.apply(releases.roles, releases.observed))
 
     def _log_edges(self, edges: list[dict[str, Any]]) -> None:
         for row in edges:
@@ -233,4 +263,4 @@ class Capture:
         self._step("log", self._log.sync)
 
 
-__all__ = ["Capture", "csv_progress"]
+__all__ = ["Capture", "History"]

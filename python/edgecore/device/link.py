@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from edgecore.artifacts import ArtifactStore
     from edgecore.clock import Clock
     from edgecore.device.config import Config
     from edgecore.device.enrol import Identity
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from edgecore.wire.desired import Desired
 
     Roles = list[tuple[str, VerifiedRelease, Any]]
-    Open = Callable[[Identity], Updater]
+    Loader = Callable[[VerifiedRelease, Callable[[bytes], bytes]], Any]
 
 INVITE_BYTES_MAX = 8192
 
@@ -83,7 +84,7 @@ class Link:
     """One device's side of the link. Its methods are for one thread, except :meth:`tell`,
     :meth:`status` and reading :attr:`releases`.
 
-    :param open_updater: makes the updater once there is an identity."""
+    :param loader: makes a verified release ready to run, see :class:`Updater`."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class Link:
         clock: Clock,
         uniform: Callable[[], float],
         entropy: Callable[[int], bytes],
-        open_updater: Open | None = None,
+        loader: Loader,
     ) -> None:
         self._config = config
         self._log = log
@@ -102,12 +103,13 @@ class Link:
         self._transport = transport
         self._uniform = uniform
         self._entropy = entropy
-        self._open_updater = open_updater
+        self._loader = loader
         self._inbox: deque[tuple[Any, ...]] = deque()
         self._keys = f"{config.state}/keys"
         self._evidence = Evidence(fs, config.evidence, clock) if config.evidence else None
         self._syncer: Syncer | None = None
         self._updater: Updater | None = None
+        self._store: ArtifactStore | None = None
         self._order: Desired | None = None
         self._etag = ""
         self._order_ns = 0
@@ -251,14 +253,32 @@ class Link:
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",
             self._uniform, self._entropy, policy, self._evidence.heard if self._evidence else None,
         )  # fmt: skip
-        if self._open_updater is not None:
-            self._updater = self._step("update", self._open_updater, identity)
+        self._updater = self._step("update", self._open_updater, identity)
         if self._updater is not None:
             self._publish(self._updater)
 
+    def _open_updater(self, identity: Identity) -> Updater:
+        from edgecore.artifacts import ArtifactStore
+        from edgecore.device import update
+
+        config = self._config
+        policy = update.Policy(
+            config.idle_ns / SECOND, config.backoff_ns / SECOND, config.backoff_max_ns / SECOND
+        )
+        self._store = ArtifactStore.open(
+            f"{config.state}/artifacts", fs=self._fs, quota_bytes=config.quota_bytes
+        )
+        return update.Updater(
+            identity, self._transport, self._fs, self._store, f"{config.state}/updates",
+            self._clock, self._loader, policy=policy, uniform=self._uniform,
+        )  # fmt: skip
+
     def close(self) -> None:
-        if self._evidence is not None:
-            self._evidence.close()
+        if self._updater is not None:
+            self._updater.close()
+        for part in (self._store, self._evidence):
+            if part is not None:
+                part.close()
 
 
 __all__ = ["Evidence", "Link", "Releases"]
