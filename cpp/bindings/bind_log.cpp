@@ -369,15 +369,14 @@ void bind_append(py::module_& m) {
       });
 }
 
-void bind_log_class(py::module_& m) {
+void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
   const auto run = [](auto member) {
     return [member](PyLog& self) {
       Log& log = self.core();
       unlocked([&] { return (log.*member)(); });
     };
   };
-  py::class_<PyLog, PyLogPtr>(m, "Log")
-      .def("close", &PyLog::close)
+  log.def("close", &PyLog::close)
       .def("register_schema", &PyLog::register_schema, py::arg("schema"))
       .def("attach_schema", &PyLog::attach_schema, py::arg("schema"))
       .def("append", &append_rows, py::arg("stream"), py::arg("rows"),
@@ -397,15 +396,35 @@ void bind_log_class(py::module_& m) {
             Log& log = self.core();
             unlocked([&] { return log.wait_durable(position); });
           },
-          py::arg("position"))
-      .def(
-          "scan",
-          [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
-             std::uint64_t after, std::uint64_t until) {
-            return PyScan(self, self->core().reader(), std::move(partitions), after, until);
-          },
-          py::arg("partitions"), py::arg("after"), py::arg("until"))
+          py::arg("position"));
+}
+
+void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
+  log.def(
+         "scan",
+         [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
+            std::uint64_t after, std::uint64_t until) {
+           return PyScan(self, self->core().reader(), std::move(partitions), after, until);
+         },
+         py::arg("partitions"), py::arg("after"), py::arg("until"))
       .def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
+      .def(
+          "position_before",  // of the first row above a sequence: the position in front of it
+          [](PyLog& self, std::uint32_t partition, std::uint64_t sequence) {
+            Log& log = self.core();
+            const auto runs = unlocked([&] {
+              return collect_runs(log.reader(), {partition, sequence, 0, UINT64_MAX - 1, 1});
+            });
+            return runs.empty() ? log.position() : runs[0].arrivals[0].position - 1;
+          },
+          py::arg("partition"), py::arg("sequence"))
+      .def(
+          "sequence_at",
+          [](PyLog& self, std::uint32_t partition, std::uint64_t position) {
+            Log& log = self.core();
+            return unlocked([&] { return sequence_at(log.reader(), partition, position); });
+          },
+          py::arg("partition"), py::arg("position"))
       .def("recovery", &recovery_of)
       .def("verify", &verify)
       .def("catalogue", &catalogue_of)
@@ -423,6 +442,12 @@ void bind_log_class(py::module_& m) {
       .def_property_readonly("position", [](PyLog& self) { return self.core().position(); })
       .def_property_readonly("durable_position",
                              [](PyLog& self) { return self.core().durable_position(); });
+}
+
+void bind_log_class(py::module_& m) {
+  py::class_<PyLog, PyLogPtr> log(m, "Log");
+  bind_writing(log);
+  bind_reading(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
         py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
         py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"));

@@ -108,6 +108,9 @@ class LogReader {
   // the next one's say.
   bool may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const;
   std::size_t segments() const { return segments_.size(); }
+  std::uint64_t base_position(std::size_t index) const {
+    return segments_[index].header.base_position;
+  }
   const Catalogue& catalogue() const { return catalogue_; }
   std::uint64_t position_max() const { return position_max_; }
 

@@ -14,6 +14,8 @@ from edgecore.errors import Exhausted, Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgecore.fs import File, Fs
 
 MAGIC = 0x55434345  # "ECCU"
@@ -47,11 +49,21 @@ def decode(slot: bytes) -> tuple[int, dict[int, int]] | None:
 
 
 class Cursor:
-    """Acknowledged sequences by partition. Not thread-safe."""
+    """Acknowledged sequences by partition. Not thread-safe.
 
-    def __init__(self, fs: Fs, directory: str, name: str, read_only: bool = False) -> None:
+    :param resolve: (stream, position) -> sequence by partition, for :meth:`ack` by stream."""
+
+    def __init__(
+        self,
+        fs: Fs,
+        directory: str,
+        name: str,
+        read_only: bool = False,
+        resolve: Callable[[str, int], dict[int, int]] | None = None,
+    ) -> None:
         if not name.isidentifier():
             raise Invalid(f"cursor {name!r}: letters, digits and _ only")
+        self._resolve = resolve
         self._generation = 0
         self._acked: dict[int, int] = {}
         self._file: File | None = None
@@ -73,13 +85,22 @@ class Cursor:
         """The highest sequence acknowledged; 0 when there is none."""
         return self._acked.get(partition, 0)
 
-    def ack(self, partition: int, upto: int) -> None:
-        """Durable when it returns. Never moves back. Raises ``Unavailable`` on a disk error."""
+    def ack(self, what: int | str, upto: int) -> None:
+        """Acknowledges a partition up to sequence `upto`, or all partitions of a stream up to
+        position `upto`. Durable when it returns; never moves back. Raises ``Unavailable`` on a
+        disk error; needs no free space."""
         if self._file is None:
-            raise Invalid("the cursor is open for reading")
-        if upto <= self.acked(partition):
+            raise Invalid("the cursor is open for reading, or closed")
+        if isinstance(what, int):
+            moved = {what: upto}
+        elif self._resolve is not None:
+            moved = self._resolve(what, upto)
+        else:
+            raise Invalid(f"cursor: stream {what!r} without a log; give a partition")
+        ahead = {p: sequence for p, sequence in moved.items() if sequence > self.acked(p)}
+        if not ahead:
             return
-        acked = {**self._acked, partition: upto}
+        acked = {**self._acked, **ahead}
         if len(acked) > ENTRIES_MAX:
             raise Exhausted(f"a cursor holds at most {ENTRIES_MAX} partitions")
         slot = encode(self._generation + 1, acked)

@@ -22,7 +22,7 @@ from edgecore import limits, tflite_writer
 from edgecore._core import learning as _learning
 from edgecore._core import verdict as _verdict
 from edgecore.digest import blake3
-from edgecore.errors import Invalid
+from edgecore.errors import Incompatible, Invalid
 from edgecore.inference import Binding, Model, Slot, score
 from edgecore.release import FACTS_FILE, Bundle
 
@@ -52,7 +52,7 @@ STEPS_MIN, STEPS_MAX = 400, 3000
 TRAINED_SHARE = 0.8  # of the rows, the earliest; the floor is found on all of them
 GOLDEN_ROWS = 24
 
-FLOOR_PERMILLE = 990  # quantile of the fit's own scores ...
+FLOOR_PERMILLE = 950  # quantile of the fit's own scores ...
 FLOOR_FACTOR = 4  # ... and how far above it the least threshold lies
 GAP_ROWS = 72  # an episode within so many median intervals of the last one continues it
 MISSING = 2
@@ -121,14 +121,6 @@ class Trainer:
 # ------------------------------------------------------------------ views
 
 
-def duration(ns: int) -> str:
-    """A duration as text, in the largest unit that divides it: ``"1h"``, ``"1200ms"``."""
-    for unit, size in (("h", 3600 * 10**9), ("m", 60 * 10**9), ("s", 10**9), ("ms", 10**6)):
-        if ns % size == 0:
-            return f"{ns // size}{unit}"
-    raise Invalid(f"a duration of {ns} ns: whole milliseconds are needed")
-
-
 def median_interval(times: Iterable[int]) -> int:
     """The median time between consecutive rows, in ns, rounded to milliseconds, at least one.
 
@@ -151,7 +143,8 @@ def detection_view(
     """A view for anomaly detection: each numeric field over windows of 12, 60 and 288 intervals.
 
     Up to three fields have mean, std, min and max over all windows and their last value; more
-    have mean and std over the two shorter windows and their last value.
+    have mean and std over the two shorter windows and their last value. A field without a declared
+    grid and range has no std, which could not be exact.
 
     :param interval_ns: the median time between two rows of one entity.
     :param fields: all numeric ones by default, but the entity.
@@ -166,17 +159,33 @@ def detection_view(
     if not chosen:
         raise Invalid(f"stream {schema.stream!r} has no numeric field")
     few = len(chosen) <= FEW_FIELDS
-    ops = ["mean", "std", "min", "max"] if few else ["mean", "std"]
-    windows = [duration(count * interval_ns) for count in (WINDOWS if few else WINDOWS[:2])]
-    features: list[Any] = [Agg(field, ops, window=windows) for field in chosen]
-    features += [Last(field) for field in chosen]
+    windows = [count * interval_ns for count in (WINDOWS if few else WINDOWS[:2])]
+    features: list[Agg | Last] = []
+    for field in chosen:
+        ops = ["mean", "std", "min", "max"] if few else ["mean", "std"]
+        if not _has_std(schema, field):
+            ops.remove("std")
+        features += [Agg(field, ops, window=windows), Last(field)]
     return FeatureView(
         name,
         entity=entity,
         source=schema.stream,
-        lateness=duration(WINDOWS[0] * interval_ns),
+        lateness=WINDOWS[0] * interval_ns,
         features=features,
     )
+
+
+def _has_std(schema: Schema, field: str) -> bool:
+    """Whether the engine can be exact about it: that takes a grid, and a range that bounds it."""
+    from edgecore.features import Agg, FeatureView
+
+    deviation = Agg(field, "std", window="1h")
+    view = FeatureView("probe", entity="", source=schema.stream, features=[deviation])
+    try:
+        view.plan(schema)
+    except Incompatible:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------ the fit
@@ -426,7 +435,6 @@ def write_bundle(bundle: Bundle, directory: str) -> None:
 __all__ = [
     "Trainer",
     "detection_view",
-    "duration",
     "fit",
     "layer_widths",
     "median_interval",

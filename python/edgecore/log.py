@@ -388,18 +388,31 @@ class Log:
         return [(partition, *found[partition]) for partition in sorted(found)]
 
     def scan(
-        self, stream: str | None = None, *, after: int = 0, until: int | None = None
+        self,
+        stream: str | None = None,
+        *,
+        after: int | tuple[int, int] = 0,
+        until: int | None = None,
     ) -> Iterator[Scanned]:
         """Rows with positions in (after, until], of one stream or of all, in order of position.
-        A snapshot: rows appended later are not seen. One segment is in memory at a time."""
-        wanted = None
-        if stream is not None:
-            wanted = {partition for partition, name, _ in self.partitions() if name == stream}
-            if not wanted:
-                raise Invalid(f"the log has no stream {stream!r}")
+        `after` may be a (partition, sequence): from the partition's next row on. A snapshot: rows
+        appended later are not seen. One segment is in memory at a time."""
+        wanted = None if stream is None else self._partitions_of(stream)
         self.core.flush()
+        if isinstance(after, tuple):
+            after = self.core.position_before(*after)
         for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until):
             yield Scanned(core, self._by_number.get(core.schema_number))
+
+    def _partitions_of(self, stream: str) -> set[int]:
+        found = {partition for partition, name, _ in self.partitions() if name == stream}
+        if not found:
+            raise Invalid(f"the log has no stream {stream!r}")
+        return found
+
+    def _sequences_at(self, stream: str, position: int) -> dict[int, int]:
+        self.core.flush()
+        return {p: self.core.sequence_at(p, position) for p in self._partitions_of(stream)}
 
     def verify(self) -> tuple[int, int, int, list[Range]]:
         """Reads and checks everything: (rows, records, bytes of rows, lost ranges)."""
@@ -418,7 +431,9 @@ class Log:
     def cursor(self, name: str) -> _cursor.Cursor:
         """The named cursor, kept beside the segments."""
         if name not in self._cursors:
-            self._cursors[name] = _cursor.Cursor(self._fs, self.path, name, self.read_only)
+            self._cursors[name] = _cursor.Cursor(
+                self._fs, self.path, name, self.read_only, self._sequences_at
+            )
         return self._cursors[name]
 
     def acknowledge(self, partition: int, upto: int) -> None:

@@ -88,6 +88,8 @@ def test_log_scan_between_positions_gives_exactly_those_rows() -> None:
             ]
             expected = [p for p in range(first, last + 1) if after < p <= until]
             assert seen == expected, f"seed {seed}"
+        found = [s.first for s in log.scan("pump", after=(done[0].partition, 7))]
+        assert found[0] == 8
 
 
 def test_log_bad_rows_are_named_and_the_others_kept() -> None:
@@ -332,6 +334,27 @@ def test_cursor_slots_survive_cuts_and_damage() -> None:
                 base.write_atomic("d/cursor-sync", bytes(bad))
                 found = cursor.Cursor(base, "d", "sync", read_only=True).acked(3)
                 assert found in (promised - 1, promised)
+
+
+def test_cursor_acks_a_stream_by_position() -> None:
+    seed = 15
+    rng = random.Random(seed)
+    with open_log(MemoryFs(), segment_bytes=8192) as log:
+        positions = []
+        for i in range(150):
+            done = log.append("pump", [{"rpm": i}] * rng.randrange(1, 5))
+            positions += range(done.position, done.position + done.count)
+            if i % 9 == 0:
+                log.append("alarm", {"code": 1})
+        for _ in range(20):
+            upto = rng.randrange(log.position + 1)
+            wanted = sum(position <= upto for position in positions)
+            log.core.flush()
+            assert log.core.sequence_at(2, upto) == wanted, f"seed {seed}"
+        log.cursor("reader").ack("pump", positions[99])
+        assert log.cursor("reader").acked(2) == 100
+        log.cursor("reader").ack("pump", positions[9])
+        assert log.cursor("reader").acked(2) == 100
 
 
 def test_log_durability_words() -> None:

@@ -225,6 +225,27 @@ TEST_P(CrashTest, KillAtEveryOperationThenPowerCutAfterRestart) {
   EXPECT_GT(kills, 100u);
 }
 
+// What the killed process left in the page cache is what the recovery meets when it is cut itself.
+TEST_P(CrashTest, KillAtEveryOperationThenPowerCutWithinRecovery) {
+  for (std::uint64_t operation = 1;; ++operation) {
+    bool opened = false;
+    for (std::uint64_t cut = 1; !opened; ++cut) {
+      const auto disk = make_disk();
+      const auto killed = std::make_shared<KilledFs>(disk, operation);
+      const std::size_t done = live(killed);
+      if (!killed->is_dead()) return;
+      disk->cut_power_at(cut);
+      opened = open_store(disk).is_ok();
+      const std::string at = "killed: " + where(done, operation) + ", recovery cut at ";
+      for (const auto& image : disk->crash_states(12, cut)) {
+        auto store = open_store(image);
+        ASSERT_TRUE(store.is_ok()) << at << cut << ": " << store.status().to_string();
+        expect_legal(*store.value(), done, at + std::to_string(cut));
+      }
+    }
+  }
+}
+
 struct Trouble {
   const char* name;
   FaultEffect effect;

@@ -1,16 +1,15 @@
 """The rows of a hub's packs, read beside a hub that runs: no index, no lock, nothing written.
 
 The packs are the truth (docs/adr/0071-packs-are-the-truth.md), so training and inspection need
-nothing else. A block that is still being written ends the walk of its pack.
+nothing else. A block that is still being written, or damaged, is not there.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Invalid
-from edgecore.hub.stores.events import BLOCK_BYTES_MAX, BLOCK_HEAD, FRAME, MAGIC
+from edgecore.hub.stores.events import BLOCK_HEAD, whole_blocks
 from edgecore.schema import Schema
 from edgecore.wire import catalogue, rowbatch
 
@@ -24,17 +23,10 @@ if TYPE_CHECKING:
 def blocks(directory: Path) -> Iterator[tuple[bytes, int, int, RowBatch]]:
     """(store, partition, first sequence, rows) of every whole block, as it came."""
     for pack in sorted((directory / "packs").glob("*.pack")):
-        with pack.open("rb") as file:
-            while len(head := file.read(FRAME.size)) == FRAME.size:
-                magic, length, check = FRAME.unpack(head)
-                if magic != MAGIC or not BLOCK_HEAD.size <= length <= BLOCK_BYTES_MAX:
-                    break
-                body = file.read(length)
-                if len(body) != length or blake3(body)[:8] != check:
-                    break
-                store, partition, first, _, _ = BLOCK_HEAD.unpack_from(body)
-                if length > BLOCK_HEAD.size:
-                    yield store, partition, first, rowbatch.decode(body[BLOCK_HEAD.size :])
+        for _, body in whole_blocks(pack):
+            store, partition, first, _, _ = BLOCK_HEAD.unpack_from(body)
+            if len(body) > BLOCK_HEAD.size:  # else it stands for sequences that hold nothing
+                yield store, partition, first, rowbatch.decode(body[BLOCK_HEAD.size :])
 
 
 def rows(directory: Path, stream: str) -> tuple[Schema, list[dict[str, object]]]:

@@ -131,21 +131,10 @@ class EventStore:
     def _read_on(self, pack: int, at: int) -> int:
         """Indexes whole blocks from `at`; returns where the last of them ends. What is damaged
         between whole blocks is passed over: it is not held, and is sent again."""
-        import mmap
-
-        path = self._pack_path(pack)
-        if path.stat().st_size <= at:
-            return at
-        end = at
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            while at >= 0:
-                body = _whole(data, at)
-                if body is None:
-                    at = data.find(MAGIC, at + 1)
-                    continue
-                self._note(pack, at + FRAME.size, body)
-                at = end = at + FRAME.size + len(body)
-        return end
+        for start, body in whole_blocks(self._pack_path(pack), at):
+            self._note(pack, start + FRAME.size, body)
+            at = start + FRAME.size + len(body)
+        return at
 
     def _note(self, pack: int, at: int, body: bytes) -> None:
         store, partition, first, count, digest = BLOCK_HEAD.unpack_from(body)
@@ -280,6 +269,23 @@ class EventStore:
         return body[BLOCK_HEAD.size :]
 
 
+def whole_blocks(pack: Path, at: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(offset of its frame, body) of every whole block of a pack file from `at` on; what is damaged
+    is passed over."""
+    import mmap
+
+    if pack.stat().st_size <= at:
+        return
+    with pack.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while at >= 0:
+            body = _whole(data, at)
+            if body is None:
+                at = data.find(MAGIC, at + 1)
+                continue
+            yield at, body
+            at += FRAME.size + len(body)
+
+
 def _whole(data: Any, at: int) -> bytes | None:
     """The body of the frame at `at`; None where there is no whole one."""
     if len(data) - at < FRAME.size:
@@ -302,4 +308,4 @@ def _open_index(path: Path) -> Any:
         raise Corrupt(f"{path}: {error}; move it away: it is made again from the packs") from None
 
 
-__all__ = ["BLOCK_BYTES_MAX", "BLOCK_HEAD", "FRAME", "MAGIC", "Block", "EventStore"]
+__all__ = ["BLOCK_BYTES_MAX", "BLOCK_HEAD", "FRAME", "Block", "EventStore", "whole_blocks"]
