@@ -264,5 +264,31 @@ TEST(Pipeline, SnapshotOfAnotherStoreViewOrLaterLogIsRefusedAndChangesNothing) {
   EXPECT_TRUE(device.pipeline->restore(good).is_ok());
 }
 
+TEST(Pipeline, SnapshotSealedOverWrongContentsIsRefusedOrTakenWholeAndNeverHarms) {
+  const RowBatch rows = readings(source_schema(), 60, 12);
+  Device device;
+  ASSERT_TRUE(device.serve().is_ok());
+  ASSERT_TRUE(device.process(rows).is_ok());
+  const Bytes good = device.pipeline->snapshot().value();
+  std::size_t refused = 0;
+  for (std::size_t at = 0; at + 32 < good.size(); ++at) {
+    for (const auto flip : {std::byte{0x01}, std::byte{0x80}, std::byte{0xff}}) {
+      Bytes bad = good;
+      bad[at] ^= flip;
+      const Digest seal = blake3(ByteSpan(bad).first(bad.size() - sizeof(Digest)));
+      std::copy(seal.begin(), seal.end(), bad.end() - sizeof(Digest));
+      Device fresh(device.fs->crash(1), 2);
+      ASSERT_TRUE(fresh.status.is_ok());
+      ASSERT_TRUE(fresh.serve().is_ok());
+      const Status status = fresh.pipeline->restore(bad);
+      if (status.is_ok()) continue;
+      ++refused;
+      EXPECT_EQ(fresh.pipeline->position(), 0u);
+    }
+    if (at > 200) at += 12;
+  }
+  EXPECT_GT(refused, 100u);
+}
+
 }  // namespace
 }  // namespace edgecore::pipeline
