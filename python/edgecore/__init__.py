@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgecore.features import backfill as backfill
     from edgecore.inference import Model as Model
     from edgecore.log import Log as Log
+    from edgecore.pipeline import LocalModel as LocalModel
+    from edgecore.pipeline import Pipeline as Pipeline
     from edgecore.schema import Field as Field
     from edgecore.schema import Schema as Schema
 
@@ -31,8 +33,10 @@ _HOMES = {
     "FeatureView": "edgecore.features",
     "Field": "edgecore.schema",
     "Last": "edgecore.features",
+    "LocalModel": "edgecore.pipeline",
     "Log": "edgecore.log",
     "Model": "edgecore.inference",
+    "Pipeline": "edgecore.pipeline",
     "Recency": "edgecore.features",
     "Schema": "edgecore.schema",
     "backfill": "edgecore.features",
