@@ -197,5 +197,24 @@ TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
   }
 }
 
+// A killed process leaves its writes to the operating system alone; the next open reads them back,
+// and may call them durable only when they are.
+TEST(LogCrash, AfterAKillWhatIsReadBackIsMadeDurableBeforeItIsPromised) {
+  const auto disk = std::make_shared<MemoryFs>();
+  Life killed(disk, 1);
+  ASSERT_TRUE(killed.open().is_ok());
+  ASSERT_TRUE(killed.append(0, 5).is_ok());
+  ASSERT_TRUE(killed.log_->flush().is_ok());
+  killed.log_.reset();
+  Life next(disk, 2);
+  ASSERT_TRUE(next.open().is_ok());
+  ASSERT_EQ(next.log_->durable_position(), 5u);
+  const auto image = disk->crash(std::vector<bool>(disk->pending_units(), false));
+  next.log_.reset();
+  Life last(image, 3);
+  ASSERT_TRUE(last.open().is_ok());
+  EXPECT_EQ(read_all(*last.log_, last.schemas_), killed.handed_);
+}
+
 }  // namespace
 }  // namespace edgecore

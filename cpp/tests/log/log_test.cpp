@@ -233,6 +233,22 @@ TEST_F(LogTest, FlusherThreadMakesGroupsDurable) {
   ASSERT_TRUE(log->close().is_ok());
 }
 
+TEST_F(LogTest, LoneDurableAppendIsOneSectorAndOneSync) {
+  auto log = open();
+  ASSERT_TRUE(log->append(rows_of(critical_, 0, 1)).is_ok());
+  const auto disk = std::static_pointer_cast<MemoryFs>(fs_);
+  const std::uint64_t before = disk->operations();
+  ASSERT_TRUE(log->append(rows_of(critical_, 1, 1)).is_ok());
+  EXPECT_EQ(disk->operations() - before, 2u);  // one write, one sync
+  const auto written = disk->inject({FaultEffect::kIoError, 1u << 2, "", 0, false});
+  EXPECT_TRUE(log->append(rows_of(critical_, 2, 1)).is_ok());  // into the next segment
+  EXPECT_EQ(disk->fired(written), 1u);
+  EXPECT_EQ(log->durable_position(), 3u);
+  ASSERT_TRUE(log->append(rows_of(bulk_, 3, 1)).is_ok());
+  const auto image = disk->crash(1);
+  EXPECT_EQ(image->pending_units(), 0u);
+}
+
 // Two writers, a reader and the flusher at once: every row is read once, none before its time.
 TEST_F(LogTest, ThreadsAppendReadAndFlushTogether) {
   LogOptions options;
