@@ -34,9 +34,13 @@ Result<Start> read_start(File& file) {
       std::nullopt};
   if (!start.header.is_ok()) return start;
   const std::uint64_t at = wal::round_up(wal::kHeaderBytes, start.header->sector);
-  bytes.resize(kFirstBlockBytesMax);
-  EDGECORE_ASSIGN(const std::size_t more, file.read_at(at, bytes));
-  start.block = wal::decode_block_head(ByteSpan(bytes).first(more), start.header->salt);
+  // A page holds the first block of most logs; many partitions make it larger.
+  for (const std::size_t size : {std::size_t{4096}, kFirstBlockBytesMax}) {
+    bytes.resize(size);
+    EDGECORE_ASSIGN(const std::size_t more, file.read_at(at, bytes));
+    start.block = wal::decode_block_head(ByteSpan(bytes).first(more), start.header->salt);
+    if (start.block) break;
+  }
   return start;
 }
 
