@@ -125,6 +125,10 @@ class PyScan {
       if (segment_ == reader_.segments()) throw py::stop_iteration();
       found_.clear();
       at_ = 0;
+      if (!wanted(segment_)) {
+        ++segment_;
+        continue;
+      }
       unlocked([this] {
         return reader_.visit_segment(segment_++, after_,
                                      [this](const RecordView& record) { return keep(record); });
@@ -136,6 +140,13 @@ class PyScan {
   }
 
  private:
+  bool wanted(std::size_t segment) const {
+    if (!partitions_) return true;
+    for (const std::uint32_t partition : *partitions_)
+      if (reader_.may_hold(segment, partition, 0)) return true;
+    return false;
+  }
+
   bool keep(const RecordView& record) {
     if (record.position > until_) return false;
     if (partitions_ && !partitions_->contains(record.head.partition)) return true;
