@@ -18,6 +18,7 @@ import pytest
 from edgecore import learning
 from edgecore.cli.main import main
 from edgecore.clock import ManualClock
+from edgecore.device import status
 from edgecore.device.agent import Device
 from edgecore.digest import blake3
 from edgecore.errors import Unavailable
@@ -29,7 +30,7 @@ pytest.importorskip("flatbuffers")
 pytest.importorskip("tuf")
 
 SECOND = 1_000_000_000
-ROWS = 900
+ROWS = 750
 SCHEMA = """
 stream = "pump"
 [csv]
@@ -54,7 +55,7 @@ path = "pump.csv"
 schema = "pump.toml"
 rows_per_second = 10.0
 [hub]
-idle = "200ms"
+idle = "500ms"
 backoff = "100ms"
 backoff_max = "1s"
 order_every = "500ms"
@@ -237,12 +238,15 @@ def test_agent_life_release_outage_power_cut_and_rollback(works: Works, seed: in
     report = works.finish()
     assert report["release"]["active"]["path"] == "anomaly/1"
     assert report["errors"] == {}
+    lines = "\n".join(status.render(report, works.clock.wall_ns()))
+    assert "release   anomaly/1 " in lines
+    assert "anomaly/2 rolled_back: observation: " in lines
     check_each_row_answered_once(works)
     assert {row["edge"] for row in works.at_hub("edgecore.update")} >= {"stable", "rolled_back"}
 
 
 def test_agent_anomaly_is_found_and_names_its_event(works: Works) -> None:
-    works.write_rows(odd=(700, 730))
+    works.write_rows(odd=(600, 630))
     works.first_release()
     report = works.finish()
     assert report["predictions"]["anomalous"] > 0
@@ -251,8 +255,8 @@ def test_agent_anomaly_is_found_and_names_its_event(works: Works) -> None:
         for row in works.at_hub(PREDICTION.stream)
         if row["context"] in serving_contexts(works)
     }
-    before = [verdict for second, verdict in verdicts.items() if second < 700]
-    during = [verdict for second, verdict in verdicts.items() if 700 <= second < 730]
+    before = [verdict for second, verdict in verdicts.items() if second < 600]
+    during = [verdict for second, verdict in verdicts.items() if 600 <= second < 630]
     assert before.count(1) < len(before) / 10
     assert during.count(1) > len(during) / 2
 

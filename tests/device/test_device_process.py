@@ -225,6 +225,7 @@ def test_device_status_prints_what_an_operator_asks(
     assert main(["device", "status", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "not enrolled" in said
+    assert "release   none" in said
     assert "host host: " in said
     assert main(["device", "status", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "stopped"

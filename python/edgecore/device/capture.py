@@ -247,7 +247,7 @@ class Capture:
             if row["source_seq"] > self._logged:
                 self._log.append(UPDATE.stream, row)
                 self._logged = row["source_seq"]
-                self.edges.append(told(row))
+                self.edges.append(told({"time": self._clock.wall_ns(), **row}))
         if edges and self._link is not None:
             self._log.sync()
             self._link.tell("logged", self._logged)

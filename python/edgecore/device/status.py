@@ -85,16 +85,11 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
     )
     for part in log["partitions"]:
         lines.append(
-            f"    {part['partition']:>3} {part['stream']:<21}{part['tier']:<11}"
+            f"    {part['partition']:>3} {part['stream']:<20} {part['tier']:<10} "
             f"last {part['head']:>10,}, acknowledged {part['acked']:>10,}, "
             f"waiting {part['unacked']:,}"
         )
-    active = release["active"] or {"path": "none", "digest": ""}
-    lines.append(
-        f"  release   {active['path']} {active['digest'][:12]} ({release['phase']})"
-        + (f", on trial: {release['trial']['path']}" if release["trial"] else "")
-        + (f", ordered: {link['order']['release']}" if link["order"]["release"] else "")
-    )
+    lines += _release_lines(release, link["order"]["release"], now_ns)
     lines.append(
         f"  answers   {report['predictions']['served']:,} served, "
         f"{report['predictions']['anomalous']:,} anomalous, "
@@ -105,6 +100,23 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"{source['rejected']:,} refused, {source['off_grid']:,} rounded, {source['late']:,} late, "
         f"{source['missed']:,} missed" + (", finished" if source["finished"] else "")
     )
+    return lines
+
+
+def _release_lines(release: dict[str, Any], ordered: str, now_ns: int) -> list[str]:
+    active = release["active"] or {"path": "none", "digest": ""}
+    lines = [
+        f"  release   {active['path']} {active['digest'][:12]}"
+        + (f", on trial: {release['trial']['path']}" if release["trial"] else "")
+        + (f", ordered: {ordered}" if ordered else "")
+    ]
+    if release["edges"]:
+        edge = release["edges"][-1]
+        why = f": {edge['reason']}" if edge["reason"] else ""
+        lines.append(
+            f"    last step {ago(edge['time'], now_ns)}: "
+            f"{edge['release']}/{edge['version']} {edge['edge']}{why}"
+        )
     return lines
 
 
