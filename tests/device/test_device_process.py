@@ -163,6 +163,25 @@ def test_device_process_csv_restarts_by_line_and_reaches_the_hub_once(yard: Yard
     assert found == dict.fromkeys(range(2, 602), 1)
 
 
+def test_device_process_hub_that_never_answers_holds_up_no_reading(yard: Yard) -> None:
+    with socket.create_server(("127.0.0.1", yard.port)):  # connects, and then says nothing
+        settings = yard.root / "device" / "edge.toml"
+        settings.parent.mkdir()
+        settings.write_text('[hub]\ntimeout = "30s"\n')
+        (settings.parent / "keys").mkdir()
+        (settings.parent / "keys" / "invite").write_bytes((yard.root / "invite").read_bytes())
+        device = yard.device()
+        report = yard.until(
+            lambda: yard.report().get("source", {}).get("accepted", 0) > 20 and yard.report()
+        )
+        assert not report["link"]["enrolled"]
+        assert report["source"]["accepted"] > 5 * report["source"]["missed"]
+        device.send_signal(signal.SIGTERM)
+        assert device.wait(10) == 0
+    with Log.open(yard.root / "device" / "log", read_only=True) as log:
+        assert log.recovery.clean
+
+
 @pytest.mark.parametrize(
     ("config", "code", "says"),
     [
