@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from edgecore.cli.demo_steps import FAMILY, Scenario
-from edgecore.errors import Invalid
+from edgecore.errors import Invalid, Unavailable
 from edgecore.wire import cbor
 
 TYPE_CHECKING = False
@@ -31,6 +31,9 @@ class EvidenceScenario(Scenario):
         self.facts["good_release"] = digest
 
         def stable(status: dict[str, Any]) -> bool:
+            for edge in status["release"]["edges"]:
+                if edge["digest"] == digest and edge["edge"] in ("rolled_back", "refused"):
+                    raise Unavailable(f"the release was {edge['edge']}: {edge['reason']}")
             active = status["release"]["active"]
             settled = status["release"]["phase"] == "stable"
             return settled and bool(active) and active["digest"] == digest
