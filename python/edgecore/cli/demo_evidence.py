@@ -92,10 +92,9 @@ class EvidenceScenario(Scenario):
     def result(self, verdict: dict[str, Any]) -> dict[str, Any]:
         """What ``--json`` prints; `verdict` is the checker's word."""
         rows = read_lines(self.world.evidence_dir / "device.jsonl")
-        status, figures = self.world.status(), verdict["figures"]
+        figures = verdict["figures"]
         captured = max(1, int(figures["captured"]))
-        wire = int(status["link"]["sent"]) + int(status["link"]["received"])
-        log_bytes = sum(path.stat().st_size for path in (self.world.device_dir / "log").glob("*"))
+        log_bytes = self._log_bytes()
         invariants = verdict["invariants"]
         return {
             "invariants": {name: item["holds"] for name, item in invariants.items()},
@@ -104,15 +103,20 @@ class EvidenceScenario(Scenario):
             "releases": self._releases(rows),
             "bytes": {
                 "log": log_bytes,
-                "wire": wire,
+                "wire": self.wire_bytes,
                 "disk_per_event": log_bytes / captured,
-                "wire_per_event": wire / captured,
+                "wire_per_event": self.wire_bytes / captured,
             },
             "timings": {**self.timings, "us_per_event": self.cpu_s * 1e6 / captured},
             "alarms": self._alarms(rows),
             "shown": self._shown(rows),
             "evaluation": self.evaluation(),
         }
+
+    def _log_bytes(self) -> int:
+        """Data in the segments; the zeros that they are made of beforehand are not counted."""
+        found = self.world.command("log", "inspect", str(self.world.device_dir / "log"), "--json")
+        return sum(int(segment["data_bytes"]) for segment in json.loads(found)["segments"])
 
     def _releases(self, rows: list[Row]) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

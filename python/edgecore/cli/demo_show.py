@@ -55,15 +55,18 @@ def print_result(show: Show, result: dict[str, Any]) -> None:
         ("acknowledged", f"{events['acked']:,} rows, signed by the hub"),
         ("unaccounted", f"{events['unaccounted']:,}"),
         ("doubled", f"{events['doubled']:,}"),
-        ("bytes per event", f"{sizes['disk_per_event']:.0f} on disk, "
-                            f"{sizes['wire_per_event']:.0f} on the wire"),
-        ("time per event", f"{timings['us_per_event']:.0f} µs from capture to prediction"),
+        ("bytes per event", f"{sizes['disk_per_event']:.0f} in the log, "
+                            f"{sizes['wire_per_event']:.0f} on the wire, all streams and headers"),
+        ("time per event", f"{timings['us_per_event']:.0f} µs of processor, the whole agent"),
         ("time to recover", f"{timings['recover_s']:.2f} s from SIGKILL's restart to the next "
                             f"event, {timings['reconcile_s']:.2f} s to reconcile after the outage"),
     ]  # fmt: skip
     rows += [(f"release {r['name']} {r['version']}", " → ".join(r["states"])) for r in
              result["releases"]]  # fmt: skip
     show.console.print()
+    alarms = result["alarms"]
+    quiet = f"{alarms['inside']} inside an anomaly, {alarms['quiet']} in quiet time"
+    rows.append(("alarm episodes", quiet))
     show.console.print(_table("What happened", rows))
     if result.get("evaluation"):
         print_evaluation(show, result["evaluation"])
@@ -79,16 +82,20 @@ def print_result(show: Show, result: dict[str, Any]) -> None:
         show.console.print(f"[red]{name}[/red]: {text}")
 
 
+METHODS = {"ours": "edgecore", "z_score": "rolling z-score", "random": "random, same rate"}
+
+
 def print_evaluation(show: Show, evaluation: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table(title="Alarms beside two baselines", title_justify="left", pad_edge=False)
-    for column in ("method", "windows hit", "precision", "episodes", "false episodes"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    title = f"Alarms on {evaluation['rows']:,} rows, {evaluation['days']:.0f} days"
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for column in ("", "windows hit", "precision", "episodes", "false episodes"):
+        table.add_column(column, justify="right" if column else "left")
     for name, row in evaluation["methods"].items():
         table.add_row(
-            name, f"{row['windows_hit']:g} of {evaluation['windows']}", f"{row['precision']:.2f}",
-            f"{row['episodes']:g}", f"{row['false_episodes']:g}",
+            METHODS[name], f"{row['hit']:.2g} of {evaluation['windows']:g}",
+            f"{row['precision']:.3f}", f"{row['episodes']:.2g}", f"{row['false_episodes']:.2g}",
         )  # fmt: skip
     show.console.print()
     show.console.print(table)

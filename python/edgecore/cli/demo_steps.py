@@ -50,6 +50,7 @@ class Scenario:
         self.facts: dict[str, Any] = {"promises": [], "anomalies": []}
         self.timings: dict[str, float] = {}
         self.cpu_s = 0.0
+        self.wire_bytes = 0
         self.started = time.monotonic()
 
     # ------------------------------------------------------------ what subclasses say
@@ -136,7 +137,7 @@ class Scenario:
         status = self.world.status()
         promise = {"when": "SIGKILL of the device", "durable_position": 0}
         promise["durable_position"] = int(status["log"]["durable_position"])
-        self.account_cpu()
+        self.account()
         self.facts["promises"].append(promise)
         self.world.device.kill()
 
@@ -163,7 +164,7 @@ class Scenario:
         self.timings["reconcile_s"] = time.monotonic() - start
 
     def _agreed(self, status: dict[str, Any], upto: int) -> bool:
-        return bool(status["link"]["connected"] and int(status["log"]["unacked"]) < 500)
+        return bool(status["link"]["connected"] and int(status["log"]["unacked"]) < 50)
 
     def bad_release(self, bundle: Path) -> None:
         digest = self.release(2, self.spoil(bundle), min_predictions=30, max_alarm_share=0.2)
@@ -186,14 +187,16 @@ class Scenario:
     def finish(self) -> None:
         """Stops in order, once the hub has all."""
         self.wait("the last rows to be acknowledged", lambda s: int(s["log"]["unacked"]) < 50)
-        self.account_cpu()
+        self.account()
         self.world.device.stop()
 
     def position(self) -> int:
         return int(self.world.status()["log"]["position"])
 
-    def account_cpu(self) -> None:
-        """Adds the running device's processor time to the sum."""
+    def account(self) -> None:
+        """Adds the running device's processor time and bytes on the wire to the sums."""
+        link = self.world.status()["link"]
+        self.wire_bytes += int(link["sent"]) + int(link["received"])
         pid = self.world.device.pid
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
