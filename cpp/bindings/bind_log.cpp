@@ -451,6 +451,7 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
                              [](PyLog& self) { return to_py_bytes(self.core().store()); })
       .def_property_readonly("epoch", [](PyLog& self) { return self.core().epoch(); })
       .def_property_readonly("position", [](PyLog& self) { return self.core().position(); })
+      .def_property_readonly("data_bytes", [](PyLog& self) { return self.core().data_bytes(); })
       .def_property_readonly("durable_position",
                              [](PyLog& self) { return self.core().durable_position(); });
 }

@@ -269,6 +269,14 @@ std::uint64_t Log::position() const {
   return next_position_ - 1;
 }
 
+std::uint64_t Log::data_bytes() const {
+  const std::lock_guard guard(mutex_);
+  std::uint64_t total = 0;
+  for (const SegmentInfo& segment : segments_)
+    total += segment.end - std::min(segment.end, wal::kHeaderBytes);
+  return total;
+}
+
 std::uint64_t Log::durable_position() const {
   const std::lock_guard guard(mutex_);
   return durable_position_;

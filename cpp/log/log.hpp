@@ -99,6 +99,8 @@ class Log {
 
   std::uint64_t position() const;          // of the last row appended; 0 = none
   std::uint64_t durable_position() const;  // of the last row on stable storage
+  // Bytes of the blocks in all segments, padding included; not the zeros made beforehand.
+  std::uint64_t data_bytes() const;
   std::uint64_t next_sequence(std::uint32_t partition) const;
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 

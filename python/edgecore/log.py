@@ -364,6 +364,11 @@ class Log:
         return self.core.position
 
     @property
+    def data_bytes(self) -> int:
+        """Bytes of all blocks on disk, padding included; not the zeros of a segment's free end."""
+        return self.core.data_bytes
+
+    @property
     def durable_position(self) -> int:
         """Of the last row on stable storage."""
         return self.core.durable_position

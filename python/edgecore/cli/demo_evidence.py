@@ -114,9 +114,9 @@ class EvidenceScenario(Scenario):
         }
 
     def _log_bytes(self) -> int:
-        """Data in the segments; the zeros that they are made of beforehand are not counted."""
+        """Blocks in the segments; the zeros that they are made of beforehand are not counted."""
         found = self.world.command("log", "inspect", str(self.world.device_dir / "log"), "--json")
-        return sum(int(segment["data_bytes"]) for segment in json.loads(found)["segments"])
+        return int(json.loads(found)["data_bytes"])
 
     def _releases(self, rows: list[Row]) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

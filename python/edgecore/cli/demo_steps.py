@@ -179,6 +179,11 @@ class Scenario:
             ),
             "the bad release to be rolled back",
         )
+        served = int(self.world.status()["predictions"]["served"]) + 20
+        self.keep_going(
+            lambda status: int(status["predictions"]["served"]) >= served,
+            "the good release to go on serving",
+        )
 
     def keep_going(self, reached: Callable[[dict[str, Any]], bool], what: str) -> None:
         """Waits while capture goes on; a fed source feeds meanwhile."""

@@ -45,6 +45,7 @@ def _facts(log: Log) -> dict[str, Any]:
     return {
         "store": log.store_id.hex(),
         "position": log.position,
+        "data_bytes": log.data_bytes,
         "clean": log.recovery.clean,
         "tail_uncertain": log.recovery.tail_uncertain,
         "ranges": _ranges(log.recovery.ranges),
@@ -68,7 +69,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         print(json.dumps(facts))
         return 0
     state = "closed in order" if facts["clean"] else "open, or ended by a crash"
-    print(f"store {facts['store']}: {facts['position']} positions, {state}")
+    size = f"{facts['position']} positions, {facts['data_bytes']} bytes"
+    print(f"store {facts['store']}: {size}, {state}")
     for item in facts["partitions"]:
         print(
             f"  {item['partition']:>4}  {item['stream']:<32} {item['tier']:<10} "
