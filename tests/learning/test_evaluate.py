@@ -9,6 +9,7 @@ import pytest
 
 from edgecore.cli import evaluate
 from edgecore.errors import Invalid
+from edgecore.wire import cbor
 
 HOUR = 3600 * 10**9
 
@@ -76,13 +77,19 @@ def test_evaluate_with_no_judged_row_is_invalid() -> None:
 def test_evaluate_reads_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times, values, verdicts, episodes, windows = history()
     lines = []
+    for number, role in ((1, "active"), (2, "shadow")):
+        said = {"context": number, "body": cbor.encode({"role": role}).hex()}
+        lines.append({"stream": "edgecore.context", "position": 0, "values": said})
     for i, (time, value) in enumerate(zip(times, values, strict=True)):
         row = {"stream": "s", "position": i + 1, "time": time, "sequence": i + 1}
         lines.append({**row, "values": {"value": str(value), "episode": 0}})
         if verdicts[i] != 2:
             body = {"position": i + 1, "verdict": verdicts[i], "episode": episodes[i] or None}
             other = {"stream": "edgecore.prediction", "position": 1000 + i, "sequence": i + 1}
-            lines.append({**other, "time": time, "values": body})
+            lines.append({**other, "time": time, "values": {**body, "context": 1}})
+            # What a release on trial says is not ours yet.
+            trial = {**body, "context": 2, "verdict": 1, "episode": i + 1}
+            lines.append({**other, "time": time, "values": trial})
     export = tmp_path / "device.jsonl"
     export.write_text("".join(json.dumps(line) + "\n" for line in lines))
     read = evaluate.from_export(str(export), "value")

@@ -62,6 +62,7 @@ class Files:
         """One more row behind `like`, the last of its partition."""
         head = max(int(row["position"]) for row in self.device)
         row = {**like, "sequence": int(like["sequence"]) + 1, "position": head + 1}
+        row["source_seq"] = int(like["source_seq"]) + 1
         row["values"] = {**like["values"], **values}
         self.device.append(row)
         self.hub.append(dict(row))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from edgecore.cli.demo_show import Show
 
 TRAIN_SHARE = 0.15
-TRIAL_ROWS = 200
+TRIAL_ROWS = 100
 LINES_MIN = 1_000
-FEED_LINES = 100
+FEED_LINES = 20
 
 
 class CsvScenario(EvidenceScenario):
@@ -98,13 +98,15 @@ class CsvScenario(EvidenceScenario):
         return last
 
     def keep_going(self, reached: Callable[[dict[str, Any]], bool], what: str) -> None:
-        """Some more lines whenever the device has read the last ones, until `reached`."""
+        """A few lines at a time while a release is observed, until `reached`."""
         while not reached(self.world.status()):
             if self.fed >= len(self.lines):
                 self.wait(what, reached)
                 return
-            self.give(FEED_LINES)
-            self.taken()
+            if self.world.status()["release"]["phase"] in ("trial", "active", "rolled_back"):
+                self.give(FEED_LINES)
+                self.taken()
+            self.world.pause()
 
     def live(self) -> None:
         show = self.show

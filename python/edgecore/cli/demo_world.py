@@ -155,6 +155,11 @@ class World:
             time.sleep(POLL_S)
         raise Unavailable(f"waited {timeout_s:.0f} s for {what}; device says {self.status()}")
 
+    def pause(self) -> None:
+        """Between two looks at the device; it must stay alive."""
+        self.device.check()
+        time.sleep(POLL_S)
+
     def stop(self) -> None:
         self.device.stop()
         self.hub.stop()

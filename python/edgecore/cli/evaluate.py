@@ -20,6 +20,7 @@ from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from edgecore.errors import Invalid, Unavailable
+from edgecore.wire import cbor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -246,14 +247,20 @@ def table(found: dict[str, Any]) -> str:
 
 def from_export(path: str, field: str) -> tuple[list[int], list[float], list[int], list[int]]:
     """Times, values, verdicts and episodes of the stream that the predictions of an export name.
-    A row without a prediction, or without the field, is not judged."""
+    A row without a prediction of the active role, or without the field, is not judged."""
+    serving: set[int] = set()
     streams: dict[str, dict[int, tuple[int, float]]] = {}
     answers: dict[int, tuple[int, int]] = {}
     with Path(path).open() as lines:
         for line in lines:
             event = json.loads(line)
             body = event.get("values", {})
-            if event.get("stream") == "edgecore.prediction":
+            if event.get("stream") == "edgecore.context":
+                if cbor.decode(bytes.fromhex(body["body"])).get("role") == "active":
+                    serving.add(int(body["context"]))
+            elif event.get("stream") == "edgecore.prediction":
+                if int(body["context"]) not in serving:
+                    continue
                 answers[int(body["position"])] = (int(body["verdict"]), int(body["episode"] or 0))
             elif body.get(field) is not None:
                 found = streams.setdefault(event["stream"], {})
