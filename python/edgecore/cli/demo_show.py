@@ -35,15 +35,16 @@ class Show:
         self.console.print(f"  [dim]{text}[/dim]")
 
 
-def _table(title: str, rows: list[tuple[str, str]]) -> Any:
+def _print_table(show: Show, title: str, rows: list[tuple[str, str]]) -> None:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", show_header=False, pad_edge=False)
-    table.add_column(style="bold")
+    table = Table(show_header=False, pad_edge=False, box=None, padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
-    return table
+    show.console.print(f"\n[bold]{title}[/bold]")
+    show.console.print(table)
 
 
 def print_result(show: Show, result: dict[str, Any]) -> None:
@@ -57,27 +58,25 @@ def print_result(show: Show, result: dict[str, Any]) -> None:
         ("doubled", f"{events['doubled']:,}"),
         ("bytes per event", f"{sizes['disk_per_event']:.0f} in the log, "
                             f"{sizes['wire_per_event']:.0f} on the wire, all streams and headers"),
-        ("time per event", f"{timings['us_per_event']:.0f} µs of processor, the whole agent"),
+        ("time per event", f"{timings['us_per_event']:.0f} µs of processor: the whole agent, "
+                           "its two starts included"),
         ("time to recover", f"{timings['recover_s']:.2f} s from SIGKILL's restart to the next "
                             f"event, {timings['reconcile_s']:.2f} s to reconcile after the outage"),
     ]  # fmt: skip
     rows += [(f"release {r['name']} {r['version']}", " → ".join(r["states"])) for r in
              result["releases"]]  # fmt: skip
-    show.console.print()
     alarms = result["alarms"]
     quiet = f"{alarms['inside']} inside an anomaly, {alarms['quiet']} in quiet time"
     rows.append(("alarm episodes", quiet))
-    show.console.print(_table("What happened", rows))
+    _print_table(show, "What happened", rows)
     if result.get("evaluation"):
         print_evaluation(show, result["evaluation"])
     shown = result["shown"]
     if shown:
-        show.console.print()
-        show.console.print(_table("One alarm, rebuilt from its lineage", list(shown.items())))
-    show.console.print()
+        _print_table(show, "One alarm, rebuilt from its lineage", list(shown.items()))
     verdicts = result["invariants"].items()
     rows = [(("[green]holds[/green]" if ok else "[red]FALSE[/red]"), name) for name, ok in verdicts]
-    show.console.print(_table("Invariants, recomputed by another process", rows))
+    _print_table(show, "Invariants, recomputed by another process", rows)
     for name, text in result["says"].items():
         show.console.print(f"[red]{name}[/red]: {text}")
 
@@ -89,7 +88,7 @@ def print_evaluation(show: Show, evaluation: dict[str, Any]) -> None:
     from rich.table import Table
 
     title = f"Alarms on {evaluation['rows']:,} rows, {evaluation['days']:.0f} days"
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(pad_edge=False, box=None, padding=(0, 2))
     for column in ("", "windows hit", "precision", "episodes", "false episodes"):
         table.add_column(column, justify="right" if column else "left")
     for name, row in evaluation["methods"].items():
@@ -97,7 +96,7 @@ def print_evaluation(show: Show, evaluation: dict[str, Any]) -> None:
             METHODS[name], f"{row['hit']:.2g} of {evaluation['windows']:g}",
             f"{row['precision']:.3f}", f"{row['episodes']:.2g}", f"{row['false_episodes']:.2g}",
         )  # fmt: skip
-    show.console.print()
+    show.console.print(f"\n[bold]{title}[/bold]")
     show.console.print(table)
 
 
