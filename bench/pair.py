@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,10 @@ class Worker:
     """A side in a process of its own, driven by lines of JSON."""
 
     def __init__(self, command: list[str]) -> None:
+        # Runtimes chat; what they say is shown only when a worker fails.
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True
         )
         self.version = str(self._answer().get("version", ""))
 
@@ -60,8 +63,11 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
+            self.process.wait()
+            self.said.seek(0)
+            last = (self.said.read().strip().splitlines() or ["no word"])[-1]
             self.close()
-            raise RuntimeError(f"the worker ended with {self.process.returncode}")
+            raise RuntimeError(f"the worker ended with {self.process.returncode}: {last}")
         answer = json.loads(line)
         assert isinstance(answer, dict)
         return answer
@@ -78,6 +84,7 @@ class Worker:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self.said.close()
 
 
 def start(area: str, name: str, case: Case, side: str) -> Worker:
