@@ -33,13 +33,29 @@ def shown(row: dict[str, Any]) -> str:
     return LAYOUT.format(row["id"], *sides, ratio, row["unit"], note)
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table that the README quotes."""
+    lines = ["| row | ours | peer | theirs | ratio | goal |", "|---|--:|---|--:|--:|---|"]
+    for row in rows:
+        ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
+        theirs = "" if row.get("theirs") is None else figure(row["theirs"])
+        cells = (f"`{row['id']}`", f"{figure(row.get('ours'))} {row['unit']}",
+                 row.get("peer") or "", theirs, ratio, row.get("goal") or "")  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench")
     parser.add_argument("areas", nargs="*", default=[], metavar="AREA", help=", ".join(AREAS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=7, help="rounds of A B B A")
     parser.add_argument("--smoke", action="store_true", help="one round: the rows run, no figures")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="print a file's rows for README")
     options = parser.parse_args()
+    if options.table:
+        print(markdown(json.loads(options.table.read_text())))
+        return 0
     sys.path.insert(0, str(Path(__file__).parent))
     unknown = set(options.areas) - set(AREAS)
     if unknown:
