@@ -11,6 +11,14 @@
 
 namespace edgecore::artifacts {
 
+// Every operation is cut; under ThreadSanitizer, twenty times as slow and with one thread to watch,
+// every eleventh.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr std::uint64_t kStride = 11;
+#else
+inline constexpr std::uint64_t kStride = 1;
+#endif
+
 inline constexpr const char* kPlace = "store";
 
 inline Bytes content(std::uint64_t seed, std::size_t size) {
