@@ -23,6 +23,21 @@ def read_lines(path: Path) -> list[Row]:
         return [json.loads(line) for line in lines]
 
 
+def serving(rows: list[Row]) -> list[Row]:
+    """Predictions of the active role."""
+    contexts = {
+        row["values"]["context"]
+        for row in rows
+        if row["stream"] == "edgecore.context"
+        and cbor.decode(bytes.fromhex(row["values"]["body"])).get("role") == "active"
+    }
+    return [
+        row
+        for row in rows
+        if row["stream"] == "edgecore.prediction" and row["values"]["context"] in contexts
+    ]
+
+
 class EvidenceScenario(Scenario):
     """A scenario with its end: exports, facts, and the result for people and programs."""
 
@@ -61,17 +76,7 @@ class EvidenceScenario(Scenario):
     def _chosen(self, rows: list[Row]) -> Row:
         """The prediction that is rebuilt: the strongest alarm inside an anomaly, else the strongest
         alarm, else the last prediction that served."""
-        serving = {
-            row["values"]["context"]
-            for row in rows
-            if row["stream"] == "edgecore.context"
-            and cbor.decode(bytes.fromhex(row["values"]["body"])).get("role") == "active"
-        }
-        found = [
-            row
-            for row in rows
-            if row["stream"] == "edgecore.prediction" and row["values"]["context"] in serving
-        ]
+        found = serving(rows)
         if not found:
             raise Invalid("the device made no prediction that served")
 
@@ -133,8 +138,8 @@ class EvidenceScenario(Scenario):
         """Episodes inside the anomalies, and quiet-time ones."""
         inside: set[tuple[int, int]] = set()
         every: set[tuple[int, int]] = set()
-        for row in rows:
-            if row["stream"] == "edgecore.prediction" and row["values"]["verdict"] == ANOMALOUS:
+        for row in serving(rows):
+            if row["values"]["verdict"] == ANOMALOUS:
                 episode = int(row["values"]["context"]), int(row["values"]["episode"] or 0)
                 every.add(episode)
                 if self._inside(row):
