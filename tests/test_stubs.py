@@ -8,7 +8,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import GetSetDescriptorType, MemberDescriptorType, ModuleType
 
 import pytest
 
@@ -128,14 +128,15 @@ def compare_class(where: str, stub: ast.ClassDef, core: type) -> Iterator[str]:
                 yield f"{where}.{name}: only in the stub"
             continue
         value = vars(core)[name]
-        if isinstance(value, property) != decorated(node, "property"):
+        reads = isinstance(value, property | GetSetDescriptorType | MemberDescriptorType)
+        if reads != decorated(node, "property"):
             yield f"{where}.{name}: a property on one side only"
         elif isinstance(value, property):
             if value.fget is not None:
                 got = re.search(r"-> (.*)", value.fget.__doc__ or "")
                 returns = Callable_([], set(), {"return": plain(got.group(1)) if got else ""})
                 yield from compare_callable(f"{where}.{name}", stub_callable(node), returns)
-        else:
+        elif not reads:
             doc = getattr(core, name).__doc__ or ""
             yield from compare_callable(
                 f"{where}.{name}", stub_callable(node), core_callable(doc, name)

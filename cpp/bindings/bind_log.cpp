@@ -20,51 +20,6 @@ StoreId store_id_of(const py::bytes& bytes) {
   return id;
 }
 
-// The result of an append; `rejected` holds (index, reason) of rows that were left out.
-struct PyAppended {
-  Appended done;
-  py::object rejected;  // null: none
-};
-
-bool skips(const py::str& on_invalid) {
-  if (PyUnicode_CompareWithASCIIString(on_invalid.ptr(), "raise") == 0) return false;
-  if (PyUnicode_CompareWithASCIIString(on_invalid.ptr(), "skip") == 0) return true;
-  raise_if_bad(Status::invalid("on_invalid " + std::string(on_invalid) + ": raise or skip"));
-  return false;
-}
-
-Appended append_or_none(Log& log, const RowBatch& rows) {
-  if (rows.count() > 0) return append_batch(log, rows);
-  Appended nothing;
-  nothing.position = log.position();
-  return nothing;
-}
-
-PyAppended append_rows(PyLog& self, const py::str& stream, const py::object& rows,
-                       const py::str& on_invalid) {
-  Log& log = self.core();
-  const bool skip = skips(on_invalid);
-  PyAppended out;
-  if (!PyDict_CheckExact(rows.ptr()) && py::isinstance<PyBatch>(rows)) {
-    const auto batch = rows.cast<PyBatchPtr>();
-    const std::string& name = batch->rows().schema()->stream;
-    if (PyUnicode_CompareWithASCIIString(stream.ptr(), name.c_str()) != 0 &&
-        std::string(stream) != name)
-      raise_if_bad(
-          Status::invalid("the batch is of stream " + name + ", not " + std::string(stream)));
-    out.done = append_or_none(log, batch->rows());
-    return out;
-  }
-  PyBatchPtr batch = self.take_scratch(stream);
-  if (PyDict_CheckExact(rows.ptr()) && !skip)
-    raise_if_bad(batch->add_dict(rows.ptr()));
-  else
-    out.rejected = batch->extend(rows, skip);
-  out.done = append_or_none(log, batch->rows());
-  self.give_scratch(stream, std::move(batch));
-  return out;
-}
-
 // One stretch of rows of one append, as it was found. Rows are decoded when they are asked for.
 struct PyScanned {
   wal::RecordHead head;
@@ -73,6 +28,7 @@ struct PyScanned {
   std::uint64_t epoch = 0;
   std::uint8_t clock_trust = 0;
   std::uint32_t skip = 0;  // rows of the payload that stand before what was asked for
+  bool whole = true;       // all its rows were
   Bytes payload;
   PySchemaPtr schema;
   PyBatchPtr batch;
@@ -85,6 +41,7 @@ struct PyScanned {
   // The canonical rows that were asked for.
   Result<ByteSpan> span() const {
     const ByteSpan all(payload);
+    if (whole) return all;
     EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), all, skip));
     EDGECORE_ASSIGN(const std::size_t size,
                     rows_size(*schema->schema(), all.subspan(start), head.count));
@@ -104,6 +61,20 @@ struct PyScanned {
     });
     batch = std::move(made);
     return batch;
+  }
+  py::object column(const std::string& name) {
+    if (!batch) {
+      need_schema();
+      const Schema& fields = *schema->schema();
+      const auto [rows, uniform] = unlocked([&]() -> Result<std::pair<ByteSpan, bool>> {
+        EDGECORE_ASSIGN(const ByteSpan found, span());
+        return std::pair(found, UniformRows::are(fields, found, head.count));
+      });
+      py::object made;
+      if (uniform) made = column_of(UniformRows(fields, rows), fields, head.count, name);
+      if (made) return made;
+    }
+    return column_of(*schema, decoded()->rows(), name);
   }
 };
 
@@ -130,8 +101,8 @@ class PyScan {
         continue;
       }
       unlocked([this] {
-        return reader_.visit_segment(segment_++, after_,
-                                     [this](const RecordView& record) { return keep(record); });
+        return reader_.visit_segment(
+            segment_++, after_, [this](const RecordView& record) { return keep(record); }, buffer_);
       });
     }
     PyScanned out = std::move(found_[at_++]);
@@ -159,6 +130,7 @@ class PyScan {
     scanned.clock_trust = record.clock_trust;
     if (after_ >= record.position) {
       scanned.skip = static_cast<std::uint32_t>(after_ - record.position + 1);
+      scanned.whole = false;
       scanned.head.first += scanned.skip;
       scanned.head.count -= scanned.skip;
       scanned.position += scanned.skip;
@@ -171,7 +143,9 @@ class PyScan {
 
   void cut(PyScanned& scanned) const {
     const std::uint64_t room = until_ - scanned.position;
-    if (room < scanned.head.count - 1) scanned.head.count = static_cast<std::uint32_t>(room + 1);
+    if (room >= scanned.head.count - 1) return;
+    scanned.head.count = static_cast<std::uint32_t>(room + 1);
+    scanned.whole = false;
   }
 
   // Single appends of one commit become one stretch.
@@ -197,6 +171,7 @@ class PyScan {
   std::size_t segment_ = 0;
   std::vector<PyScanned> found_;
   std::size_t at_ = 0;
+  Bytes buffer_;  // the segment
 };
 
 Appended append_batch(Log& log, const RowBatch& rows) {
@@ -363,21 +338,11 @@ void bind_scan(py::module_& m) {
       .def_readonly("epoch", &PyScanned::epoch)
       .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
       .def_property_readonly("payload", &PyScanned::rows)
-      .def_property_readonly("batch", &PyScanned::decoded);
+      .def_property_readonly("batch", &PyScanned::decoded)
+      .def("column", &PyScanned::column, py::arg("name"));
   py::class_<PyScan>(m, "Scan")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &PyScan::next);
-}
-
-void bind_append(py::module_& m) {
-  py::class_<PyAppended>(m, "Appended")
-      .def_property_readonly("partition", [](const PyAppended& a) { return a.done.partition; })
-      .def_property_readonly("first", [](const PyAppended& a) { return a.done.first; })
-      .def_property_readonly("count", [](const PyAppended& a) { return a.done.count; })
-      .def_property_readonly("position", [](const PyAppended& a) { return a.done.position; })
-      .def_property_readonly("rejected", [](const PyAppended& a) -> py::list {
-        return a.rejected ? py::list(a.rejected) : py::list();
-      });
 }
 
 void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
@@ -390,8 +355,6 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
   log.def("close", &PyLog::close)
       .def("register_schema", &PyLog::register_schema, py::arg("schema"))
       .def("attach_schema", &PyLog::attach_schema, py::arg("schema"))
-      .def("append", &append_rows, py::arg("stream"), py::arg("rows"),
-           py::arg("on_invalid") = "raise")
       .def("flush", run(&Log::flush))
       .def("sync", run(&Log::sync))
       .def(
@@ -458,6 +421,7 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
 
 void bind_log_class(py::module_& m) {
   py::class_<PyLog, PyLogPtr> log(m, "Log");
+  bind_append(m, log);
   bind_writing(log);
   bind_reading(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
@@ -469,7 +433,6 @@ void bind_log_class(py::module_& m) {
 
 void bind_log(py::module_& m) {
   m.doc() = "see python/edgecore/_core/log.pyi";
-  bind_append(m);
   bind_scan(m);
   bind_log_class(m);
 }

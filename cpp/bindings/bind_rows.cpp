@@ -61,6 +61,7 @@ py::list PyBatch::extend(py::handle rows, bool skip) {
   const std::size_t count_before = rows_.count();
   const NormaliseCounts counts_before = counts_;
   py::list rejected;
+  const std::int64_t now = clock_->wall_ns();
   std::size_t index = 0;
   const auto note = [&](const Status& status) {
     if (!status.is_ok() && skip) rejected.append(py::make_tuple(index, status.message()));
@@ -71,16 +72,19 @@ py::list PyBatch::extend(py::handle rows, bool skip) {
   };
   try {
     if (py::isinstance<py::dict>(rows)) {
-      note(add_dict(rows.ptr()));
+      note(add_dict(rows.ptr(), now));
     } else if (py::isinstance<py::list>(rows)) {
-      for (const py::handle row : py::reinterpret_borrow<py::list>(rows)) note(add_dict(row.ptr()));
+      // By index: a value's own code may change the list.
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(rows.ptr()); ++i)
+        note(add_dict(py::reinterpret_borrow<py::object>(PyList_GET_ITEM(rows.ptr(), i)).ptr(),
+                      now));
     } else if (const auto table = read_table(rows)) {
       while (Table* chunk = table->next()) {
-        ColumnWriter writer(*this, chunk->names());
+        ColumnWriter writer(*this, chunk->names(), now);
         for (std::size_t row = 0; row < chunk->rows(); ++row) note(writer.add(*chunk, row));
       }
     } else {
-      for (const py::handle row : rows) note(add_dict(row.ptr()));
+      for (const py::handle row : rows) note(add_dict(row.ptr(), now));
     }
   } catch (...) {
     truncate(count_before);

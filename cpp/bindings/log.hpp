@@ -55,4 +55,7 @@ using PyLogPtr = std::shared_ptr<PyLog>;
 // Appends a batch; the GIL is given up when the append may do I/O.
 Appended append_batch(Log& log, const RowBatch& rows);
 
+// bind_append.cpp
+void bind_append(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
+
 }  // namespace edgecore::bindings

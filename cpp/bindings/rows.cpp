@@ -152,14 +152,24 @@ std::vector<std::size_t> required_fields(const Schema& schema) {
   return out;
 }
 
+std::vector<std::uint8_t> any_double_fields(const Schema& schema) {
+  std::vector<std::uint8_t> out;
+  for (const Field& field : schema.fields)
+    out.push_back(field.dtype == DType::kF64 && !field.range_min && !field.range_max);
+  return out;
+}
+
 // array.array(code) of the 8-byte cells that `cell` gives.
 template <typename Cell>
 py::object array_of(const char* code, std::size_t count, Cell cell) {
-  std::vector<std::uint64_t> cells(count);
-  for (std::size_t i = 0; i < count; ++i) cells[i] = cell(i);
-  const py::object made = py::module_::import("array").attr("array")(code);
-  made.attr("frombytes")(to_py_bytes(std::as_bytes(std::span(cells))));
-  return made;
+  static PyObject* const array =  // kept for the life of the process
+      py::module_::import("array").attr("array").cast<py::object>().release().ptr();
+  const auto bytes = py::reinterpret_steal<py::object>(
+      PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(8 * count)));
+  if (!bytes) throw py::error_already_set();
+  auto* at = reinterpret_cast<std::byte*>(PyBytes_AS_STRING(bytes.ptr()));
+  for (std::size_t i = 0; i < count; ++i) store_le<std::uint64_t>(at + 8 * i, cell(i));
+  return py::handle(array)(code, bytes);
 }
 
 template <typename Value>
@@ -175,7 +185,8 @@ PyBatch::PyBatch(PySchemaPtr schema, std::shared_ptr<Clock> clock)
     : schema_(std::move(schema)),
       clock_(clock ? std::move(clock) : std::make_shared<SystemClock>()),
       rows_(schema_->schema()),
-      required_(required_fields(*schema_->schema())) {}
+      required_(required_fields(*schema_->schema())),
+      any_double_(any_double_fields(*schema_->schema())) {}
 
 Status PyBatch::set_value(std::size_t row, std::size_t index, PyObject* value) {
   if (PyFloat_CheckExact(value))
@@ -237,30 +248,39 @@ Status PyBatch::add_items(PyObject* dict) {
   Py_ssize_t at = 0;
   std::size_t expected = 0;
   while (PyDict_Next(dict, &at, &key, &value) != 0) {
-    if (expected < names.size() && names[expected].ptr() == key)
-      EDGECORE_TRY(set_value(row, expected++, value));
-    else
+    if (expected == names.size() || names[expected].ptr() != key) {
       EDGECORE_TRY(set_key(row, key, value));
+      continue;
+    }
+    if (any_double_[expected] != 0 && PyFloat_CheckExact(value))
+      rows_.set_f64(row, expected, PyFloat_AS_DOUBLE(value));
+    else
+      EDGECORE_TRY(set_value(row, expected, value));
+    ++expected;
   }
   return check_required(row);
 }
 
 Status PyBatch::add_dict(PyObject* dict) {
+  return add_dict(dict, clock_->wall_ns());
+}
+
+Status PyBatch::add_dict(PyObject* dict, std::int64_t now_ns) {
   if (!PyDict_Check(dict)) return Status::invalid("a row is a dict, not a " + type_name(dict));
   if (rows_.count() >= kBatchRowsMax) return Status::exhausted("a batch holds at most 2^20 rows");
   const NormaliseCounts before = counts_;
   has_time_ = false;
   source_.clear();
   source_seq_ = 0;
-  const std::size_t row = rows_.add_row(0);
+  const std::size_t row = rows_.add_row(now_ns);
   const Status status = add_items(dict);
   if (!status.is_ok()) {
     rows_.drop_last_row();
     counts_ = before;
-    return status;
+  } else if (has_time_ || !source_.empty() || source_seq_ != 0) {
+    rows_.set_keys(row, has_time_ ? time_ns_ : now_ns, source_, source_seq_);
   }
-  rows_.set_keys(row, has_time_ ? time_ns_ : clock_->wall_ns(), source_, source_seq_);
-  return Status::ok();
+  return status;
 }
 
 Status PyBatch::add_text(const py::list& cells, std::int64_t time_ns, std::string_view source,
@@ -307,6 +327,26 @@ py::dict row_to_dict(const PySchema& schema, const RowBatch& rows, std::size_t r
   for (std::size_t i = 0; i < rows.width(); ++i)
     out[schema.names()[i]] = value_to_python(rows, row, i, exact);
   return out;
+}
+
+py::object column_of(const UniformRows& rows, const Schema& schema, std::size_t count,
+                     const std::string& name) {
+  const int found = schema.find(name);
+  if (found < 0 && name == "time")
+    return array_of("q", count, [&](std::size_t i) { return std::uint64_t(rows.time_ns(i)); });
+  if (found < 0 && name == "source_seq")
+    return array_of("Q", count, [&](std::size_t i) { return rows.source_seq(i); });
+  if (found < 0) return {};
+  const auto index = static_cast<std::size_t>(found);
+  const Field& field = schema.fields[index];
+  const auto cell = [&](std::size_t i) { return rows.cell(i, index); };
+  if (is_float(field.dtype)) return array_of("d", count, cell);
+  if (field.dtype != DType::kDecimal)
+    return array_of(is_unsigned(field.dtype) ? "Q" : "q", count, cell);
+  return array_of("d", count, [&](std::size_t i) {
+    const auto value = static_cast<std::int64_t>(cell(i));
+    return std::bit_cast<std::uint64_t>(grid_to_double(value, field.scale));
+  });
 }
 
 py::object column_of(const PySchema& schema, const RowBatch& rows, const std::string& name) {

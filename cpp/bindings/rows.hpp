@@ -10,6 +10,7 @@
 #include "base/rows.hpp"
 #include "base/schema.hpp"
 #include "bindings/common.hpp"
+#include "columns/canonical.hpp"
 
 namespace edgecore::bindings {
 
@@ -46,10 +47,13 @@ class PyBatch {
 
   // One row from a dict. Invalid names the field and the value; the batch is then as before.
   Status add_dict(PyObject* row);
+  // The same; a row that brings no time has `now_ns`.
+  Status add_dict(PyObject* row, std::int64_t now_ns);
   // One row from text cells, None or "" for null.
   Status add_text(const py::list& cells, std::int64_t time_ns, std::string_view source,
                   std::uint64_t source_seq);
   // Rows from a dict, an iterable of dicts, a numpy structured array or Arrow data.
+  // Rows that bring no time share the time of the call.
   // With `skip`, refused rows are returned as (index, reason); without, the first one raises and
   // the batch is as before.
   py::list extend(py::handle rows, bool skip);
@@ -74,6 +78,7 @@ class PyBatch {
   RowBatch rows_;
   NormaliseCounts counts_;
   std::vector<std::size_t> required_;
+  std::vector<std::uint8_t> any_double_;  // by field: an f64 that takes every double
   // The keys of the row being taken.
   std::int64_t time_ns_ = 0;
   bool has_time_ = false;
@@ -89,5 +94,8 @@ py::dict row_to_dict(const PySchema& schema, const RowBatch& rows, std::size_t r
 // One column: array.array of doubles for floats and decimals (null is NaN), of 64-bit integers for
 // integers without nulls; else a list. "time" and "source_seq" are arrays, "source" a list.
 py::object column_of(const PySchema& schema, const RowBatch& rows, const std::string& name);
+// The same of encoded rows, without decoding the others; null for a name that is no field of them.
+py::object column_of(const UniformRows& rows, const Schema& schema, std::size_t count,
+                     const std::string& name);
 
 }  // namespace edgecore::bindings

@@ -194,7 +194,9 @@ std::unique_ptr<TableReader> read_table(py::handle object) {
   return read_arrow(object);
 }
 
-ColumnWriter::ColumnWriter(PyBatch& batch, const std::vector<std::string>& names) : batch_(batch) {
+ColumnWriter::ColumnWriter(PyBatch& batch, const std::vector<std::string>& names,
+                           std::int64_t now_ns)
+    : batch_(batch), now_ns_(now_ns) {
   for (const std::string& name : names) {
     int target = batch.rows_.schema()->find(name);
     if (target < 0 && name == "time") target = kTime;

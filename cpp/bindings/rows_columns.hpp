@@ -40,7 +40,8 @@ std::unique_ptr<TableReader> read_arrow(py::handle object);
 // Takes the rows of a table into a batch, as dicts are taken: whole rows, by name.
 class ColumnWriter {
  public:
-  ColumnWriter(PyBatch& batch, const std::vector<std::string>& names);
+  // Rows that bring no time have `now_ns`.
+  ColumnWriter(PyBatch& batch, const std::vector<std::string>& names, std::int64_t now_ns);
   Status add(Table& table, std::size_t row);
 
  private:
@@ -49,6 +50,7 @@ class ColumnWriter {
   Status set_key(int key, const Cell& cell);
 
   PyBatch& batch_;
+  std::int64_t now_ns_;
   std::vector<int> targets_;  // by column: a field, or a Key
 };
 

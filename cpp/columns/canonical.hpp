@@ -17,6 +17,26 @@ void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, By
 // Decodes `count` rows, adding them to `out`. Corrupt unless the bytes are exactly that.
 Status decode_rows(ByteSpan bytes, std::size_t count, RowBatch& out);
 
+// Rows that all have their values at the same places: fields of fixed width, no bool among them,
+// no null, no source. Borrows the bytes and the schema.
+class UniformRows {
+ public:
+  // Whether `bytes` are `count` such rows, exactly.
+  static bool are(const Schema& schema, ByteSpan bytes, std::size_t count);
+  // For bytes that are.
+  UniformRows(const Schema& schema, ByteSpan bytes);
+  std::int64_t time_ns(std::size_t row) const { return load_le<std::int64_t>(at(row)); }
+  std::uint64_t source_seq(std::size_t row) const { return load_le<std::uint64_t>(at(row) + 12); }
+  std::uint64_t cell(std::size_t row, std::size_t field) const;  // as in a RowBatch
+
+ private:
+  const std::byte* at(std::size_t row) const { return bytes_.data() + row * stride_; }
+  const Schema& schema_;
+  ByteSpan bytes_;
+  std::size_t stride_;
+  std::vector<std::size_t> offsets_;  // of the fields' values
+};
+
 // Bytes of the first `count` rows of `bytes`, without decoding them. Corrupt when they end early.
 Result<std::size_t> rows_size(const Schema& schema, ByteSpan bytes, std::size_t count);
 

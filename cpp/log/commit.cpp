@@ -193,21 +193,13 @@ Bytes Log::first_block(const wal::SegmentHeader& header) {
 void Log::encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into,
                        Bytes& bytes) const {
   head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
-  bytes.clear();
   bytes.resize(wal::round_up(head.length, into.sector));
+  std::memset(bytes.data() + head.length, 0, bytes.size() - head.length);
   wal::encode_block_head(head, into.salt, bytes.data());
   std::byte* at = bytes.data() + head.head_bytes();
   if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
-  for (std::uint32_t i = 0; i < block.records; ++i) {
-    wal::RecordHead record;
-    record.partition = load_le<std::uint32_t>(at + 4);
-    record.first = load_le<std::uint64_t>(at + 8);
-    record.schema = load_le<std::uint32_t>(at + 16);
-    record.count = load_le<std::uint32_t>(at + 20);
-    record.length = load_le<std::uint32_t>(at + 24);
-    wal::encode_record(record, into.salt, at, {at + wal::kRecordHeadBytes, record.length});
-    at += wal::kRecordHeadBytes + record.length;
-  }
+  const std::uint32_t seed = wal::salted(into.salt);
+  for (std::uint32_t i = 0; i < block.records; ++i) at = wal::seal_record(at, seed);
 }
 
 Status Log::put_block(const Pending& block, bool closing) {

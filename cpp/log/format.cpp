@@ -135,19 +135,23 @@ std::optional<BlockHead> decode_block_head(ByteSpan bytes, std::uint64_t salt) {
   return head;
 }
 
-void encode_record(const RecordHead& head, std::uint64_t salt, std::byte* at_head,
-                   ByteSpan payload) {
-  store_le(at_head + 4, head.partition);
-  store_le(at_head + 8, head.first);
-  store_le(at_head + 16, head.schema);
-  store_le(at_head + 20, head.count);
-  store_le(at_head + 24, head.length);
-  store_le(at_head + 28, std::uint32_t{0});
-  const std::uint32_t crc = crc32c({at_head + 4, kRecordHeadBytes - 4}, salted(salt));
-  store_le(at_head, crc32c(payload, crc));
+void put_record_head(const RecordHead& head, std::byte* out) {
+  store_le(out, std::uint32_t{0});
+  store_le(out + 4, head.partition);
+  store_le(out + 8, head.first);
+  store_le(out + 16, head.schema);
+  store_le(out + 20, head.count);
+  store_le(out + 24, head.length);
+  store_le(out + 28, std::uint32_t{0});
 }
 
-std::optional<RecordHead> decode_record(ByteSpan bytes, std::uint64_t salt, ByteSpan& payload) {
+std::byte* seal_record(std::byte* at, std::uint32_t seed) {
+  const std::size_t size = kRecordHeadBytes + load_le<std::uint32_t>(at + 24);
+  store_le(at, crc32c({at + 4, size - 4}, seed));
+  return at + size;
+}
+
+std::optional<RecordHead> decode_record(ByteSpan bytes, std::uint32_t seed, ByteSpan& payload) {
   if (bytes.size() < kRecordHeadBytes) return std::nullopt;
   const std::byte* in = bytes.data();
   RecordHead head;
@@ -158,8 +162,8 @@ std::optional<RecordHead> decode_record(ByteSpan bytes, std::uint64_t salt, Byte
   head.length = load_le<std::uint32_t>(in + 24);
   if (head.length > bytes.size() - kRecordHeadBytes) return std::nullopt;
   payload = bytes.subspan(kRecordHeadBytes, head.length);
-  const std::uint32_t crc = crc32c(bytes.subspan(4, kRecordHeadBytes - 4), salted(salt));
-  if (crc32c(payload, crc) != load_le<std::uint32_t>(in)) return std::nullopt;
+  const ByteSpan covered = bytes.subspan(4, kRecordHeadBytes - 4 + head.length);
+  if (crc32c(covered, seed) != load_le<std::uint32_t>(in)) return std::nullopt;
   return head;
 }
 

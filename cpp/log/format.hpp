@@ -85,10 +85,13 @@ void encode_block_head(const BlockHead& head, std::uint64_t salt, std::byte* out
 // nullopt when no intact head begins here.
 std::optional<BlockHead> decode_block_head(ByteSpan bytes, std::uint64_t salt);
 
-void encode_record(const RecordHead& head, std::uint64_t salt, std::byte* at_head,
-                   ByteSpan payload);
+// A record's head; its checksum waits for the salt of the segment that the record will land in.
+void put_record_head(const RecordHead& head, std::byte* out);
+// Gives the record at `at`, head and payload, its checksum. Returns the end of the record.
+// `seed` here and below: salted(salt of the segment).
+std::byte* seal_record(std::byte* at, std::uint32_t seed);
 // nullopt when the record, payload included, is not intact; `payload` borrows from `bytes`.
-std::optional<RecordHead> decode_record(ByteSpan bytes, std::uint64_t salt, ByteSpan& payload);
+std::optional<RecordHead> decode_record(ByteSpan bytes, std::uint32_t seed, ByteSpan& payload);
 
 constexpr std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit * unit;

@@ -134,11 +134,8 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   const Durability::Level level = options_.durability[static_cast<std::size_t>(schema->tier)].level;
   const std::lock_guard guard(mutex_);
   if (closed_) return Status::invalid("the log is closed");
-  const auto is_entry = [&](const CatalogueEntry& candidate) {
-    return candidate.schema == schema || candidate.fingerprint == schema->fingerprint;
-  };
-  const auto entry = std::find_if(catalogue_.entries.begin(), catalogue_.entries.end(), is_entry);
-  if (entry == catalogue_.entries.end())
+  const CatalogueEntry* entry = catalogue_.find(schema);
+  if (entry == nullptr)
     return Status::invalid("append: stream " + schema->stream + " is not registered");
   const std::size_t before = pending_.bytes.size();
   if (before > kPendingBytesMax)
@@ -153,8 +150,7 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   encode_rows(rows, 0, rows.count(), pending_.bytes);
   taken.bytes = pending_.bytes.size() - before;
   head.length = static_cast<std::uint32_t>(taken.bytes - wal::kRecordHeadBytes);
-  // The checksum waits for the salt of the segment the block will land in.
-  wal::encode_record(head, 0, pending_.bytes.data() + before, {});
+  wal::put_record_head(head, pending_.bytes.data() + before);
   taken.done = {entry->partition, next, head.count, next_position_};
   if (pending_.records == 0) pending_.first_position = next_position_;
   next += head.count;

@@ -24,15 +24,29 @@ void lose(std::vector<LossRange>& losses, std::uint32_t partition, std::uint64_t
   losses.push_back({partition, first, last, LossRange::kLost});
 }
 
+// What a segment holds up to its end. The buffer only grows, so that it is filled without being
+// cleared first.
+Result<ByteSpan> read_data(Fs& fs, const SegmentInfo& segment, Bytes& buffer) {
+  EDGECORE_ASSIGN(const auto file, fs.open(segment.path, OpenMode::kRead));
+  EDGECORE_ASSIGN(const std::uint64_t size, file->size());
+  const std::uint64_t wanted = std::min(size, segment.end);
+  if (wanted > UINT32_MAX) return Status::exhausted(segment.path + ": too large to be read");
+  if (buffer.size() < wanted) buffer.resize(wanted);
+  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, std::span(buffer).first(wanted)));
+  return ByteSpan(buffer).first(got);
+}
+
 // One walk over the blocks of one segment.
 class Walker {
  public:
   Walker(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
-         std::uint64_t durable, const RecordVisitor& visit, SegmentWalk& walk)
+         std::uint64_t durable, const RecordVisitor& visit, std::uint64_t after, SegmentWalk& walk)
       : bytes_(bytes.first(std::min<std::uint64_t>(limit, bytes.size()))),
         header_(header),
+        seed_(wal::salted(header.salt)),
         proven_(durable),
         visit_(visit),
+        after_(after),
         walk_(walk) {}
 
   void run() {
@@ -48,8 +62,12 @@ class Walker {
       // A block that does not go on where the last one ended was written before an error.
       if (head->first_position < walk_.next_position) break;
       const ByteSpan block = bytes_.subspan(at, head->length);
-      if (!records_intact(block, *head) && !durable(at, head->first_position + head->rows)) break;
-      take(block, *head);
+      const std::uint64_t end = head->first_position + head->rows;
+      if (proven_ + 1 < end && !records_intact(block, *head) && !durable(at, end)) break;
+      if (end > after_ + 1)
+        take(block, *head);
+      else
+        step_over(*head);
       at += wal::round_up(head->length, header_.sector);
       walk_.end = std::min<std::uint64_t>(at, bytes_.size());
     }
@@ -88,7 +106,7 @@ class Walker {
     std::size_t at = head.head_bytes();
     for (std::uint32_t i = 0; i < head.records; ++i) {
       ByteSpan payload;
-      const auto record = wal::decode_record(block.subspan(at), header_.salt, payload);
+      const auto record = wal::decode_record(block.subspan(at), seed_, payload);
       if (!record) return false;
       at += wal::kRecordHeadBytes + record->length;
     }
@@ -101,7 +119,7 @@ class Walker {
     std::uint64_t position = head.first_position;
     for (std::uint32_t i = 0; i < head.records; ++i) {
       RecordView view;
-      const auto record = wal::decode_record(block.subspan(at), header_.salt, view.payload);
+      const auto record = wal::decode_record(block.subspan(at), seed_, view.payload);
       if (!record) break;  // its length can't be trusted, so neither can what follows in the block
       account(record->partition, record->first);
       walk_.table[record->partition].next = record->first + record->count;
@@ -115,6 +133,15 @@ class Walker {
       at += wal::kRecordHeadBytes + record->length;
     }
     take_table(head);
+    step_behind(head);
+  }
+
+  void step_over(const wal::BlockHead& head) {
+    for (const wal::TableEntry& entry : head.table) walk_.table[entry.partition] = entry;
+    step_behind(head);
+  }
+
+  void step_behind(const wal::BlockHead& head) {
     walk_.next_position = head.first_position + head.rows;
     walk_.durable_before = std::max(walk_.durable_before, head.durable_before);
     walk_.hlc = std::max(walk_.hlc, head.hlc);
@@ -151,9 +178,11 @@ class Walker {
 
   ByteSpan bytes_;
   const wal::SegmentHeader& header_;
+  std::uint32_t seed_;
   std::uint64_t proven_;
   bool searched_ = false;
   const RecordVisitor& visit_;
+  std::uint64_t after_;
   SegmentWalk& walk_;
   bool go_on_ = true;
 };
@@ -161,11 +190,12 @@ class Walker {
 }  // namespace
 
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
-                         std::uint64_t durable, const Table& expected, const RecordVisitor& visit) {
+                         std::uint64_t durable, const Table& expected, const RecordVisitor& visit,
+                         std::uint64_t after) {
   SegmentWalk walk;
   walk.next_position = header.base_position;
   walk.table = expected;
-  Walker(bytes, header, limit, durable, visit, walk).run();
+  Walker(bytes, header, limit, durable, visit, after, walk).run();
   const ByteSpan behind = bytes.subspan(std::min<std::uint64_t>(walk.end, bytes.size()));
   walk.behind_blank =
       std::all_of(behind.begin(), behind.end(), [](std::byte b) { return b == std::byte{0}; });
@@ -175,20 +205,21 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
 Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
                         std::vector<LossRange>* losses) const {
   Table table;
+  Bytes buffer;
   bool known = false;  // whether `table` is what stood before the segment
   for (std::size_t i = 0; i < segments_.size(); ++i) {
     const SegmentInfo& segment = segments_[i];
     const bool last = i + 1 == segments_.size();
     if (!last && segments_[i + 1].header.base_position <= after + 1 && losses == nullptr) continue;
-    EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, segment.path, UINT32_MAX));
+    EDGECORE_ASSIGN(const ByteSpan bytes, read_data(*fs_, segment, buffer));
     bool stopped = false;
     const auto step = [&](const RecordView& record) {
       stopped = record.position > position_max_;
       if (!stopped && record.position + record.head.count > after + 1) stopped = !visit(record);
       return !stopped;
     };
-    const SegmentWalk walk =
-        walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, table, step);
+    const SegmentWalk walk = walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, table,
+                                          step, losses == nullptr ? after : 0);
     if (losses != nullptr && (known || i == 0))
       losses->insert(losses->end(), walk.losses.begin(), walk.losses.end());
     table = walk.table;
@@ -198,19 +229,19 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
   return Status::ok();
 }
 
-Status LogReader::visit_segment(std::size_t index, std::uint64_t after,
-                                const RecordVisitor& visit) const {
+Status LogReader::visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit,
+                                Bytes& buffer) const {
   const SegmentInfo& segment = segments_[index];
   if (index + 1 < segments_.size() && segments_[index + 1].header.base_position <= after + 1)
     return Status::ok();
-  EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, segment.path, UINT32_MAX));
-  static_cast<void>(walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, {},
-                                 [&](const RecordView& record) {
-                                   if (record.position > position_max_) return false;
-                                   if (record.position + record.head.count <= after + 1)
-                                     return true;
-                                   return visit(record);
-                                 }));
+  EDGECORE_ASSIGN(const ByteSpan bytes, read_data(*fs_, segment, buffer));
+  const auto step = [&](const RecordView& record) {
+    if (record.position > position_max_) return false;
+    if (record.position + record.head.count <= after + 1) return true;
+    return visit(record);
+  };
+  static_cast<void>(
+      walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, {}, step, after));
   return Status::ok();
 }
 
@@ -229,6 +260,14 @@ bool LogReader::may_hold(std::size_t index, std::uint32_t partition, std::uint64
 const CatalogueEntry* Catalogue::find(std::uint32_t number) const {
   for (const CatalogueEntry& entry : entries)
     if (entry.number == number) return &entry;
+  return nullptr;
+}
+
+const CatalogueEntry* Catalogue::find(const SchemaPtr& schema) const {
+  for (const CatalogueEntry& entry : entries)
+    if (entry.schema == schema) return &entry;
+  for (const CatalogueEntry& entry : entries)
+    if (entry.fingerprint == schema->fingerprint) return &entry;
   return nullptr;
 }
 

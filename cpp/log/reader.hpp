@@ -43,6 +43,8 @@ struct Catalogue {
   Bytes to_bytes() const;
   static Result<Catalogue> from_bytes(ByteSpan bytes);
   const CatalogueEntry* find(std::uint32_t number) const;
+  // By identity, else by fingerprint.
+  const CatalogueEntry* find(const SchemaPtr& schema) const;
 };
 
 struct SegmentInfo {
@@ -82,11 +84,12 @@ using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
 // Walks `bytes` (a whole segment, header included) up to `limit`. A block that is not intact, but
 // whose rows were durable (`durable` or the mark of any later block reaches past them), is damage:
 // it is skipped and its rows are lost. Any other is torn: the data ends before it. `expected` is
-// the next sequence per partition before the segment.
+// the next sequence per partition before the segment. Blocks that hold nothing above `after` are
+// stepped over: their records are neither checked nor visited.
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
                          std::uint64_t durable,
                          const std::map<std::uint32_t, wal::TableEntry>& expected,
-                         const RecordVisitor& visit);
+                         const RecordVisitor& visit, std::uint64_t after = 0);
 
 class LogReader {
  public:
@@ -102,8 +105,10 @@ class LogReader {
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr) const;
   // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
-  // A caller that stops between segments goes on with the next one.
-  Status visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit) const;
+  // A caller that stops between segments goes on with the next one, and may give each the same
+  // buffer.
+  Status visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit,
+                       Bytes& buffer) const;
   // Whether a segment can hold sequences above `after` of a partition, by what its first block and
   // the next one's say.
   bool may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const;

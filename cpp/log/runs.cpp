@@ -88,25 +88,27 @@ class Collector {
 Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request) {
   Collector collector(reader.catalogue(), request);
   const auto take = [&](const RecordView& record) { return collector.take(record); };
+  Bytes buffer;
   for (std::size_t i = 0; i < reader.segments() && !collector.done(); ++i)
     if (reader.may_hold(i, request.partition, request.after))
-      EDGECORE_TRY(reader.visit_segment(i, request.position_from, take));
+      EDGECORE_TRY(reader.visit_segment(i, request.position_from, take, buffer));
   return std::move(collector).finish();
 }
 
 Result<std::uint64_t> sequence_at(const LogReader& reader, std::uint32_t partition,
                                   std::uint64_t position) {
   std::uint64_t found = 0;
-  for (std::size_t i = reader.segments(); i-- > 0 && found == 0;) {
-    if (reader.base_position(i) > position || !reader.may_hold(i, partition, 0)) continue;
-    EDGECORE_TRY(reader.visit_segment(i, 0, [&](const RecordView& record) {
-      if (record.position > position) return false;
-      const std::uint64_t rows =
-          std::min<std::uint64_t>(record.head.count, position - record.position + 1);
-      if (record.head.partition == partition) found = record.head.first + rows - 1;
-      return true;
-    }));
-  }
+  const auto take = [&](const RecordView& record) {
+    if (record.position > position) return false;
+    const std::uint64_t rows =
+        std::min<std::uint64_t>(record.head.count, position - record.position + 1);
+    if (record.head.partition == partition) found = record.head.first + rows - 1;
+    return true;
+  };
+  Bytes buffer;
+  for (std::size_t i = reader.segments(); i-- > 0 && found == 0;)
+    if (reader.base_position(i) <= position && reader.may_hold(i, partition, 0))
+      EDGECORE_TRY(reader.visit_segment(i, 0, take, buffer));
   return found;
 }
 

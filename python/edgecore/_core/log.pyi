@@ -1,5 +1,6 @@
 """cpp/bindings/bind_log.cpp: the log, its scans and its runs."""
 
+from array import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ class Scanned:
     def payload(self) -> bytes: ...
     @property
     def batch(self) -> Batch: ...
+    def column(self, name: str) -> array[float] | array[int] | list[Any]: ...
 
 class Scan:
     def __iter__(self) -> Iterator[Scanned]: ...
