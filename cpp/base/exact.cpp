@@ -140,6 +140,15 @@ std::optional<GridValue> grid_from_double(double value, int scale) {
     if (k > -1'000'000'000'000'000 && k < 1'000'000'000'000'000 &&
         static_cast<double>(k) / power == value)
       return GridValue{k, false};
+    // Otherwise the shortest decimal is off the grid. It is within half an ulp of `value`, and
+    // `scaled` of their product: unless it is that near to the middle of two points of the grid,
+    // both round to the same one.
+    const double size = scaled < 0 ? -scaled : scaled;
+    const auto whole = static_cast<std::int64_t>(size);
+    const double beyond = size - static_cast<double>(whole) - 0.5;
+    const std::int64_t rounded = whole + (beyond > 0 ? 1 : 0);
+    if ((beyond < 0 ? -beyond : beyond) > size * 0x1p-50 && rounded < 1'000'000'000'000'000)
+      return GridValue{scaled < 0 ? -rounded : rounded, true};
   }
   char text[32];
   // Scientific, because the plain form prints all digits of a large integer, not the shortest.

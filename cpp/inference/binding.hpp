@@ -47,8 +47,15 @@ class Binding {
                              std::span<double> normalised) const;
 
  private:
-  explicit Binding(std::vector<Slot> slots) : slots_(std::move(slots)) {}
+  explicit Binding(std::vector<Slot> slots);
+  std::uint32_t normalise(std::span<double> values, Quantisation to,
+                          std::span<std::int8_t> input) const;
   std::vector<Slot> slots_;
+  // The same by column, for the arithmetic.
+  std::vector<double> centres_;
+  std::vector<double> divisors_;
+  std::vector<double> clips_lo_;
+  std::vector<double> clips_hi_;
 };
 
 }  // namespace edgecore::inference

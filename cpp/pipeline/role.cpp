@@ -80,6 +80,9 @@ Role::Role(RoleSpec spec, std::vector<std::uint32_t> columns, std::size_t rows_m
   normalised_.resize(slots_ * rows_max);
   output_.resize(outputs_ * rows_max);
   counts_.resize(rows_max);
+  scores_.resize(rows_max);
+  input_hashes_.resize(rows_max);
+  output_hashes_.resize(rows_max);
   ok_.resize(rows_max);
 }
 
@@ -108,8 +111,7 @@ void Role::quantise(std::size_t row, std::span<const double> values,
 }
 
 // A batch that fails is run again row by row, so that a row's fate is its own, as in a stream.
-void Role::run(std::size_t count) {
-  if (is_rule()) return;
+void Role::run_model(std::size_t count) {
   const inference::Executor& model = *spec_.executor;
   const bool whole = std::all_of(ok_.begin(), ok_.begin() + static_cast<std::ptrdiff_t>(count),
                                  [](std::uint8_t ok) { return ok != 0; });
@@ -122,34 +124,54 @@ void Role::run(std::size_t count) {
   }
 }
 
+void Role::run(std::size_t count) {
+  if (is_rule()) return;
+  run_model(count);
+  for (std::size_t row = 0; row < count; ++row) {
+    if (ok_[row] == 0) continue;
+    const auto score = inference::score(spec_.score, {&normalised_[row * slots_], slots_},
+                                        {&output_[row * outputs_], outputs_}, output_scale_);
+    EDGECORE_ASSERT(score.is_ok());  // its sizes were checked by make()
+    scores_[row] = score.value();
+  }
+  // Side by side, those of rows that failed among them: their hashes are not looked at.
+  blake3_many(std::as_bytes(std::span(input_).first(count * slots_)), slots_,
+              std::span(input_hashes_).first(count));
+  blake3_many(std::as_bytes(std::span(output_).first(count * outputs_)), outputs_,
+              std::span(output_hashes_).first(count));
+}
+
+Answer Role::finish_rule(std::size_t row) const {
+  const std::span<const double> normalised{&normalised_[row * slots_], slots_};
+  double sum = 0.0;
+  for (const double value : normalised) sum += value * value;
+  const auto grid = grid_from_double(sum / static_cast<double>(slots_), inference::kScoreScale);
+  Answer answer;
+  answer.scored = true;
+  answer.score = grid ? grid->value : INT64_MAX;
+  answer.threshold = spec_.limit;
+  answer.verdict = answer.score >= spec_.limit ? kAnomalous : kNormal;
+  answer.input = blake3(std::as_bytes(normalised));
+  answer.output = blake3({});
+  return answer;
+}
+
 Answer Role::finish(std::size_t row, std::int64_t time_ns) {
   Answer answer;
+  if (is_rule()) {
+    answer = finish_rule(row);
+  } else {
+    const Decision decision = verdict_->decide(scores_[row], time_ns);
+    answer.scored = true;
+    answer.score = scores_[row];
+    answer.threshold = decision.verdict == kNotJudged ? 0 : decision.threshold;
+    answer.verdict = decision.verdict;
+    answer.episode = decision.episode;
+    answer.input = input_hashes_[row];
+    answer.output = output_hashes_[row];
+  }
   answer.clipped = saturated(counts_[row].clipped);
   answer.substituted = saturated(counts_[row].substituted);
-  const std::span<const double> normalised{&normalised_[row * slots_], slots_};
-  if (is_rule()) {
-    double sum = 0.0;
-    for (const double value : normalised) sum += value * value;
-    const auto grid = grid_from_double(sum / static_cast<double>(slots_), inference::kScoreScale);
-    answer.scored = true;
-    answer.score = grid ? grid->value : INT64_MAX;
-    answer.threshold = spec_.limit;
-    answer.verdict = answer.score >= spec_.limit ? kAnomalous : kNormal;
-    answer.input = blake3(std::as_bytes(normalised));
-    answer.output = blake3({});
-    return answer;
-  }
-  const std::span<const std::int8_t> output{&output_[row * outputs_], outputs_};
-  answer.input = blake3(std::as_bytes(std::span(&input_[row * slots_], slots_)));
-  answer.output = blake3(std::as_bytes(output));
-  const auto score = inference::score(spec_.score, normalised, output, output_scale_);
-  EDGECORE_ASSERT(score.is_ok());  // its sizes were checked by make()
-  const Decision decision = verdict_->decide(score.value(), time_ns);
-  answer.scored = true;
-  answer.score = score.value();
-  answer.threshold = decision.verdict == kNotJudged ? 0 : decision.threshold;
-  answer.verdict = decision.verdict;
-  answer.episode = decision.episode;
   return answer;
 }
 

@@ -80,12 +80,12 @@ class Role {
   void quantise(std::size_t row, std::span<const double> values,
                 std::span<const std::uint8_t> states);
   void skip(std::size_t row) { ok_[row] = 0; }  // has no features
-  // Runs rows [0, count); a row whose run failed is answered() no more.
+  // Runs, scores and hashes rows [0, count); a row whose run failed is answered() no more.
   void run(std::size_t count);
   bool answered(std::size_t row) const { return ok_[row] != 0; }
   const Status& failure() const { return failure_; }  // the last one
   std::uint64_t failures() const { return failures_; }
-  // Score and verdict of an answered row. Rows are finished in the order of the stream.
+  // The answer to an answered row. Rows are finished in the order of the stream.
   Answer finish(std::size_t row, std::int64_t time_ns);
 
   // How far the verdict has come: the position of the last row it saw or passed over.
@@ -103,6 +103,8 @@ class Role {
  private:
   Role(RoleSpec spec, std::vector<std::uint32_t> columns, std::size_t rows_max);
   void fail(std::size_t row, const Status& status);
+  void run_model(std::size_t count);
+  Answer finish_rule(std::size_t row) const;
 
   RoleSpec spec_;
   std::optional<Verdict> verdict_;
@@ -118,6 +120,9 @@ class Role {
   std::vector<std::int8_t> output_;
   std::vector<double> normalised_;
   std::vector<inference::Quantised> counts_;
+  std::vector<std::int64_t> scores_;
+  std::vector<Digest> input_hashes_;
+  std::vector<Digest> output_hashes_;
   std::vector<std::uint8_t> ok_;
   inference::Scratch scratch_;
   Status failure_;

@@ -92,10 +92,8 @@ Result<VerdictSpec> verdict_from_bytes(ByteSpan bytes) {
   return spec;
 }
 
-Verdict::Verdict(const VerdictSpec& spec) : spec_(spec) {
-  ring_.reserve(spec.window);
-  sorted_.reserve(spec.window);
-}
+Verdict::Verdict(const VerdictSpec& spec)
+    : spec_(spec), scores_(spec.window, spec.quantile_permille) {}
 
 Result<Verdict> Verdict::make(const VerdictSpec& spec) {
   EDGECORE_TRY(check(spec));
@@ -103,29 +101,9 @@ Result<Verdict> Verdict::make(const VerdictSpec& spec) {
 }
 
 std::int64_t Verdict::threshold() const {
-  if (sorted_.empty()) return spec_.floor;
-  const std::size_t at = (sorted_.size() - 1) * spec_.quantile_permille / 1000;
-  return std::max(spec_.floor, share(std::max<std::int64_t>(sorted_[at], 0),
+  if (scores_.size() == 0) return spec_.floor;
+  return std::max(spec_.floor, share(std::max<std::int64_t>(scores_.value(), 0),
                                      static_cast<std::int64_t>(spec_.factor_permille)));
-}
-
-void Verdict::remember(std::int64_t score) {
-  if (ring_.size() < spec_.window) {
-    ring_.push_back(score);
-    sorted_.insert(std::upper_bound(sorted_.begin(), sorted_.end(), score), score);
-    return;
-  }
-  // The oldest score leaves, the new one comes: one move between their two places.
-  const auto old = std::lower_bound(sorted_.begin(), sorted_.end(), ring_[next_]);
-  const auto place = std::lower_bound(sorted_.begin(), sorted_.end(), score);
-  if (place > old) {
-    *std::move(old + 1, place, old) = score;
-  } else {
-    std::move_backward(place, old, old + 1);
-    *place = score;
-  }
-  ring_[next_] = score;
-  next_ = next_ + 1 == spec_.window ? 0 : next_ + 1;
 }
 
 bool Verdict::judge(std::int64_t score, std::int64_t threshold, std::int64_t time_ns) {
@@ -163,7 +141,7 @@ Decision Verdict::decide(std::int64_t score, std::int64_t time_ns) {
   }
   latest_ns_ = std::max(time_ns, latest_ns_.value_or(time_ns));
   ++decided_;
-  remember(score);
+  scores_.push(score);
   return decision;
 }
 
@@ -178,11 +156,11 @@ Bytes Verdict::state() const {
   writer.put(above_);
   writer.put(inside_ ? calm_ : 0);
   writer.put(episodes_);
-  writer.put(static_cast<std::uint32_t>(ring_.size()));
+  writer.put(static_cast<std::uint32_t>(scores_.size()));
   put_time(writer, latest_ns_);
   put_time(writer, latest_anomaly_ns_);
   // Oldest first: the state does not show where the ring happened to wrap.
-  for (std::size_t i = 0; i < ring_.size(); ++i) writer.put(ring_[(next_ + i) % ring_.size()]);
+  for (std::size_t i = 0; i < scores_.size(); ++i) writer.put(scores_.score(i));
   writer.put(crc32c(out));
   return out;
 }
@@ -213,15 +191,13 @@ Status Verdict::restore(ByteSpan state) {
       reader.remaining() == std::size_t{count} * 8 && found.above_ <= spec_.enter_count &&
       found.calm_ < spec_.exit_count && (found.episodes_ > 0 || !found.inside_);
   if (!sound) return Status::corrupt("verdict state: contradicts itself");
-  found.ring_.resize(count);
-  for (std::int64_t& score : found.ring_)
+  for (std::uint32_t i = 0; i < count; ++i) {
+    std::int64_t score = 0;
     if (!reader.take(score)) return Status::corrupt("verdict state: cut short");
-  found.sorted_.assign(found.ring_.begin(), found.ring_.end());
-  std::sort(found.sorted_.begin(), found.sorted_.end());
+    found.scores_.push(score);
+  }
   if (found.decided_ > 0) found.latest_ns_ = latest;
   if (found.episodes_ > 0) found.latest_anomaly_ns_ = latest_anomaly;
-  found.ring_.reserve(spec_.window);
-  found.sorted_.reserve(spec_.window);
   *this = std::move(found);
   return {};
 }

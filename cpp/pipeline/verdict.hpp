@@ -9,10 +9,10 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/status.hpp"
+#include "pipeline/quantile.hpp"
 
 namespace edgecore::pipeline {
 
@@ -59,14 +59,11 @@ class Verdict {
  private:
   explicit Verdict(const VerdictSpec& spec);
   std::int64_t threshold() const;
-  void remember(std::int64_t score);
   bool judge(std::int64_t score, std::int64_t threshold, std::int64_t time_ns);
 
   VerdictSpec spec_;
-  std::vector<std::int64_t> ring_;    // in order of arrival; next_ is the oldest once full
-  std::vector<std::int64_t> sorted_;  // the same scores, ascending
+  RunningQuantile scores_;
   std::uint64_t decided_ = 0;
-  std::uint32_t next_ = 0;
   std::uint32_t above_ = 0;  // scores above the threshold in a row, outside an episode
   std::uint32_t calm_ = 0;   // calm scores in a row, inside one
   std::uint32_t episodes_ = 0;

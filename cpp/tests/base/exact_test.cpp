@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <charconv>
 #include <cmath>
 #include <random>
 
@@ -47,6 +48,31 @@ TEST(Grid, GridValueReturnsThroughItsDouble) {
     ASSERT_TRUE(back.has_value());
     ASSERT_EQ(back->value, value) << "seed 7, scale " << scale;
     ASSERT_FALSE(back->off_grid);
+  }
+}
+
+TEST(Grid, DoubleOffTheGridRoundsAsItsShortestDecimal) {
+  const std::uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 400'000; ++i) {
+    const int scale = static_cast<int>(random() % 19);
+    // Sizes from far below the grid to beyond it; a third next to the middle of two points.
+    const double spread = std::ldexp(1.0, static_cast<int>(random() % 90) - 40);
+    double value = (static_cast<double>(random() >> 11) * 0x1p-52 - 1.0) * spread;
+    if (i % 3 == 0) {
+      const auto point = static_cast<std::int64_t>(random() % (1u << random() % 31));
+      value = (static_cast<double>(point) + 0.5) / std::pow(10.0, scale);
+      if (i % 2 == 0) value = std::nextafter(value, i % 4 == 0 ? -1e300 : 1e300);
+    }
+    char text[40];
+    *std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr = '\0';
+    const auto expected = grid_from_text(text, scale);
+    const auto found = grid_from_double(value, scale);
+    ASSERT_EQ(found.has_value(), expected.has_value()) << text << " " << scale;
+    if (!found) continue;
+    ASSERT_EQ(found->value, expected->value) << text << " " << scale;
+    ASSERT_EQ(found->off_grid, expected->off_grid) << text << " " << scale;
   }
 }
 

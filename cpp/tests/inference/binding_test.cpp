@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 
 #include "inference/score.hpp"
 
@@ -51,6 +53,48 @@ TEST(Binding, MissingOrNanThenSubstituteAndCategoryUsesItsCodes) {
   const std::int8_t expected[] = {0, 0, 1, -1, -2};
   for (int i = 0; i < 5; ++i) EXPECT_EQ(in[i], expected[i]) << i;
   EXPECT_EQ(counts.substituted, 3U);
+}
+
+// The steps of docs/formats/binding.md, one slot after the other.
+std::int8_t code_of(const Slot& slot, double value, Quantisation to, double& x, bool& clipped) {
+  x = (value - slot.centre) / std::max(slot.scale, slot.scale_floor);
+  const double c = std::clamp(x, slot.clip_lo, slot.clip_hi);
+  clipped = c != x;
+  const double y = std::clamp(c / static_cast<double>(to.scale), -1024.0, 1024.0);
+  return static_cast<std::int8_t>(
+      std::clamp(static_cast<int>(std::nearbyint(y)) + to.zero_point, -128, 127));
+}
+
+TEST(Binding, AnyNumberOfSlotsGivesWhatEachGivesAlone) {
+  const std::uint64_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  std::normal_distribution<double> draw;
+  for (std::size_t n = 1; n <= 200; n += 1 + n / 7) {
+    std::vector<Slot> slots(n);
+    std::vector<double> values(n), normalised(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      slots[i].centre = draw(random) * 10;
+      slots[i].scale = random() % 5 == 0 ? 0.0 : std::abs(draw(random));
+      slots[i].clip_lo = -std::abs(draw(random)) - 0.1;
+      slots[i].clip_hi = std::abs(draw(random)) * 4;
+      values[i] = random() % 20 == 0 ? 1e308 : slots[i].centre + draw(random) * 2;
+    }
+    const Quantisation to{0.03F, static_cast<std::int32_t>(random() % 100) - 50};
+    std::vector<std::int8_t> input(n);
+    const Binding binding = Binding::make(slots).value();
+    const auto counts =
+        binding.quantise(values, std::vector<std::uint8_t>(n), to, input, normalised).value();
+    std::uint32_t clips = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      double x = 0;
+      bool clipped = false;
+      ASSERT_EQ(input[i], code_of(slots[i], values[i], to, x, clipped)) << i << " of " << n;
+      ASSERT_EQ(normalised[i], x);
+      clips += clipped ? 1 : 0;
+    }
+    ASSERT_EQ(counts.clipped, clips);
+  }
 }
 
 TEST(Binding, WrongSizesOrEmptyClipThenInvalid) {
