@@ -1,4 +1,5 @@
-// Backfill: rows grouped by entity, each entity's rows in order through one warm state.
+// Backfill: rows grouped by entity; each entity's rows swept in columns, or streamed where they
+// can't be.
 #include "features/batch.hpp"
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 
 #include "features/entity.hpp"
 #include "features/names.hpp"
+#include "features/sweep.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -45,6 +47,40 @@ Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
   return out;
 }
 
+// One entity's rows through one warm state, each answered as it comes.
+class Stream {
+ public:
+  Stream(const Plan& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+         std::span<double> values, std::span<std::uint8_t> states)
+      : plan_(plan), rows_(rows), order_(order), values_(values), states_(states) {}
+
+  Status run(std::span<const std::uint32_t> places) {
+    const std::size_t width = plan_.width();
+    entity_.reset(plan_);
+    for (const std::size_t place : places) {
+      const std::size_t row = order_[place];
+      EDGECORE_ASSIGN(const Applied applied, entity_.apply(plan_, rows_, row, sources_));
+      if (applied == Applied::kLate) return Status::invalid("backfill: rows are not in order");
+      EDGECORE_TRY(entity_.read(plan_, rows_.time_ns(row),
+                                Answers{values_.subspan(place * width, width),
+                                        states_.subspan(place * width, width),
+                                        {},
+                                        {},
+                                        {}}));
+    }
+    return Status::ok();
+  }
+
+ private:
+  const Plan& plan_;
+  const RowBatch& rows_;
+  std::span<const std::uint32_t> order_;
+  std::span<double> values_;
+  std::span<std::uint8_t> states_;
+  Entity entity_;
+  Sources sources_;
+};
+
 }  // namespace
 
 std::vector<std::uint32_t> total_order(const RowBatch& rows) {
@@ -65,22 +101,12 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
   for (const std::uint32_t row : order)
     if (row >= rows.count()) return Status::invalid("backfill: a row beyond the batch");
   const Grouped grouped = group_by_entity(*plan, rows, order);
-  Entity entity;
-  Sources sources;
+  Sweep sweep(*plan, rows, order, values, states);
+  Stream stream(*plan, rows, order, values, states);
   for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
-    entity.reset(*plan);
-    for (std::size_t i = grouped.bounds[e]; i < grouped.bounds[e + 1]; ++i) {
-      const std::size_t place = grouped.places[i];
-      const std::size_t row = order[place];
-      EDGECORE_ASSIGN(const Applied applied, entity.apply(*plan, rows, row, sources));
-      if (applied == Applied::kLate) return Status::invalid("backfill: rows are not in order");
-      EDGECORE_TRY(entity.read(*plan, rows.time_ns(row),
-                               Answers{values.subspan(place * width, width),
-                                       states.subspan(place * width, width),
-                                       {},
-                                       {},
-                                       {}}));
-    }
+    const auto places = std::span(grouped.places)
+                            .subspan(grouped.bounds[e], grouped.bounds[e + 1] - grouped.bounds[e]);
+    if (!sweep.run(places)) EDGECORE_TRY(stream.run(places));
   }
   return Status::ok();
 }

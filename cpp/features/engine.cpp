@@ -1,4 +1,5 @@
 // Entities by name, rows to entities; snapshots are in snapshot.cpp.
+#include "features/answer.hpp"
 #include "features/engine_impl.hpp"
 
 namespace edgecore::features {

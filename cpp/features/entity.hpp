@@ -45,9 +45,6 @@ class Entity {
   std::unique_ptr<Series[]> series_;
 };
 
-// All MISSING, kNever: the answer for an entity that was never seen.
-void answer_never(const Plan& plan, const Answers& to);
-
 // The row's entity as text: the field's bytes, or its integer in decimal; null is "". `scratch`
 // holds the digits.
 std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,

@@ -1,7 +1,7 @@
 // Insertion, windows and pruning of one series; see series.hpp for the invariants.
 #include "features/series.hpp"
 
-#include "features/engine.hpp"
+#include "features/answer.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -217,11 +217,11 @@ inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::
   if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
   if (plan.needs_min) {
     w.min_at = seek(minima_, w.min_at, w.begin);
-    out.min = value<kNarrow>(plan, minima_[w.min_at]);
+    out.lowest = one_value(plan, value<kNarrow>(plan, minima_[w.min_at]));
   }
   if (plan.needs_max) {
     w.max_at = seek(maxima_, w.max_at, w.begin);
-    out.max = value<kNarrow>(plan, maxima_[w.max_at]);
+    out.highest = one_value(plan, value<kNarrow>(plan, maxima_[w.max_at]));
   }
 }
 
@@ -238,11 +238,12 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   ExactSum floats;
   UInt128 sum = 0;
   UInt128 squares = 0;
-  out.min = out.max = stored(plan, begin);
+  std::int64_t lowest = stored(plan, begin);
+  std::int64_t highest = lowest;
   for (std::uint32_t at = begin; at < end; ++at) {
     const std::int64_t one = stored(plan, at);
-    out.min = std::min(out.min, one);
-    out.max = std::max(out.max, one);
+    lowest = std::min(lowest, one);
+    highest = std::max(highest, one);
     if (plan.grid == Grid::kFloat) {
       if (plan.needs_sum) floats.add(float_of_key(one));
       continue;
@@ -253,6 +254,8 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   out.sum = sum;
   out.squares = squares;
   out.float_sum = floats.rounded();
+  out.lowest = one_value(plan, lowest);
+  out.highest = one_value(plan, highest);
 }
 
 void Series::totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_of, Totals& out) {

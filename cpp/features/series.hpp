@@ -69,9 +69,9 @@ struct Newest {
 struct Totals {
   std::uint32_t count = 0;
   Wide sum, squares;
-  double float_sum = 0;  // Grid::kFloat
-  std::int64_t min = 0, max = 0;
-  std::uint32_t begin = 0;  // index of the first event inside
+  double float_sum = 0;            // Grid::kFloat
+  double lowest = 0, highest = 0;  // in the field's unit
+  std::uint32_t begin = 0;         // index of the first event inside
 };
 
 // Not thread-safe. Every call takes the same plan, which is not stored: entities are many.

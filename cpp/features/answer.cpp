@@ -1,0 +1,168 @@
+// Totals into values and states; see answer.hpp.
+#include "features/answer.hpp"
+
+#include <limits>
+
+namespace edgecore::features {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNsPerSecond = 1e9;
+
+[[gnu::noinline]] double wide_value(const SeriesPlan& series, const Wide& sum, std::uint32_t count,
+                                    std::uint64_t divisor) {
+  Int128 stored = sum.signed_value();
+  if (series.grid == Grid::kUnsigned) stored += static_cast<Int128>(count) << 63;
+  const double value = ratio(stored, static_cast<UInt128>(series.denominator) * divisor);
+  return series.unit == 1 ? value : value * series.unit;
+}
+
+// The sum of `count` stored values, over `divisor`, in the field's unit.
+double to_value(const SeriesPlan& series, const Wide& sum, std::uint32_t count,
+                std::uint64_t divisor) {
+  const std::int64_t low = sum.as_i64();
+  if (!series.small || !sum.fits_i64() || low > kWhole || low < -kWhole)
+    return wide_value(series, sum, count, divisor);
+  return static_cast<double>(low) /
+         static_cast<double>(static_cast<std::int64_t>(series.denominator * divisor));
+}
+
+// What is wrong with n events in the window, kNone where the operator is defined.
+Reason missing_reason(Op op, std::uint32_t n) {
+  if (op == Op::kCount) return Reason::kNone;
+  if (n == 0) return Reason::kEmptyWindow;
+  return op == Op::kStd && n < 2 ? Reason::kTooFew : Reason::kNone;
+}
+
+// The operator over a window for which missing_reason is kNone.
+double windowed(const SeriesPlan& series, Op op, const Totals& totals) {
+  const std::uint32_t n = totals.count;
+  const bool is_float = series.grid == Grid::kFloat;
+  switch (op) {
+    case Op::kCount:
+      return static_cast<double>(n);
+    case Op::kSum:
+      return is_float ? totals.float_sum : to_value(series, totals.sum, n, 1);
+    case Op::kMean:
+      return is_float ? totals.float_sum / static_cast<double>(n)
+                      : to_value(series, totals.sum, n, n);
+    case Op::kStd:
+      return sample_std(n, totals.squares, totals.sum) / static_cast<double>(series.denominator) *
+             series.unit;
+    case Op::kMin:
+      return totals.lowest;
+    case Op::kMax:
+      return totals.highest;
+    default:
+      return kNan;
+  }
+}
+
+struct Judged {
+  double value = kNan;
+  State state = State::kMissing;
+  Reason reason = Reason::kNever;
+};
+
+// What ttl, minimum count and minimum coverage make of a value.
+Judged judge(const FeaturePlan& feature, double value, std::int64_t age, double coverage,
+             std::uint32_t count) {
+  if (coverage < feature.min_coverage || count < feature.min_count)
+    return {kNan, State::kMissing, Reason::kWarming};
+  if (feature.ttl_ns == 0 || age <= feature.ttl_ns) return {value, State::kFresh, Reason::kNone};
+  switch (feature.on_stale) {
+    case OnStale::kUse:
+      return {value, State::kStale, Reason::kTtl};
+    case OnStale::kDefault:
+      return {feature.stale_value, State::kStale, Reason::kTtl};
+    default:
+      return {kNan, State::kMissing, Reason::kTtl};
+  }
+}
+
+void write(const Answers& to, std::size_t index, const Judged& judged, std::int64_t age,
+           double coverage) {
+  to.values[index] = judged.value;
+  to.states[index] = static_cast<std::uint8_t>(judged.state);
+  if (!to.ages_ns.empty()) to.ages_ns[index] = age;
+  if (!to.coverage.empty()) to.coverage[index] = coverage;
+  if (!to.reasons.empty()) to.reasons[index] = static_cast<std::uint8_t>(judged.reason);
+}
+
+std::int64_t age_of(const Newest& newest, const FeaturePlan& feature, std::int64_t as_of) {
+  if (!newest.any || newest.time <= saturating_sub(as_of, feature.horizon_ns)) return kNeverNs;
+  return saturating_sub(as_of, newest.time);
+}
+
+}  // namespace
+
+double one_wide_value(const SeriesPlan& series, std::int64_t stored) {
+  if (series.grid == Grid::kFloat) return float_of_key(stored);
+  return wide_value(series, static_cast<UInt128>(Int128{stored}), 1, 1);
+}
+
+bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, const Answers& to) {
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  const std::int64_t sum = totals.sum.as_i64();
+  if (!series.small || !group.plain || totals.count < 2 || !totals.sum.fits_i64() || sum > kWhole ||
+      sum < -kWhole)
+    return false;
+  const auto n = static_cast<double>(totals.count);
+  const auto one = static_cast<double>(static_cast<std::int64_t>(series.denominator));
+  const auto whole = static_cast<double>(sum);
+  const double deviation =
+      series.needs_squares ? sample_std(totals.count, totals.squares, totals.sum) : 0;
+  // By operator number, from kCount on.
+  const double numerators[] = {n, whole, whole, deviation, totals.lowest, totals.highest};
+  const double denominators[] = {1, one, n * one, one, 1, 1};
+  for (const std::uint16_t index : group.features) {
+    const auto op = static_cast<std::size_t>(plan.features()[index].op) - 1;
+    to.values[index] = numerators[op] / denominators[op];
+    to.states[index] = static_cast<std::uint8_t>(State::kFresh);
+  }
+  return true;
+}
+
+void answer_newest(const Plan& plan, const Group& group, const Newest& newest, std::int64_t as_of,
+                   const Answers& to) {
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  for (const std::uint16_t index : group.features) {
+    const FeaturePlan& feature = plan.features()[index];
+    const std::int64_t age = age_of(newest, feature, as_of);
+    if (age == kNeverNs) {
+      write(to, index, {}, age, 0);
+      continue;
+    }
+    const double value = feature.op == Op::kLast ? one_value(series, newest.stored)
+                                                 : static_cast<double>(age) / kNsPerSecond;
+    write(to, index, judge(feature, value, age, 1, 1), age, 1);
+  }
+}
+
+void answer_window(const Plan& plan, const Group& group, const Totals& totals, const Newest& newest,
+                   double coverage, std::int64_t as_of, const Answers& to) {
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  for (const std::uint16_t index : group.features) {
+    const FeaturePlan& feature = plan.features()[index];
+    const std::int64_t age = age_of(newest, feature, as_of);
+    if (age == kNeverNs) {
+      write(to, index, {}, age, 0);
+      continue;
+    }
+    const Reason reason = missing_reason(feature.op, totals.count);
+    if (reason != Reason::kNone) {
+      write(to, index, {kNan, State::kMissing, reason}, age, coverage);
+      continue;
+    }
+    const double value = windowed(series, feature.op, totals);
+    const Judged judged = feature.plain ? Judged{value, State::kFresh, Reason::kNone}
+                                        : judge(feature, value, age, coverage, totals.count);
+    write(to, index, judged, age, coverage);
+  }
+}
+
+void answer_never(const Plan& plan, const Answers& to) {
+  for (std::size_t i = 0; i < plan.width(); ++i) write(to, i, {}, kNeverNs, 0);
+}
+
+}  // namespace edgecore::features

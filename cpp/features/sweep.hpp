@@ -1,0 +1,108 @@
+// One entity's rows, already in order of time, answered a column at a time: the batch kernel. Where
+// the streaming kernel moves cursors and keeps deques row by row, this one knows all events, so
+// that a window's sum is a difference of two running sums, and divisions and square roots run in
+// pairs.
+//
+// The bits are those of the streaming kernel, because totals are the same integers and become
+// doubles by the same operations (answer.cpp says which; divisions and roots are correctly rounded,
+// one by one or in pairs).
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "base/rows.hpp"
+#include "features/engine.hpp"
+#include "features/series.hpp"
+
+namespace edgecore::features {
+
+class Sweep {
+ public:
+  // `values` and `states`: one row of plan.width() answers for each row of the order.
+  Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+        std::span<double> values, std::span<std::uint8_t> states);
+
+  // Answers the rows at `places` of the order, one entity's. False, and nothing is written: their
+  // times go back, or numbers are beyond what this kernel sums in 64 bits; stream them instead.
+  bool run(std::span<const std::uint32_t> places);
+
+ private:
+  // Rows whose answers stay in the nearest cache; columns lie a little further apart, so that they
+  // do not share its sets.
+  static constexpr std::size_t kTile = 128;
+  static constexpr std::size_t kStride = kTile + 8;
+
+  // The events of one series.
+  struct Events {
+    bool dense = false;  // every row is an event: times, rows and upto are the rows' own
+    std::vector<std::int64_t> times;
+    std::vector<std::uint32_t> rows;  // per event
+    std::vector<std::uint32_t> upto;  // per row: the events up to it, itself included
+    std::vector<std::int64_t> stored;
+    std::vector<double> values;  // in the field's unit
+    // Of all events before one: sums of stored - centre, modulo 2^64, and of its squares.
+    std::vector<std::uint64_t> sums, squares;
+    std::int64_t centre = 0;
+    std::uint64_t reach = 0;    // |stored - centre| is at most that
+    std::uint64_t largest = 0;  // |stored| is at most that
+    // For each event the newest so far; where rows tie in time, and that matters.
+    std::vector<std::uint32_t> newest;
+  };
+  // The window [begin, end) of a group as it moves. Its extremes: those of [begin, middle), which
+  // were kept for each begin, and those of [middle, end), which grow with every event. When begin
+  // reaches the middle, the end becomes the middle: every event is looked at twice, whatever its
+  // value.
+  struct Window {
+    std::uint32_t begin = 0, middle = 0, end = 0;
+    std::uint32_t base = 0;           // the event of lows[0] and highs[0]
+    double low = 0, high = 0;         // of [middle, end)
+    std::vector<double> lows, highs;  // of [base + i, middle)
+  };
+  // What a tile's rows see of one group's window.
+  struct Tile {
+    bool in_columns = false;  // its answers are there, but for rows of less than two events
+    std::array<std::uint32_t, kTile> begin, end;
+    std::array<double, kTile> count, sum, spread, low, high;
+  };
+
+  const std::int64_t* times(const Events& events) const {
+    return events.dense ? times_.data() : events.times.data();
+  }
+  std::uint32_t upto(const Events& events, std::size_t row) const {
+    return events.dense ? static_cast<std::uint32_t>(row + 1) : events.upto[row];
+  }
+  bool gather(const SeriesPlan& series, Events& events);
+  bool gather_some(const SeriesPlan& series, Events& events);
+  static bool accumulate(const SeriesPlan& series, Events& events);
+  void find_newest(Events& events) const;
+  void sweep_window(std::size_t group, std::size_t first, std::size_t count);
+  static void turn(const double* values, Window& window, std::uint32_t begin, std::uint32_t end);
+  std::uint32_t move(const Group& group, Window& window, Tile& tile, std::size_t first,
+                     std::size_t count) const;
+  static void find_extremes(const Events& events, Window& window, Tile& tile, std::size_t count);
+  void to_columns(const Group& group, const Tile& tile, std::size_t count);
+  void sweep_newest(std::size_t group, std::size_t first, std::size_t count);
+  void write_tile(std::size_t first, std::size_t count);
+  void answer_rest(std::size_t group, std::size_t first, std::size_t count);
+  void answer_row(const Group& group, const Tile& tile, std::size_t first, std::size_t at);
+  Answers answers_of(std::size_t row) const;
+
+  const Plan& plan_;
+  const RowBatch& batch_;
+  std::span<const std::uint32_t> order_;
+  std::span<double> values_;
+  std::span<std::uint8_t> states_;
+  bool possible_ = true;  // the plan's series are such that rows can be swept at all
+
+  std::span<const std::uint32_t> places_;
+  std::vector<std::int64_t> times_;  // of the rows
+  bool ties_ = false;                // rows of one time
+  std::vector<Events> events_;       // per series
+  std::vector<Window> windows_;      // per group
+  std::vector<Tile> tiles_;          // per group
+  std::vector<double> columns_;      // per feature kTile answers, and a gap
+};
+
+}  // namespace edgecore::features
