@@ -85,6 +85,7 @@ class BufferView {
 void bind_base(py::module_& m);
 void bind_fs(py::module_& m);
 void bind_rows(py::module_& m);
+void bind_columns(py::module_& m);
 void bind_log(py::module_& m);
 void bind_features(py::module_& m);
 void bind_artifacts(py::module_& m);

@@ -22,6 +22,8 @@ PYBIND11_MODULE(_core, m) {
   bind::bind_fs(fs);
   auto rows = room("rows");
   bind::bind_rows(rows);
+  auto columns = room("columns");
+  bind::bind_columns(columns);
   auto log = room("log");
   bind::bind_log(log);
   auto features = room("features");

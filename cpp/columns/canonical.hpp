@@ -11,6 +11,16 @@ namespace edgecore {
 
 using StoreId = std::array<std::byte, 16>;
 
+// How rows came in, run-length coded beside them: rows that one append call brought. Outside the
+// run digest.
+struct Arrival {
+  std::uint32_t rows = 0;
+  std::uint64_t position = 0;  // of the first of them
+  std::uint64_t hlc = 0;
+  std::uint8_t clock_trust = 0;
+  bool operator==(const Arrival&) const = default;
+};
+
 // Appends the canonical form of rows [first, first + count) of the batch.
 void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, Bytes& out);
 

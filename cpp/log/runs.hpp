@@ -2,16 +2,10 @@
 // canonical rows with their arrival (position, hybrid clock, clock trust) run-length coded.
 #pragma once
 
+#include "columns/canonical.hpp"
 #include "log/reader.hpp"
 
 namespace edgecore {
-
-struct Arrival {
-  std::uint32_t rows = 0;
-  std::uint64_t position = 0;  // of the first of them
-  std::uint64_t hlc = 0;
-  std::uint8_t clock_trust = 0;
-};
 
 struct Run {
   std::uint32_t partition = 0;

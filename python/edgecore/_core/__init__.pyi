@@ -2,6 +2,7 @@
 
 from edgecore._core import artifacts as artifacts
 from edgecore._core import base as base
+from edgecore._core import columns as columns
 from edgecore._core import features as features
 from edgecore._core import fs as fs
 from edgecore._core import inference as inference
