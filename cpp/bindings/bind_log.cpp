@@ -11,6 +11,8 @@ namespace edgecore::bindings {
 namespace {
 
 using Row = std::tuple<int, std::int64_t, std::uint32_t>;  // level, group ns, group bytes
+using Keep = std::tuple<std::optional<std::uint64_t>, std::optional<std::uint64_t>,
+                        std::optional<std::int64_t>>;  // bytes, rows, ns
 
 StoreId store_id_of(const py::bytes& bytes) {
   const BufferView view(bytes);
@@ -238,7 +240,8 @@ namespace {
 PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
                   std::shared_ptr<Clock> clock, const std::vector<Row>& durability,
                   const py::bytes& store, std::uint64_t epoch, std::uint64_t salt,
-                  std::uint64_t segment_bytes, bool flusher_thread, bool read_only) {
+                  std::uint64_t segment_bytes, bool flusher_thread, bool read_only,
+                  const Keep& keep) {
   LogOptions options;
   options.read_only = read_only;
   options.flusher_thread = flusher_thread;
@@ -246,6 +249,7 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
   options.store = store_id_of(store);
   options.epoch = epoch;
   options.salt = salt;
+  std::tie(options.keep.bytes, options.keep.rows, options.keep.ns) = keep;
   for (std::size_t tier = 0; tier < options.durability.size() && tier < durability.size(); ++tier) {
     const auto& [level, ns, bytes] = durability[tier];
     options.durability[tier] = {static_cast<Durability::Level>(level), ns, bytes};
@@ -365,6 +369,14 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
           },
           py::arg("now_ns"))
       .def(
+          "release",
+          [](PyLog& self, const Log::Sequences& acked, std::uint64_t upto,
+             std::uint32_t announced) {
+            Log& log = self.core();
+            return unlocked([&] { return log.release(acked, upto, announced); });
+          },
+          py::arg("acked"), py::arg("upto"), py::arg("announced"))
+      .def(
           "wait_durable",
           [](PyLog& self, std::uint64_t position) {
             Log& log = self.core();
@@ -399,6 +411,10 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
             return unlocked([&] { return sequence_at(log.reader(), partition, position); });
           },
           py::arg("partition"), py::arg("position"))
+      .def("released", [](PyLog& self) { return self.core().released(); })
+      .def("announced", [](PyLog& self) { return self.core().announced(); })
+      .def_property_readonly("first_position",
+                             [](PyLog& self) { return self.core().first_position(); })
       .def("recovery", &recovery_of)
       .def("verify", &verify)
       .def("catalogue", &catalogue_of)
@@ -426,7 +442,7 @@ void bind_log_class(py::module_& m) {
   bind_reading(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
         py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
-        py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"));
+        py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"), py::arg("keep"));
 }
 
 }  // namespace

@@ -243,6 +243,8 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   Bytes start = wal::encode_header(next.header);
   start.resize(data_start(next.header));
   const Bytes first = first_block(next.header);
+  next.hlc = hlc_;
+  next.ended = ended_;
   next.end = start.size() + first.size();
   // For what is written again, and for the block that made the last segment too small.
   const std::uint64_t unit = std::max<std::uint64_t>(4096, next.header.sector);
@@ -255,16 +257,23 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   start.insert(start.end(), first.begin(), first.end());
   next.path = join_path(directory_, segment_name(next.header.number));
   next.starts = written_.next;
-  // A file of that name is the unfinished work of a crash: without a durable header it is none.
-  EDGECORE_TRY(fs_->remove(next.path));
-  EDGECORE_ASSIGN(auto file, fs_->open(next.path, OpenMode::kCreateNew));
+  std::string made_as = next.path;
+  std::unique_ptr<File> file = take_pooled(next.header, made_as);
   Status status;
-  if (bytes_needed < kGrownBlockBytes) status = file->fill_zeros(next.header.capacity);
+  if (file == nullptr) {
+    // A file of that name is the unfinished work of a crash: without a durable header it is none.
+    made_as = next.path;
+    EDGECORE_TRY(fs_->remove(next.path));
+    EDGECORE_ASSIGN(file, fs_->open(next.path, OpenMode::kCreateNew));
+    if (bytes_needed < kGrownBlockBytes) status = file->fill_zeros(next.header.capacity);
+  }
   if (status.is_ok()) status = file->write_at(0, start);
   if (status.is_ok()) status = file->sync();
+  if (status.is_ok() && made_as != next.path) status = fs_->rename(made_as, next.path);
   if (status.is_ok()) status = fs_->sync_directory(directory_);
   if (!status.is_ok()) {
     file.reset();
+    static_cast<void>(fs_->remove(made_as));
     static_cast<void>(fs_->remove(next.path));
     return status;
   }

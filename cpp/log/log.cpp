@@ -31,12 +31,18 @@ Log::Log(std::shared_ptr<Fs> fs, std::string directory, LogOptions options,
 
 Result<std::unique_ptr<Log>> Log::open(std::shared_ptr<Fs> fs, std::string directory,
                                        LogOptions options, std::shared_ptr<Clock> clock) {
-  std::unique_ptr<Log> log(new Log(std::move(fs), std::move(directory), options, std::move(clock)));
+  std::unique_ptr<Log> log(new Log(fs, directory, options, clock));
   if (!options.read_only) {
-    EDGECORE_TRY(log->fs_->make_directories(log->directory_));
-    EDGECORE_ASSIGN(log->lock_, log->fs_->lock(join_path(log->directory_, "LOCK")));
+    EDGECORE_TRY(fs->make_directories(directory));
+    EDGECORE_ASSIGN(log->lock_, fs->lock(join_path(directory, "LOCK")));
   }
-  EDGECORE_TRY(log->recover());
+  Status status = log->recover();
+  // Beside a writer a segment may be released between its name and its bytes.
+  for (int again = 0; again < 3 && options.read_only && !status.is_ok(); ++again) {
+    log.reset(new Log(fs, directory, options, clock));
+    status = log->recover();
+  }
+  EDGECORE_TRY(status);
   if (options.flusher_thread && !options.read_only)
     log->flusher_ = std::thread([raw = log.get()] { raw->run_flusher(); });
   return log;
@@ -286,7 +292,7 @@ std::uint64_t Log::next_sequence(std::uint32_t partition) const {
 
 LogReader Log::reader() const {
   const std::lock_guard guard(mutex_);
-  return {fs_, segments_, catalogue_, next_position_ - 1};
+  return {fs_, segments_, catalogue_, next_position_ - 1, directory_, released_};
 }
 
 }  // namespace edgecore

@@ -20,6 +20,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,7 @@
 #include "base/fs.hpp"
 #include "log/format.hpp"
 #include "log/reader.hpp"
+#include "log/released.hpp"
 
 namespace edgecore {
 
@@ -39,6 +41,15 @@ struct Durability {
   std::uint32_t group_bytes = 32 * 1024;
 };
 
+// What stays when it is acknowledged: the newest rows, for those who read history. All limits that
+// are set must let a segment go; while none is, everything stays.
+struct LogKeep {
+  std::optional<std::uint64_t> bytes;  // of blocks, as data_bytes() counts
+  std::optional<std::uint64_t> rows;
+  std::optional<std::int64_t> ns;  // by the hybrid clock
+  bool limited() const { return bytes || rows || ns; }
+};
+
 struct LogOptions {
   bool read_only = false;
   bool flusher_thread = false;
@@ -47,6 +58,7 @@ struct LogOptions {
   StoreId store{};                         // taken when the log is new
   std::uint64_t epoch = 0;                 // random, of this open
   std::uint64_t salt = 0;                  // random, of this open
+  LogKeep keep;
 };
 
 struct Appended {
@@ -102,6 +114,18 @@ class Log {
   // Bytes of the blocks in all segments, padding included; not the zeros made beforehand.
   std::uint64_t data_bytes() const;
   std::uint64_t next_sequence(std::uint32_t partition) const;
+
+  // Frees the oldest segments whose rows are all at or below `acked`, by partition, that no limit
+  // of `keep` wants and that end at or below position `upto`. Returns how many rows went. Needs no
+  // space; a row that went is accounted for by released(), not by a loss.
+  using Sequences = std::map<std::uint32_t, std::uint64_t>;
+  // `announced`: how many schemas, by number, the log's own rows have named; announced() remembers
+  // it when those rows are gone.
+  Result<std::uint64_t> release(const Sequences& acked, std::uint64_t upto = UINT64_MAX,
+                                std::uint32_t announced = 0);
+  std::uint32_t announced() const;
+  std::uint64_t first_position() const;  // of the first row kept, or of the next when none is
+  Sequences released() const;            // the last sequence released, by partition
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 
   // Reads what has reached the operating system (read-only logs: what is intact). A reader is a
@@ -134,6 +158,19 @@ class Log {
   Result<Table> table_before() const;
   void burn(const SegmentWalk& walk, LossRange::Reason reason);
   void read_mark();
+
+  // release.cpp; all but the last three with commit_mutex_ held
+  bool may_release(std::size_t index, const Sequences& acked, std::uint64_t upto) const;
+  Status open_released();
+  Status write_released(const wal::Released& next);
+  void free_files(const std::vector<SegmentInfo>& freed);
+  std::unique_ptr<File> take_pooled(const wal::SegmentHeader& header, std::string& path);
+  Result<std::unique_ptr<File>> take_over(const std::string& path,
+                                          const wal::SegmentHeader& header);
+  void note_stale(const wal::SegmentHeader& header, ByteSpan bytes);
+  void note_pooled(const std::string& path);
+  bool tail_is_stale(const wal::SegmentHeader& header, ByteSpan bytes, std::uint64_t from) const;
+  void read_released();
 
   // commit.cpp; all of these with commit_mutex_ held
   Status commit_locked(bool durable, bool closing);
@@ -181,6 +218,7 @@ class Log {
   // make it sooner, and need not look at the clock.
   std::int64_t deadline_wait_ns_ = INT64_MAX;
   std::vector<SegmentInfo> segments_;
+  wal::Released released_;
   Status failure_;  // of the last commit
   std::condition_variable durable_changed_;
   std::condition_variable work_;
@@ -190,6 +228,9 @@ class Log {
   std::mutex commit_mutex_;  // guards the members below; taken before mutex_
   std::unique_ptr<File> segment_;
   std::unique_ptr<File> mark_file_;
+  std::unique_ptr<File> released_file_;
+  std::deque<std::string> pool_;        // files to take over, the oldest first
+  std::vector<std::string> leftovers_;  // files to remove: a crash came before that
   // What the blocks written so far say, and what those on stable storage say.
   struct Written {
     Nexts next;

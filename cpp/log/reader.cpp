@@ -24,18 +24,6 @@ void lose(std::vector<LossRange>& losses, std::uint32_t partition, std::uint64_t
   losses.push_back({partition, first, last, LossRange::kLost});
 }
 
-// What a segment holds up to its end. The buffer only grows, so that it is filled without being
-// cleared first.
-Result<ByteSpan> read_data(Fs& fs, const SegmentInfo& segment, Bytes& buffer) {
-  EDGECORE_ASSIGN(const auto file, fs.open(segment.path, OpenMode::kRead));
-  EDGECORE_ASSIGN(const std::uint64_t size, file->size());
-  const std::uint64_t wanted = std::min(size, segment.end);
-  if (wanted > UINT32_MAX) return Status::exhausted(segment.path + ": too large to be read");
-  if (buffer.size() < wanted) buffer.resize(wanted);
-  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, std::span(buffer).first(wanted)));
-  return ByteSpan(buffer).first(got);
-}
-
 // One walk over the blocks of one segment.
 class Walker {
  public:
@@ -202,25 +190,61 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
   return walk;
 }
 
+Result<std::optional<ByteSpan>> LogReader::load(const SegmentInfo& segment, Bytes& buffer) const {
+  const auto file = fs_->open(segment.path, OpenMode::kRead);
+  if (!file.is_ok()) {
+    if (released_since(segment)) return std::optional<ByteSpan>();
+    return file.status();
+  }
+  EDGECORE_ASSIGN(const std::uint64_t size, file.value()->size());
+  const std::uint64_t wanted = std::min(size, segment.end);
+  if (wanted > UINT32_MAX) return Status::exhausted(segment.path + ": too large to be read");
+  if (buffer.size() < wanted) buffer.resize(wanted);
+  EDGECORE_ASSIGN(const std::size_t got, file.value()->read_at(0, std::span(buffer).first(wanted)));
+  // A file that is taken over loses its header before anything else of it changes.
+  Bytes page(wal::kHeaderBytes);
+  EDGECORE_ASSIGN(const std::size_t head, file.value()->read_at(0, page));
+  const auto header = wal::decode_header(ByteSpan(page).first(head));
+  const bool same = header.is_ok() && header->number == segment.header.number &&
+                    header->salt == segment.header.salt;
+  if (!same && released_since(segment)) return std::optional<ByteSpan>();
+  return std::optional<ByteSpan>(ByteSpan(buffer).first(got));
+}
+
+bool LogReader::released_since(const SegmentInfo& segment) const {
+  const auto bytes =
+      read_file(*fs_, join_path(directory_, "released"), 4 * wal::kReleasedSlotBytes);
+  if (!bytes.is_ok()) return false;
+  const auto now = wal::decode_released(bytes.value());
+  return now && segment.header.number < now->segment;
+}
+
 Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
                         std::vector<LossRange>* losses) const {
   Table table;
   Bytes buffer;
-  bool known = false;  // whether `table` is what stood before the segment
+  for (const CatalogueEntry& entry : catalogue_.entries) table[entry.partition] = {entry.partition};
+  for (const auto& [partition, start] : released_.starts) table[partition] = {partition, start, 0};
+  bool known = true;  // whether `table` is what stood before the segment
   for (std::size_t i = 0; i < segments_.size(); ++i) {
     const SegmentInfo& segment = segments_[i];
     const bool last = i + 1 == segments_.size();
     if (!last && segments_[i + 1].header.base_position <= after + 1 && losses == nullptr) continue;
-    EDGECORE_ASSIGN(const ByteSpan bytes, read_data(*fs_, segment, buffer));
+    EDGECORE_ASSIGN(const auto bytes, load(segment, buffer));
+    if (!bytes) {
+      known = false;
+      continue;
+    }
     bool stopped = false;
     const auto step = [&](const RecordView& record) {
       stopped = record.position > position_max_;
       if (!stopped && record.position + record.head.count > after + 1) stopped = !visit(record);
       return !stopped;
     };
-    const SegmentWalk walk = walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, table,
-                                          step, losses == nullptr ? after : 0);
-    if (losses != nullptr && (known || i == 0))
+    const SegmentWalk walk =
+        walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1, known ? table : Table(),
+                     step, losses == nullptr ? after : 0);
+    if (losses != nullptr && known)
       losses->insert(losses->end(), walk.losses.begin(), walk.losses.end());
     table = walk.table;
     known = true;
@@ -234,14 +258,15 @@ Status LogReader::visit_segment(std::size_t index, std::uint64_t after, const Re
   const SegmentInfo& segment = segments_[index];
   if (index + 1 < segments_.size() && segments_[index + 1].header.base_position <= after + 1)
     return Status::ok();
-  EDGECORE_ASSIGN(const ByteSpan bytes, read_data(*fs_, segment, buffer));
+  EDGECORE_ASSIGN(const auto bytes, load(segment, buffer));
+  if (!bytes) return Status::ok();
   const auto step = [&](const RecordView& record) {
     if (record.position > position_max_) return false;
     if (record.position + record.head.count <= after + 1) return true;
     return visit(record);
   };
   static_cast<void>(
-      walk_segment(bytes, segment.header, segment.end, UINT64_MAX - 1, {}, step, after));
+      walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1, {}, step, after));
   return Status::ok();
 }
 

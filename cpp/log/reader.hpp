@@ -8,6 +8,7 @@
 
 #include "base/fs.hpp"
 #include "log/format.hpp"
+#include "log/released.hpp"
 
 namespace edgecore {
 
@@ -53,6 +54,9 @@ struct SegmentInfo {
   std::uint64_t end = wal::kHeaderBytes;  // of its data
   // From its first block: partition -> the first sequence that may stand in it. Empty: not known.
   std::map<std::uint32_t, std::uint64_t> starts;
+  // Where the numbers stood that a crash has burnt before its first block, if it opens a log.
+  std::map<std::uint32_t, std::uint64_t> ended;
+  std::uint64_t hlc = 0;  // of its first block
 };
 
 // One intact record, in order of position. `payload` borrows until the next step.
@@ -94,14 +98,17 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
 class LogReader {
  public:
   LogReader(std::shared_ptr<Fs> fs, std::vector<SegmentInfo> segments, Catalogue catalogue,
-            std::uint64_t position_max)
+            std::uint64_t position_max, std::string directory, wal::Released released)
       : fs_(std::move(fs)),
         segments_(std::move(segments)),
         catalogue_(std::move(catalogue)),
-        position_max_(position_max) {}
+        position_max_(position_max),
+        directory_(std::move(directory)),
+        released_(std::move(released)) {}
 
-  // Visits intact records that hold positions above `after`, in order. Losses found are added to
-  // `losses` when given.
+  // Visits intact records that hold positions above `after`, in order, from the first position that
+  // is kept. Losses found are added to `losses` when given; what is released is none, also when
+  // that happens meanwhile: it is passed over.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr) const;
   // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
@@ -118,12 +125,20 @@ class LogReader {
   }
   const Catalogue& catalogue() const { return catalogue_; }
   std::uint64_t position_max() const { return position_max_; }
+  std::uint64_t first_position() const { return released_.position; }  // that is kept
 
  private:
+  // A segment's bytes up to its end; nullopt when it was released since this reader was made. The
+  // buffer only grows, so that it is filled without being cleared first.
+  Result<std::optional<ByteSpan>> load(const SegmentInfo& segment, Bytes& buffer) const;
+  bool released_since(const SegmentInfo& segment) const;
+
   std::shared_ptr<Fs> fs_;
   std::vector<SegmentInfo> segments_;
   Catalogue catalogue_;
   std::uint64_t position_max_;
+  std::string directory_;
+  wal::Released released_;
 };
 
 }  // namespace edgecore

@@ -67,6 +67,7 @@ Status Log::recover() {
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, catalogue, kCatalogueBytesMax));
     EDGECORE_ASSIGN(catalogue_, Catalogue::from_bytes(bytes));
   }
+  read_released();
   EDGECORE_TRY(read_segments());
   for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
   read_mark();
@@ -80,8 +81,15 @@ Status Log::recover() {
 
 Status Log::read_segments() {
   EDGECORE_ASSIGN(const auto names, fs_->list(directory_));
-  for (const std::string& name : names)
-    if (name.starts_with("wal-") && name.ends_with(".seg")) EDGECORE_TRY(read_segment(name));
+  for (const std::string& name : names) {
+    if (!name.ends_with(".seg")) continue;
+    if (name.starts_with("pool-")) note_pooled(join_path(directory_, name));
+    if (!name.starts_with("wal-")) continue;
+    if (number_of(name) < released_.segment)
+      leftovers_.push_back(join_path(directory_, name));
+    else
+      EDGECORE_TRY(read_segment(name));
+  }
   recovery_.segments = segments_.size();
   return Status::ok();
 }
@@ -104,11 +112,13 @@ Status Log::read_segment(const std::string& name) {
     if (before.header.store != header.store)
       return Status::corrupt(path + ": a segment of another store");
   }
-  SegmentInfo info{header, path, size, {}};
+  SegmentInfo info{header, path, size, {}, {}, 0};
   if (start.block) {
+    info.hlc = start.block->hlc;
     for (const wal::TableEntry& entry : start.block->table)
       info.starts[entry.partition] = entry.next;
     const auto burnt = burnt_by(*start.block);
+    for (const LossRange& range : burnt) info.ended[range.partition] = range.first;
     recovery_.burnt.insert(recovery_.burnt.end(), burnt.begin(), burnt.end());
   }
   segments_.push_back(std::move(info));
@@ -129,6 +139,7 @@ Result<Log::Table> Log::table_before() const {
   }
   for (const CatalogueEntry& entry : catalogue_.entries)
     table[entry.partition] = {entry.partition, 1, 0};
+  for (const auto& [partition, start] : released_.starts) table[partition] = {partition, start, 0};
   return table;
 }
 
@@ -142,7 +153,8 @@ Status Log::recover_tail() {
   written_.position = walk.next_position - 1;
   hlc_ = walk.hlc;
   recovery_.clean = walk.closed && walk.losses.empty();
-  recovery_.tail_uncertain = !walk.closed && !walk.behind_blank;
+  recovery_.tail_uncertain =
+      !walk.closed && !walk.behind_blank && !tail_is_stale(last.header, bytes, walk.end);
   recovery_.ranges.insert(recovery_.ranges.end(), walk.losses.begin(), walk.losses.end());
   // Rows that were durable stood behind the end: their numbers are not told, but among the burnt.
   const bool tail_lost = durable_position_ > written_.position;

@@ -51,7 +51,8 @@ def decode(slot: bytes) -> tuple[int, dict[int, int]] | None:
 class Cursor:
     """Acknowledged sequences by partition. Not thread-safe.
 
-    :param resolve: (stream, position) -> sequence by partition, for :meth:`ack` by stream."""
+    :param resolve: (stream, position) -> sequence by partition, for :meth:`ack` by stream.
+    :param moved: called when an acknowledgement has moved the cursor."""
 
     def __init__(
         self,
@@ -60,10 +61,12 @@ class Cursor:
         name: str,
         read_only: bool = False,
         resolve: Callable[[str, int], dict[int, int]] | None = None,
+        moved: Callable[[], None] | None = None,
     ) -> None:
         if not name.isidentifier():
             raise Invalid(f"cursor {name!r}: letters, digits and _ only")
         self._resolve = resolve
+        self._moved = moved
         self._generation = 0
         self._acked: dict[int, int] = {}
         self._file: File | None = None
@@ -108,6 +111,8 @@ class Cursor:
         self._file.sync()
         self._generation += 1
         self._acked = acked
+        if self._moved is not None:
+            self._moved()
 
     def close(self) -> None:
         if self._file is not None:

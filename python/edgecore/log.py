@@ -20,7 +20,7 @@ from edgecore import cursor as _cursor
 from edgecore._core import log as _log
 from edgecore._core import rows as _rows
 from edgecore.clock import SystemClock
-from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Invalid
 from edgecore.fs import PosixFs
 from edgecore.schema import TIERS, Field, Schema
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 POSITION_MAX = 2**64 - 2
 SEGMENT_BYTES = 1 << 20
 SYNC_CURSOR = "sync"
+CURSOR_PREFIX = "cursor-"
 LEVELS = ("process", "kernel", "group", "sync")
 GROUP = "group(50ms,32KiB)"
 
@@ -205,6 +206,8 @@ class Log:
         self.append = core.append  # type: ignore[method-assign]
         self._by_number: dict[int, Schema] = {}
         self._cursors: dict[str, _cursor.Cursor] = {}
+        self._releases = self._all_cursors = False
+        self._announced = 0  # schemas that partition 0 names
         self.recovery = Recovery(*core.recovery())
 
     @staticmethod
@@ -218,6 +221,9 @@ class Log:
         clock: Clock | None = None,
         fs: Fs | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        retain_bytes: int | None = None,
+        retain_rows: int | None = None,
+        retain_ns: int | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Log:
         """Opens the log in directory `path`, made if absent (not with ``read_only``).
@@ -227,6 +233,9 @@ class Log:
         :param durability: by tier: ``process`` (buffered here), ``kernel`` (one write per call),
             ``group(50ms,32KiB)``, ``sync`` (on stable storage when append returns). Default:
             ``sync`` for critical, ``group`` else.
+        :param retain_bytes, retain_rows, retain_ns: how much of the newest stays when every cursor
+            has acknowledged it: bytes of blocks, rows, nanoseconds since it came; all that are
+            given hold. None is given: everything stays. See :meth:`release`.
 
         Raises ``Unavailable`` when another writer has it or there is none to read, ``Corrupt`` or
         ``Incompatible`` when it can't be read at all. Damage short of that is in ``recovery``."""
@@ -236,14 +245,19 @@ class Log:
         if unknown:
             raise Invalid(f"durability: no tier {min(unknown)!r}")
         words = {**dict.fromkeys(TIERS, GROUP), "critical": "sync", **(durability or {})}
+        keep = (retain_bytes, retain_rows, retain_ns)
+        if any(limit is not None and not 0 <= limit < 1 << 63 for limit in keep):
+            raise Invalid("retain_bytes, retain_rows, retain_ns: not negative, below 2^63")
         fs = fs or PosixFs()
         name = os.fspath(path)
         core = _log.open(
             fs, name, clock or SystemClock(), [parse_durability(words[tier]) for tier in TIERS],
             entropy(16), int.from_bytes(entropy(8), "little"),
             int.from_bytes(entropy(8), "little"), segment_bytes, flusher == "thread", read_only,
+            keep,
         )  # fmt: skip
         log = Log(core, fs, name, read_only)
+        log._releases = not read_only and keep != (None, None, None)
         log._attach_known()
         if not read_only:
             log._register([SCHEMAS, LOSSES, *schemas])
@@ -260,24 +274,29 @@ class Log:
             self._by_number[number] = schema
 
     def _register(self, schemas: Iterable[Schema]) -> None:
+        before = self.core.catalogue()
         for schema in schemas:
             self.core.register_schema(schema.core)
-        known = {schema.fingerprint for schema in self._by_number.values()}
-        announced = known if self.recovery.clean else self._announced()
-        for number, partition, _, _, canonical in self.core.catalogue():
+        self._announced = len(before) if self.recovery.clean else self._count_announced()
+        for number, _, _, _, canonical in self.core.catalogue():
             if number not in self._by_number:
                 self._by_number[number] = Schema.from_bytes(canonical)
-            if self._by_number[number].fingerprint not in announced:
-                self.append(SCHEMAS.stream, {"partition": partition, "schema": canonical})
+        self._announce()
         self._record_losses()
 
-    def _announced(self) -> set[bytes]:
-        """Fingerprints that partition 0 names; a crash may have come before its row."""
-        from edgecore.digest import blake3
+    def _count_announced(self) -> int:
+        """How many schemas partition 0 has named, in the order of their numbers: rows that are
+        kept, and those that were released. A crash may have come before a schema's row."""
+        numbers = {entry[4]: entry[0] for entry in self.core.catalogue()}
+        return max(
+            (numbers.get(row["schema"], -1) + 1 for s in self.scan(SCHEMAS.stream) for row in s),
+            default=self.core.announced(),
+        )
 
-        return {
-            blake3(row["schema"]) for scanned in self.scan(SCHEMAS.stream) for row in scanned.rows()
-        }
+    def _announce(self) -> None:
+        for number, partition, _, _, canonical in self.core.catalogue()[self._announced :]:
+            self.append(SCHEMAS.stream, {"partition": partition, "schema": canonical})
+            self._announced = number + 1
 
     def _record_losses(self) -> None:
         """Rows of what was found; also of earlier burns whose row a second crash has prevented."""
@@ -301,8 +320,7 @@ class Log:
         partition = self.core.register_schema(schema.core)
         if all(known.fingerprint != schema.fingerprint for known in self._by_number.values()):
             self._by_number[self.core.catalogue()[-1][0]] = schema
-            row = {"partition": partition, "schema": schema.canonical_bytes}
-            self.append(SCHEMAS.stream, row)
+            self._announce()
         return partition
 
     # ------------------------------------------------------------ writing
@@ -438,13 +456,45 @@ class Log:
         """The named cursor, kept beside the segments."""
         if name not in self._cursors:
             self._cursors[name] = _cursor.Cursor(
-                self._fs, self.path, name, self.read_only, self._sequences_at
+                self._fs, self.path, name, self.read_only, self._sequences_at, self._cursor_moved
             )
         return self._cursors[name]
 
     def acknowledge(self, partition: int, upto: int) -> None:
         """Records that the hub holds the partition's rows up to sequence `upto`."""
         self.cursor(SYNC_CURSOR).ack(partition, upto)
+
+    def _cursor_moved(self) -> None:
+        try:
+            if self._releases:
+                self.release()
+        except EdgecoreError:
+            return  # the acknowledgement holds all the same; the next one tries again
+
+    def release(self, upto: int = POSITION_MAX) -> int:
+        """Frees the oldest segments whose rows every cursor has acknowledged, no ``retain_`` limit
+        wants and that end at or below position `upto`; the number of rows that went. Done by itself
+        when a cursor moves. A cursor holds back every partition it has not acknowledged; without
+        any cursor nothing goes. Needs no free space. Raises ``Unavailable`` on a disk error."""
+        if not self._all_cursors:
+            for name in self._fs.list(self.path):
+                if name.startswith(CURSOR_PREFIX):
+                    self.cursor(name.removeprefix(CURSOR_PREFIX))
+            self._all_cursors = True  # others can be made through this log alone
+        cursors = list(self._cursors.values())
+        acked = {p: min((c.acked(p) for c in cursors), default=0) for p, _, _ in self.partitions()}
+        return self.core.release(acked, upto, self._announced)
+
+    @property
+    def first_position(self) -> int:
+        """Of the first row that is kept; scans begin there."""
+        return self.core.first_position
+
+    @property
+    def released(self) -> dict[int, int]:
+        """The last sequence released, by partition: every one up to it was acknowledged by all
+        cursors, and is gone. It is no loss."""
+        return self.core.released()
 
 
 __all__ = ["LOSSES", "SCHEMAS", "Log", "Recovery", "Run", "Scanned", "parse_durability"]

@@ -9,11 +9,13 @@ constexpr std::uint64_t kSeed = 20240611;
 // One life of a log, and what it handed out and promised.
 class Life {
  public:
-  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch) : fs_(std::move(fs)), epoch_(epoch) {}
+  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch, bool recycles = false)
+      : fs_(std::move(fs)), epoch_(epoch), recycles_(recycles) {}
 
   Status open() {
     LogOptions options;
     options.segment_bytes = 20 * 1024;
+    if (recycles_) options.keep.rows = 12;
     options.store.fill(std::byte{7});
     options.epoch = epoch_;
     options.salt = epoch_ * 0x1234567;
@@ -43,6 +45,15 @@ class Life {
     });
   }
 
+  // What is promised is acknowledged, but for the newest rows, and may go.
+  Status release() {
+    for (const auto& [key, value] : promised_)
+      if (value + 5 < value_) acked_[key.first] = std::max(acked_[key.first], key.second);
+    EDGECORE_ASSIGN(const std::uint64_t rows, log_->release(acked_));
+    released_ += rows;
+    return Status::ok();
+  }
+
   // Stops at the first error, as a power cut gives it.
   void work(int steps) {
     Status status = open();
@@ -52,8 +63,9 @@ class Life {
         clock_->advance(60'000'000);
         status = log_->poll(clock_->monotonic_ns()).status();
       }
-      if (status.is_ok() && step % 6 == 5) status = log_->flush();
+      if (status.is_ok() && (recycles_ || step % 6 == 5)) status = log_->flush();
       note_promises();
+      if (status.is_ok() && recycles_ && step % 5 == 4) status = release();
     }
     if (status.is_ok() && steps % 2 == 0) static_cast<void>(log_->close());
     if (log_) note_promises();
@@ -65,6 +77,9 @@ class Life {
   std::shared_ptr<MemoryFs> fs_;
   std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
   std::uint64_t epoch_;
+  bool recycles_;
+  std::uint64_t released_ = 0;  // rows
+  Log::Sequences acked_;
   std::unique_ptr<Log> log_;
   std::int64_t value_ = 1;
   Events handed_;
@@ -72,15 +87,52 @@ class Life {
   std::vector<std::pair<Appended, std::int64_t>> unpromised_;
 };
 
+// Every number below a partition's next is there, released (and was acknowledged), or burnt.
+void check_density(const Log& log, const Events& found, const Log::Sequences& acked) {
+  const Log::Sequences released = log.released();
+  for (const auto& [partition, last] : released) {
+    const auto mark = acked.find(partition);
+    ASSERT_TRUE(mark != acked.end() && last <= mark->second) << "partition " << partition;
+  }
+  auto ranges = log.recovery().ranges;
+  ranges.insert(ranges.end(), log.recovery().burnt.begin(), log.recovery().burnt.end());
+  for (const std::uint32_t partition : {1u, 2u}) {
+    const auto gone = released.find(partition);
+    std::uint64_t at = gone == released.end() ? 1 : gone->second + 1;
+    for (bool more = true; more && at < log.next_sequence(partition);) {
+      more = found.contains({partition, at});
+      if (more) ++at;
+      for (const LossRange& range : ranges)
+        if (range.partition == partition && range.first <= at && at <= range.last) {
+          at = range.last + 1;
+          more = true;
+        }
+    }
+    ASSERT_EQ(at, log.next_sequence(partition)) << "partition " << partition;
+  }
+  std::vector<LossRange> losses;
+  ASSERT_TRUE(log.reader().visit(0, [](const RecordView&) { return true; }, &losses).is_ok());
+  ASSERT_TRUE(losses.empty());
+}
+
 // Opens the image: promised rows are there, all others were handed out as such, and no number that
 // was handed out is given again. Then it works on, and the same holds of both lives.
 void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std::uint64_t epoch) {
-  Life after(image, epoch);
+  Life after(image, epoch, before.recycles_);
   const Status status = after.open();
   ASSERT_TRUE(status.is_ok()) << status.to_string();
   after.value_ = before.value_ + 1000;
   const Events found = read_all(*after.log_, after.schemas_);
+  after.acked_ = before.acked_;
+  check_density(*after.log_, found, before.acked_);
+  if (testing::Test::HasFatalFailure()) return;
+  const Log::Sequences released = after.log_->released();
+  const auto is_released = [&](const auto& key) {
+    const auto gone = released.find(key.first);
+    return gone != released.end() && key.second <= gone->second;
+  };
   for (const auto& [key, value] : before.promised_) {
+    if (is_released(key)) continue;
     const auto at = found.find(key);
     ASSERT_TRUE(at != found.end()) << "promised sequence " << key.second << " is gone";
     ASSERT_EQ(at->second, value);
@@ -91,6 +143,7 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
       ASSERT_EQ(value, at->second);
     }
   }
+  EXPECT_EQ(after.log_->first_position() == 1, released.empty());
   for (const LossRange& range : after.log_->recovery().ranges)
     ASSERT_EQ(range.reason, LossRange::kBurnt);
   for (const auto& [key, value] : before.handed_)
@@ -101,29 +154,46 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
   Events expected = found;
   expected.insert(after.handed_.begin(), after.handed_.end());
   ASSERT_EQ(read_all(*after.log_, after.schemas_), expected);
+  if (after.recycles_) {
+    ASSERT_TRUE(after.release().is_ok());
+    std::erase_if(expected, [&](const auto& item) {
+      const auto now = after.log_->released();
+      const auto gone = now.find(item.first.first);
+      return gone != now.end() && item.first.second <= gone->second;
+    });
+  }
   after.log_.reset();
-  Life reader(image, epoch + 1);
+  Life reader(image, epoch + 1, before.recycles_);
   ASSERT_TRUE(reader.open().is_ok());
   ASSERT_EQ(read_all(*reader.log_, reader.schemas_), expected);
 }
 
-void cut_everywhere(DiskModel model, std::uint32_t sector, int steps, std::size_t limit) {
-  std::size_t images = 0;
+void cut_everywhere(DiskModel model, std::uint32_t sector, int steps, std::size_t limit,
+                    bool recycles = false) {
+  std::size_t images = 0, recycled = 0;
   for (std::uint64_t cut = 1;; ++cut) {
     const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{sector, model});
     disk->cut_power_at(cut);
-    Life life(disk, 1);
+    Life life(disk, 1, recycles);
     life.work(steps);
     SCOPED_TRACE("cut before operation " + std::to_string(cut));
     for (const auto& image : disk->crash_states(limit, kSeed + cut)) {
+      // Before it is opened: that changes it.
+      if (image->exists("log/stale").value()) ++recycled;
       check_image(life, image, 2);
       ++images;
       if (testing::Test::HasFatalFailure()) return;
     }
     if (!disk->power_is_cut()) break;
   }
-  std::printf("%zu images, seed %llu\n", images, static_cast<unsigned long long>(kSeed));
+  std::printf("%zu images, %zu with a recycled segment, seed %llu\n", images, recycled,
+              static_cast<unsigned long long>(kSeed));
   EXPECT_GT(images, 500u);
+  if (recycles) {
+    EXPECT_GT(recycled, images / 3);
+  } else {
+    EXPECT_EQ(recycled, 0u);
+  }
 }
 
 TEST(LogCrash, PosixDiskCutAtEveryOperationKeepsWhatWasPromised) {
@@ -136,28 +206,37 @@ TEST(LogCrash, LargeSectorsCutAtEveryOperationKeepWhatWasPromised) {
   cut_everywhere(DiskModel::kPosix, 4096, 161, 24);
 }
 
+TEST(LogCrash, PosixDiskCutWhileSegmentsAreReleasedAndRecycled) {
+  cut_everywhere(DiskModel::kPosix, 512, 240, 40, true);
+}
+TEST(LogCrash, Ext4DiskCutWhileSegmentsAreReleasedAndRecycled) {
+  cut_everywhere(DiskModel::kExt4, 512, 240, 40, true);
+}
+
 // A second life is cut too, on images of the first one's end.
-TEST(LogCrash, RecoveryCutAgainKeepsWhatBothLivesPromised) {
+void cut_recovery_again(std::uint64_t cuts, int steps, bool recycles) {
   for (const DiskModel model : {DiskModel::kPosix, DiskModel::kExt4}) {
     std::size_t images = 0;
-    for (std::uint64_t first_cut = 4; first_cut < 90; first_cut += 7) {
+    for (std::uint64_t first_cut = 4; first_cut < cuts; first_cut += 7) {
       const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{512, model});
       disk->cut_power_at(first_cut);
-      Life first(disk, 1);
-      first.work(31);
+      Life first(disk, 1, recycles);
+      first.work(steps);
       for (std::uint64_t cut = 1; cut < 40; ++cut) {
         const auto image = disk->crash(kSeed + first_cut);
         image->cut_power_at(cut);
-        Life second(image, 2);
+        Life second(image, 2, recycles);
+        second.acked_ = first.acked_;
         second.value_ = first.value_ + 500;
         second.work(8);
         second.handed_.insert(first.handed_.begin(), first.handed_.end());
         second.promised_.insert(first.promised_.begin(), first.promised_.end());
+        second.acked_.insert(first.acked_.begin(), first.acked_.end());
         SCOPED_TRACE("cuts " + std::to_string(first_cut) + ", " + std::to_string(cut));
         for (const auto& again : image->crash_states(6, kSeed + cut)) {
           check_image(second, again, 3);
           ++images;
-          if (HasFatalFailure()) return;
+          if (testing::Test::HasFatalFailure()) return;
         }
         if (!image->power_is_cut()) break;
       }
@@ -166,20 +245,31 @@ TEST(LogCrash, RecoveryCutAgainKeepsWhatBothLivesPromised) {
   }
 }
 
+TEST(LogCrash, RecoveryCutAgainKeepsWhatBothLivesPromised) {
+  cut_recovery_again(90, 31, false);
+}
+TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreRecycled) {
+  cut_recovery_again(400, 130, true);
+}
+
 // The rows of an append that failed may not be, or be read; they never come back as others.
-TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
+void fail_everywhere(bool recycles) {
+  std::size_t released_in = 0;
   for (const FaultEffect effect :
        {FaultEffect::kIoError, FaultEffect::kNoSpace, FaultEffect::kShortWrite}) {
-    for (std::uint64_t skip = 0;; ++skip) {
+    // While recycling each operation meets one of the errors, to keep it short.
+    const std::uint64_t stride = recycles ? 3 : 1;
+    for (auto skip = recycles ? static_cast<std::uint64_t>(effect) : 0;; skip += stride) {
       const auto disk = std::make_shared<MemoryFs>();
       const std::size_t fault = disk->inject({effect, kMutations, "", skip, false});
-      Life life(disk, 1);
+      Life life(disk, 1, recycles);
       Status status = life.open();
-      for (int step = 0; step < 40; ++step) {
+      for (int step = 0; step < (recycles ? 160 : 40); ++step) {
         if (!life.log_ && !(status = life.open()).is_ok()) continue;
         static_cast<void>(life.append(step % 3 == 2 ? 1 : 0, 1 + step % 5));
-        if (step % 4 == 3) static_cast<void>(life.log_->sync());
+        if (recycles || step % 4 == 3) static_cast<void>(life.log_->sync());
         life.note_promises();
+        if (recycles && step % 3 == 2) static_cast<void>(life.release());
       }
       ASSERT_TRUE(life.log_ != nullptr);
       EXPECT_TRUE(life.log_->sync().is_ok());
@@ -188,13 +278,28 @@ TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
       SCOPED_TRACE("error at operation " + std::to_string(skip));
       const bool fired = disk->fired(fault) > 0;
       disk->clear_faults();
-      EXPECT_EQ(read_all(*life.log_, life.schemas_), life.handed_);
+      Events expected = life.handed_;
+      const auto released = life.log_->released();
+      std::erase_if(expected, [&](const auto& item) {
+        const auto gone = released.find(item.first.first);
+        return gone != released.end() && item.first.second <= gone->second;
+      });
+      if (expected.size() < life.handed_.size()) ++released_in;
+      EXPECT_EQ(read_all(*life.log_, life.schemas_), expected);
       life.log_.reset();
       check_image(life, disk->crash(kSeed + skip), 2);
-      if (HasFatalFailure()) return;
+      if (testing::Test::HasFatalFailure()) return;
       if (!fired) break;
     }
   }
+  EXPECT_EQ(released_in > 100, recycles);
+}
+
+TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
+  fail_everywhere(false);
+}
+TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreRecycledLosesNothingPromised) {
+  fail_everywhere(true);
 }
 
 // A killed process leaves its writes to the operating system alone; the next open reads them back,

@@ -44,6 +44,7 @@ def _ranges(found: list[tuple[int, int, int, str]]) -> list[dict[str, object]]:
 def _facts(log: Log) -> dict[str, Any]:
     return {
         "store": log.store_id.hex(),
+        "first_position": log.first_position,
         "position": log.position,
         "data_bytes": log.data_bytes,
         "clean": log.recovery.clean,
@@ -54,6 +55,7 @@ def _facts(log: Log) -> dict[str, Any]:
                 "partition": partition,
                 "stream": stream,
                 "tier": tier,
+                "released": log.released.get(partition, 0),
                 "next_sequence": log.next_sequence(partition),
                 "acked": log.cursor("sync").acked(partition),
             }
