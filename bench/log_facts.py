@@ -1,0 +1,225 @@
+"""What appends leave behind, each measured in processes of their own: memory, the way back after a
+crash, bytes written for a lone durable record.
+
+    python bench/log_facts.py FACT SIDE DIRECTORY
+
+prints one line of JSON, ``{"figure", "wall"}``. A fact that needs a state before it (a log of
+1,000,000 records) makes it with ``fill``, which ends without closing ours, as a crash would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"]
+ROWS = [{name: i * 0.001 + j * 1.5 for j, name in enumerate(NAMES)} for i in range(1000)]
+PAYLOAD = 64
+RECORDS = 1_000_000
+DURABLE = 6000
+MAP_BYTES = 1 << 30
+
+
+def ours(home: Path, durability: str) -> Any:
+    import edgecore as ec
+
+    schema = ec.Schema("bench", tier="bulk", fields=[ec.Field(n, "f64") for n in NAMES])
+    return ec.Log.open(home, schemas=[schema], flusher="manual", durability={"bulk": durability})
+
+
+def values(record: dict[str, float]) -> bytes:
+    import struct
+
+    return struct.pack("<8d", *record.values())
+
+
+def resident() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) << 10
+    raise RuntimeError("no VmRSS")
+
+
+def written() -> int:
+    """Bytes this process has caused to be written to storage, in whole pages."""
+    for line in Path("/proc/self/io").read_text().splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    raise RuntimeError("no write_bytes")
+
+
+def rss(home: Path) -> float:
+    log = ours(home, "process")
+    log.append("bench", ROWS[0])
+    before = resident()
+    for i in range(RECORDS):
+        log.append("bench", ROWS[i % 1000])
+    return (resident() - before) / (1 << 20)
+
+
+def fill_ours(home: Path) -> float:
+    log = ours(home, "kernel")
+    for _ in range(RECORDS // len(ROWS)):
+        log.append("bench", ROWS)
+    os._exit(0)
+
+
+def fill_lmdb(home: Path) -> float:
+    import lmdb
+
+    with lmdb.open(str(home), map_size=MAP_BYTES) as base:
+        for start in range(0, RECORDS, len(ROWS)):
+            with base.begin(write=True) as transaction:
+                for i, record in enumerate(ROWS):
+                    key = (start + i + 1).to_bytes(8, "big")
+                    transaction.put(key, values(record), append=True)
+    return 0
+
+
+def reopen_ours(home: Path) -> int:
+    return int(ours(home, "kernel").position)
+
+
+def reopen_lmdb(home: Path) -> int:
+    import lmdb
+
+    with lmdb.open(str(home), map_size=MAP_BYTES).begin() as transaction:
+        cursor = transaction.cursor()
+        cursor.last()
+        return int.from_bytes(cursor.key(), "big")
+
+
+def reopen(open_it: Callable[[Path], int]) -> Callable[[Path], float]:
+    def measured(home: Path) -> float:
+        import lmdb  # noqa: F401
+
+        import edgecore  # noqa: F401
+        from edgecore import log  # noqa: F401
+
+        start = time.process_time_ns()
+        last = open_it(home)
+        spent = time.process_time_ns() - start
+        if last < RECORDS:
+            raise RuntimeError(f"only {last} records came back")
+        return spent / 1e6
+
+    return measured
+
+
+def per_payload(append: Callable[[dict[str, float]], None]) -> float:
+    append(ROWS[0])
+    before = written()
+    for i in range(DURABLE):
+        append(ROWS[i % 1000])
+    return (written() - before) / (DURABLE * PAYLOAD)
+
+
+def device_bytes_ours(home: Path) -> float:
+    log = ours(home, "sync")
+    return per_payload(lambda record: log.append("bench", record))
+
+
+def device_bytes_sqlite(home: Path) -> float:
+    import sqlite3
+
+    home.mkdir(exist_ok=True)
+    base = sqlite3.connect(home / "db", isolation_level=None)
+    base.execute("pragma journal_mode=wal")
+    base.execute("pragma synchronous=full")
+    base.execute(f"create table log (id integer primary key, {' real, '.join(NAMES)} real)")
+    marks = ", ".join(f":{name}" for name in NAMES)
+    insert = f"insert into log ({', '.join(NAMES)}) values ({marks})"
+    return per_payload(lambda record: base.execute(insert, record) and None)
+
+
+def device_bytes_lmdb(home: Path) -> float:
+    import lmdb
+
+    base = lmdb.open(str(home), map_size=MAP_BYTES)
+    keys = iter(range(1, 1 << 30))
+
+    def append(record: dict[str, float]) -> None:
+        with base.begin(write=True) as transaction:
+            transaction.put(next(keys).to_bytes(8, "big"), values(record), append=True)
+
+    return per_payload(append)
+
+
+FACTS: dict[tuple[str, str], Callable[[Path], float]] = {
+    ("rss", "ours"): rss,
+    ("fill", "ours"): fill_ours,
+    ("fill", "lmdb"): fill_lmdb,
+    ("reopen", "ours"): reopen(reopen_ours),
+    ("reopen", "lmdb"): reopen(reopen_lmdb),
+    ("device_bytes", "ours"): device_bytes_ours,
+    ("device_bytes", "sqlite"): device_bytes_sqlite,
+    ("device_bytes", "lmdb"): device_bytes_lmdb,
+}
+
+
+# ---------------------------------------------------------------- the rows
+
+
+def measure(fact: str, side: str, home: Path) -> float:
+    words = [sys.executable, __file__, fact, side, str(home)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1])
+    return float(json.loads(done.stdout or '{"figure": 0}')["figure"])
+
+
+def linked(state: Path, home: Path) -> Path:
+    """The state under other names: segments are never written again, the small files are."""
+    home.mkdir()
+    for path in state.iterdir():
+        if path.suffix == ".seg":
+            os.link(path, home / path.name)
+        else:
+            shutil.copyfile(path, home / path.name)
+    return home
+
+
+def row(identity: str, unit: str, goal: str, found: dict[str, float], peer: str) -> dict[str, Any]:
+    mine, theirs = found["ours"], found.get(peer)
+    return {
+        "id": identity, "ours": mine, "peer": peer or None, "theirs": theirs,
+        "ratio": theirs / mine if theirs is not None and mine > 0 else None, "unit": unit,
+        "better": "lower", "goal": goal, "settings": {"records": RECORDS, "durable": DURABLE},
+        "input_sha256": None,
+    }  # fmt: skip
+
+
+def rows(rounds: int) -> Iterator[dict[str, Any]]:
+    runs = max(1, min(rounds, 5))
+    with tempfile.TemporaryDirectory(prefix="edgecore-bench-") as name:
+        home = Path(name)
+        yield row("log.rss", "MiB", "<= 1", {"ours": measure("rss", "ours", home / "rss")}, "")
+        for side in ("ours", "lmdb"):
+            measure("fill", side, home / side)
+        spent: dict[str, list[float]] = {"ours": [], "lmdb": []}
+        for i in range(runs):
+            crashed = linked(home / "ours", home / f"crashed{i}")
+            spent["ours"].append(measure("reopen", "ours", crashed))
+            spent["lmdb"].append(measure("reopen", "lmdb", home / "lmdb"))
+        found = {side: statistics.median(times) for side, times in spent.items()}
+        yield row("log.reopen", "ms", ">= 1", found, "lmdb")
+        found = {
+            side: measure("device_bytes", side, home / f"bytes-{side}")
+            for side in ("ours", "sqlite", "lmdb")
+        }
+        for peer in ("sqlite", "lmdb"):
+            yield row("log.device_bytes.b1", "B/B", "<= 66", found, peer)
+
+
+if __name__ == "__main__":
+    fact, side, directory = sys.argv[1:]
+    print(json.dumps({"figure": FACTS[fact, side](Path(directory))}))
