@@ -273,7 +273,7 @@ Status PyBatch::add_dict(PyObject* dict, std::int64_t now_ns) {
   source_.clear();
   source_seq_ = 0;
   const std::size_t row = rows_.add_row(now_ns);
-  const Status status = add_items(dict);
+  Status status = add_items(dict);
   if (!status.is_ok()) {
     rows_.drop_last_row();
     counts_ = before;

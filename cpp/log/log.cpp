@@ -22,6 +22,12 @@ void Log::Pending::add(const Pending& later) {
   for (const auto& [partition, next] : later.touched) touched[partition] = next;
 }
 
+void Log::Pending::clear() {
+  bytes.clear();
+  rows = records = 0;
+  touched.clear();
+}
+
 Log::Log(std::shared_ptr<Fs> fs, std::string directory, LogOptions options,
          std::shared_ptr<Clock> clock)
     : fs_(std::move(fs)),

@@ -141,6 +141,7 @@ class Log {
     std::map<std::uint32_t, std::uint64_t> touched;  // partition -> next
     bool empty() const { return records == 0; }
     void add(const Pending& later);
+    void clear();  // keeps the buffer
   };
 
   using Table = std::map<std::uint32_t, wal::TableEntry>;
