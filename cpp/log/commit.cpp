@@ -62,9 +62,11 @@ Status Log::commit_locked(bool durable, bool closing) {
     const std::lock_guard guard(mutex_);
     std::swap(block, pending_);
     pending_.bytes.swap(spare_);
-    // Rows that come from here on set a deadline of their own.
-    if (durable) std::swap(deadline, deadline_ns_);
-    deadline_wait_ns_ = INT64_MAX;
+    // Rows that come from here on set a deadline of their own; until then the last one stands.
+    if (durable) {
+      std::swap(deadline, deadline_ns_);
+      deadline_wait_ns_ = INT64_MAX;
+    }
   }
   const bool waited = !block.empty();
   Status status;
