@@ -130,25 +130,19 @@ std::optional<GridValue> grid_from_text(std::string_view text, int scale) {
 
 std::optional<GridValue> grid_from_double(double value, int scale) {
   if (scale < 0 || scale > kScaleMax || value - value != 0) return std::nullopt;
-  // Fast path. If k / 10^scale, correctly rounded, is `value` and k has at most 15 digits, then
-  // k * 10^-scale is the shortest decimal of `value`: no two decimals of at most 15 significant
-  // digits round to the same double, and the shortest one has no more digits than k.
+  // Fast path. The shortest decimal of `value` is within half an ulp of it, and so is `scaled` of
+  // their product: unless that is near to the middle of two points of the grid, k is the point that
+  // both round to. The decimal is k / 10^scale itself only if that, correctly rounded, is `value`:
+  // no two decimals of at most 15 significant digits round to the same double.
   const double power = kPowersOfTen[static_cast<std::size_t>(scale)];
   const double scaled = value * power;
   if (scaled > -1e15 && scaled < 1e15) {
     const auto k = static_cast<std::int64_t>(scaled + (scaled < 0 ? -0.5 : 0.5));
-    if (k > -1'000'000'000'000'000 && k < 1'000'000'000'000'000 &&
-        static_cast<double>(k) / power == value)
-      return GridValue{k, false};
-    // Otherwise the shortest decimal is off the grid. It is within half an ulp of `value`, and
-    // `scaled` of their product: unless it is that near to the middle of two points of the grid,
-    // both round to the same one.
-    const double size = scaled < 0 ? -scaled : scaled;
-    const auto whole = static_cast<std::int64_t>(size);
-    const double beyond = size - static_cast<double>(whole) - 0.5;
-    const std::int64_t rounded = whole + (beyond > 0 ? 1 : 0);
-    if ((beyond < 0 ? -beyond : beyond) > size * 0x1p-50 && rounded < 1'000'000'000'000'000)
-      return GridValue{scaled < 0 ? -rounded : rounded, true};
+    const double beyond = scaled - static_cast<double>(k);
+    const double distance = beyond < 0 ? -beyond : beyond;
+    const double margin = (scaled < 0 ? -scaled : scaled) * 0x1p-50;
+    if (distance + margin < 0.5 && k > -1'000'000'000'000'000 && k < 1'000'000'000'000'000)
+      return GridValue{k, distance > margin || static_cast<double>(k) / power != value};
   }
   char text[32];
   // Scientific, because the plain form prints all digits of a large integer, not the shortest.

@@ -227,8 +227,8 @@ class PyPipeline {
     } else {
       raise_if_bad(unlocked([&] { return core_->process(*batch, predictions_); }));
     }
-    out->rows = predictions_.served;
-    out->shadow = predictions_.shadow;
+    out->rows = std::move(predictions_.served);
+    out->shadow = std::move(predictions_.shadow);
     out->appended = predictions_.appended;
     out->recorded = predictions_.recorded;
     return out;

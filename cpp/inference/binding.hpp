@@ -48,10 +48,8 @@ class Binding {
 
  private:
   explicit Binding(std::vector<Slot> slots);
-  std::uint32_t normalise(std::span<double> values, Quantisation to,
-                          std::span<std::int8_t> input) const;
   std::vector<Slot> slots_;
-  // The same by column, for the arithmetic.
+  // The same by column, for the arithmetic of two slots at a time; padded to an even size.
   std::vector<double> centres_;
   std::vector<double> divisors_;
   std::vector<double> clips_lo_;

@@ -136,19 +136,17 @@ void Pipeline::answer_without_model(std::size_t slot, Prediction& out) {
   out.answer = unjudged();
 }
 
-void Pipeline::record(const Prediction& prediction, std::string_view entity,
-                      std::vector<Prediction>& list) {
-  list.push_back(prediction);
-  columns_.put(prediction, entity, owed_);
-}
-
 // Scores and verdicts of one row of a chunk that read_chunk() has been over.
 void Pipeline::answer(const RowBatch& rows, std::size_t row, std::size_t slot,
                       std::uint64_t position, const Task& task, Predictions& out) {
   const std::int64_t time_ns = rows.time_ns(row);
-  Prediction served, shadow;
-  served.position = shadow.position = position;
-  served.as_of = shadow.as_of = time_ns;
+  const auto begin = [&](std::vector<Prediction>& list) {
+    Prediction& fresh = list.emplace_back();
+    fresh.position = position;
+    fresh.as_of = time_ns;
+  };
+  const bool serve = task.serve && serves();
+  if (serve) begin(out.served);
   bool have_served = false, have_shadow = false;
   for (const Part part : {Part::kActive, Part::kFallback, Part::kShadow}) {
     Role* const one = role(part).get();
@@ -162,23 +160,25 @@ void Pipeline::answer(const RowBatch& rows, std::size_t row, std::size_t slot,
     }
     const Answer answer = one->finish(slot, time_ns);
     const bool is_shadow = part == Part::kShadow;
-    if (is_shadow ? have_shadow : have_served) continue;
-    Prediction& prediction = is_shadow ? shadow : served;
+    if (is_shadow ? !task.shadow : !serve || have_served) continue;
+    if (is_shadow) begin(out.shadow);
+    Prediction& prediction = is_shadow ? out.shadow.back() : out.served.back();
     prediction.part = part;
     prediction.context = one->spec().context;
     prediction.answer = answer;
     (is_shadow ? have_shadow : have_served) = true;
   }
   const std::string_view entity = entity_of(rows, row);
-  if (task.serve && serves()) {
+  if (serve) {
+    Prediction& served = out.served.back();
     if (!have_served) {
       answer_without_model(slot, served);
     } else if (served.part == Part::kFallback) {
       ++counters_.by_fallback;
     }
-    record(served, entity, out.served);
+    columns_.put(served, entity, owed_);
   }
-  if (task.shadow && have_shadow) record(shadow, entity, out.shadow);
+  if (have_shadow) columns_.put(out.shadow.back(), entity, owed_);
 }
 
 Result<Appended> Pipeline::append(const RowBatch& rows) {
@@ -205,6 +205,8 @@ Status Pipeline::process(const RowBatch& rows, Predictions& out) {
   out.served.clear();
   out.shadow.clear();
   out.recorded = true;
+  if (serves()) out.served.reserve(rows.count());
+  if (find_role(Part::kShadow) != nullptr) out.shadow.reserve(rows.count());
   if (rows.schema()->fingerprint != source_->fingerprint)
     return Status::invalid("the pipeline reads stream " + source_->stream + ", got rows of " +
                            rows.schema()->stream);

@@ -105,7 +105,6 @@ class Pipeline {
   void answer(const RowBatch& rows, std::size_t row, std::size_t slot, std::uint64_t position,
               const Task& task, Predictions& out);
   void answer_without_model(std::size_t slot, Prediction& out);
-  void record(const Prediction& prediction, std::string_view entity, std::vector<Prediction>& list);
   Result<Appended> append(const RowBatch& rows);
   Status settle();
 
