@@ -24,8 +24,9 @@ WINDOWS = {"1m": 60, "10m": 600, "1h": 3600}
 OPS = ("count", "sum", "mean", "std", "min", "max")
 
 
-def generated(entities: int) -> list[dict[str, Any]]:
-    """The same events for every side: (time, entity, value), in order of time."""
+def generated(entities: int, late: bool = False) -> list[dict[str, Any]]:
+    """The same events for every side: (time, entity, value), in order of time; `late`: one in
+    twenty arrives some rows after its turn, within the lateness of 30 s."""
     chance = random.Random(20)
     step = 1_000_000_000 if entities == 1 else 10_000_000_000 // entities
     events = []
@@ -33,6 +34,10 @@ def generated(entities: int) -> list[dict[str, Any]]:
         entity = i % entities
         value = chance.randrange(20_000, 25_000) / 1000
         events.append({"time": START_NS + i * step, "pump": f"p{entity}", "temp": value})
+    if late:
+        most = min(25 * SECOND_NS // step, EVENTS // 20)
+        for i in range(0, EVENTS - most - 1 - entities, 20):
+            events.insert(i + chance.randint(1, most), events.pop(i))
     return events
 
 
@@ -61,7 +66,7 @@ class OursBatch:
         from edgecore.features import prepare
 
         self.version = ec.__version__
-        self.rows = prepare(schema(), generated(settings["entities"]))
+        self.rows = prepare(schema(), generated(settings["entities"], settings.get("late", False)))
         self.view = view()
         self.entities = settings["entities"]
 
@@ -83,23 +88,25 @@ class Pandas:
         import pandas as pd
 
         self.version = pd.__version__
-        frame = pd.DataFrame(generated(settings["entities"]))
+        frame = pd.DataFrame(generated(settings["entities"], settings.get("late", False)))
         frame["time"] = pd.to_datetime(frame["time"])
-        self.frame = frame.set_index("time")
+        self.given = frame.set_index("time")
+        self.late = settings.get("late", False)
 
     def run(self, count: int) -> float:
         for _ in range(count):
-            if self.frame["pump"].nunique() == 1:
-                groups = self.frame["temp"]
+            frame = self.given.sort_index() if self.late else self.given
+            if frame["pump"].nunique() == 1:
+                groups = frame["temp"]
             else:
-                groups = self.frame.groupby("pump", sort=False)["temp"]
+                groups = frame.groupby("pump", sort=False)["temp"]
             found = {}
             for label, seconds in WINDOWS.items():
                 rolling = groups.rolling(f"{seconds}s", closed="right")
                 for op in OPS:
                     found[op, label] = getattr(rolling, op)()
-            found["last", ""] = self.frame["temp"]
-            found["recency", ""] = self.frame.index
+            found["last", ""] = frame["temp"]
+            found["recency", ""] = frame.index
         total = 0.0
         for op in ("count", "sum", "min", "max"):
             column = found[op, "1h"]
@@ -119,7 +126,8 @@ class Polars:
 
         self.pl = pl
         self.version = pl.__version__
-        frame = pl.DataFrame(generated(settings["entities"]))
+        frame = pl.DataFrame(generated(settings["entities"], settings.get("late", False)))
+        self.late = settings.get("late", False)
         self.frame = frame.with_columns(pl.col("time").cast(pl.Datetime("ns")))
         self.entities = settings["entities"]
 
@@ -134,7 +142,8 @@ class Polars:
                 column = rolling("time", f"{seconds}s", closed="right")
                 columns.append(column.over("pump").alias(f"{op}_{label}"))
         for _ in range(count):
-            found = self.frame.with_columns(pl.lit(1.0).alias("one")).with_columns(columns)
+            frame = self.frame.sort("time") if self.late else self.frame
+            found = frame.with_columns(pl.lit(1.0).alias("one")).with_columns(columns)
         last = found.tail(self.entities)
         names = ("count_1h", "sum_1h", "min_1h", "max_1h")
         return round(float(sum(last[name].sum() for name in names)), 3)
@@ -261,6 +270,8 @@ BATCH = {"ours": OursBatch, "pandas": Pandas, "polars": Polars}
 CASES = {
     "E1": Case(dict(BATCH), settings={"entities": 1}, scale=EVENTS),
     "E1000": Case(dict(BATCH), settings={"entities": 1000}, scale=EVENTS),
+    "E1/late": Case(dict(BATCH), settings={"entities": 1, "late": True}, scale=EVENTS),
+    "E1000/late": Case(dict(BATCH), settings={"entities": 1000, "late": True}, scale=EVENTS),
     "update": Case({"ours": OursUpdate, "river": River}, settings={"entities": 1}),
     "read": Case({"ours": OursRead}, settings={"entities": READ_ENTITIES}),
 }
@@ -282,9 +293,11 @@ def read_row(rounds: int) -> dict[str, Any]:
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
-    for name in ("E1", "E1000"):
+    for name in ("E1", "E1000", "E1/late", "E1000/late"):
+        entities, _, late = name.partition("/")
+        identity = f"features.batch/{entities}/F20" + (f"/{late}" if late else "")
         for peer in ("pandas", "polars"):
-            yield row(f"features.batch/{name}/F20", "features", name, CASES[name], peer, rounds)
+            yield row(identity, "features", name, CASES[name], peer, rounds)
     yield row("features.update/E1/F20", "features", "update", CASES["update"], "river", rounds)
     yield read_row(rounds)
     yield memory_row("decimal3", "decimal(3)", (0, 100))

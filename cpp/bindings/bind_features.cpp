@@ -141,9 +141,9 @@ class PyFeed {
   PyFeed(const py::object& schema, std::vector<PyEnginePtr> engines)
       : row_(schema_of(schema)), engines_(std::move(engines)) {}
 
-  void update(const py::dict& row, std::uint64_t position) {
+  void update(PyObject* row, std::uint64_t position) {
     row_.clear();
-    raise_if_bad(row_.add_dict(row.ptr()));
+    raise_if_bad(row_.add_dict(row));
     for (const PyEnginePtr& engine : engines_)
       raise_if_bad(engine->quick([&](Engine& e) {
         return position > e.position() ? e.update(row_.rows(), 0, 1, position) : Status::ok();
@@ -165,6 +165,43 @@ class PyFeed {
   PyBatch row_;
   std::vector<PyEnginePtr> engines_;
 };
+
+// Feed.update(row, position), against the C API: what a lone event costs is decided here.
+PyObject* feed_update(PyObject* self, PyObject* const* given, Py_ssize_t count) {
+  try {
+    if (count != 2) throw py::type_error("update: a row and a position are needed");
+    // The descriptor has checked that `self` is a Feed, which has one base and one C++ object.
+    auto* feed = static_cast<PyFeed*>(
+        reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr());
+    if (feed == nullptr) throw py::type_error("update: a feed that was never made");
+    const unsigned long long position = PyLong_AsUnsignedLongLong(given[1]);
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    feed->update(given[0], position);
+    return Py_NewRef(Py_None);
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+void bind_feed(py::module_& m) {
+  py::class_<PyFeed> feed(m, "Feed");
+  feed.def(py::init<const py::object&, std::vector<PyEnginePtr>>(), py::arg("schema"),
+           py::arg("engines"))
+      .def("update_batch", &PyFeed::update_batch, py::arg("batch"), py::arg("position"));
+  static PyMethodDef method = {
+      "update", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(feed_update)), METH_FASTCALL,
+      "update(self: Feed, row: dict, position: int, /) -> None"};
+  PyObject* made = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(feed.ptr()), &method);
+  if (made == nullptr) throw py::error_already_set();
+  feed.attr("update") = py::reinterpret_steal<py::object>(made);
+}
 
 py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
   if (plan.entity_field() < 0) return "";
@@ -258,11 +295,7 @@ void bind_features(py::module_& m) {
       .def_property_readonly("state_digest",
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
   bind_engine(m);
-  py::class_<PyFeed>(m, "Feed")
-      .def(py::init<const py::object&, std::vector<PyEnginePtr>>(), py::arg("schema"),
-           py::arg("engines"))
-      .def("update", &PyFeed::update, py::arg("row"), py::arg("position"))
-      .def("update_batch", &PyFeed::update_batch, py::arg("batch"), py::arg("position"));
+  bind_feed(m);
   m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"));
   m.def("entities", &entities, py::arg("plan"), py::arg("batch"), py::arg("numbers"));
 }

@@ -88,7 +88,21 @@ Status key_refused(const char* key, PyObject* value, const char* wanted) {
                          " is not " + wanted);
 }
 
+// Reserved keys as Python interns them in source text: found by pointer.
+PyObject* interned(const char* name) {
+  return PyUnicode_InternFromString(name);  // kept for the life of the process
+}
+PyObject* time_key() {
+  static PyObject* const key = interned("time");
+  return key;
+}
+
 Status take_time(PyObject* value, std::int64_t& out) {
+  if (PyLong_CheckExact(value)) {
+    int beyond = 0;
+    out = PyLong_AsLongLongAndOverflow(value, &beyond);
+    if (beyond == 0) return Status::ok();
+  }
   const auto number = py::reinterpret_steal<py::object>(
       PyIndex_Check(value) && !PyBool_Check(value) ? PyNumber_Index(value) : nullptr);
   int overflow = 1;
@@ -208,6 +222,10 @@ Status PyBatch::set_value(std::size_t row, std::size_t index, PyObject* value) {
 Status PyBatch::set_key(std::size_t row, PyObject* key, PyObject* value) {
   if (!PyUnicode_Check(key))
     return Status::invalid("a key of type " + type_name(key) + ": keys are field names");
+  if (key == time_key() && value != Py_None) {
+    has_time_ = true;
+    return take_time(value, time_ns_);
+  }
   const auto& names = schema_->names();
   for (std::size_t i = 0; i < names.size(); ++i)
     if (names[i].ptr() == key) return set_value(row, i, value);
@@ -314,14 +332,10 @@ Status PyBatch::add_text(const py::list& cells, std::int64_t time_ns, std::strin
 }
 
 py::dict row_to_dict(const PySchema& schema, const RowBatch& rows, std::size_t row, bool exact) {
-  static const auto interned = [](const char* name) {
-    return PyUnicode_InternFromString(name);  // kept for the life of the process
-  };
-  static PyObject* const time = interned("time");
   static PyObject* const source = interned("source");
   static PyObject* const source_seq = interned("source_seq");
   py::dict out;
-  out[py::handle(time)] = py::int_(rows.time_ns(row));
+  out[py::handle(time_key())] = py::int_(rows.time_ns(row));
   out[py::handle(source)] = text_object(rows.source(row));
   out[py::handle(source_seq)] = py::int_(rows.source_seq(row));
   for (std::size_t i = 0; i < rows.width(); ++i)
