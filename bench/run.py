@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-AREAS = ("base", "log", "features", "inference", "pipeline", "footprint")
+AREAS = ("base", "log", "columns", "features", "inference", "pipeline", "footprint")
 
 
 LAYOUT = "{:<40}{:>10} {:<20}{:>10}{:>8}  {:<5} {}"
