@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint32_t kReleasedMagic = 0x4C524345;  // "ECRL"
 constexpr std::uint32_t kStaleMagic = 0x54534345;     // "ECST"
-constexpr std::size_t kReleasedHeadBytes = 36;
+constexpr std::size_t kReleasedHeadBytes = 40;
 constexpr std::size_t kStartBytes = 12;
 constexpr std::size_t kStaleHeadBytes = 28;
 constexpr std::size_t kCrcBytes = 4;
@@ -19,7 +19,7 @@ std::optional<Released> decode_slot(ByteSpan slot) {
       load_le<std::uint32_t>(slot.data()) != kReleasedMagic ||
       load_le<std::uint16_t>(slot.data() + 4) != kVersion)
     return std::nullopt;
-  const std::size_t count = load_le<std::uint32_t>(slot.data() + 32);
+  const std::size_t count = load_le<std::uint32_t>(slot.data() + 36);
   const std::size_t end = kReleasedHeadBytes + count * kStartBytes;
   if (count > kPartitionsMax || slot.size() < end + kCrcBytes ||
       crc32c(slot.first(end)) != load_le<std::uint32_t>(slot.data() + end))
@@ -50,6 +50,7 @@ Bytes encode_released(const Released& released) {
   writer.put(released.generation);
   writer.put(released.segment);
   writer.put(released.position);
+  writer.put(released.announced);
   writer.put(static_cast<std::uint32_t>(released.starts.size()));
   for (const auto& [partition, start] : released.starts) {
     writer.put(partition);

@@ -83,6 +83,19 @@ TEST_F(Release, OnlyWholeSegmentsThatAreAcknowledgedAndNotKeptGoOldestFirst) {
   EXPECT_GT(log->first_position(), 101u);
 }
 
+TEST_F(Release, WhatWasReleasedAndAnnouncedIsKnownAgainAfterACrash) {
+  auto log = open(rows_kept(20));
+  append(*log, 200);
+  ASSERT_GT(log->release({{2, 200}}, UINT64_MAX, 7).value(), 0u);
+  const auto released = log->released();
+  const std::uint64_t first = log->first_position();
+  log.reset();
+  log = open({});
+  EXPECT_EQ(log->released(), released);
+  EXPECT_EQ(log->first_position(), first);
+  EXPECT_EQ(log->announced(), 7u);
+}
+
 TEST_F(Release, BytesAndAgeKeepToo) {
   LogKeep bytes;
   bytes.bytes = 3 * kSegmentBytes;
@@ -229,6 +242,7 @@ TEST_F(Release, AFlippedByteOfTheReleasedSlotsIsSeen) {
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(found->generation, 4u) << "byte " << i;
     EXPECT_EQ(found->starts, older.starts);
+    EXPECT_EQ(found->announced, 2u);
   }
   for (std::size_t size = 0; size < first.size(); ++size)
     EXPECT_FALSE(wal::decode_released(ByteSpan(first).first(size)).has_value());

@@ -180,5 +180,42 @@ TEST(Vectors, CatalogueAndMarkAreReadAndWrittenAsTheFormatPageSays) {
   EXPECT_TRUE(std::equal(written.begin(), written.end(), file.begin() + at));
 }
 
+TEST(Vectors, ReleasedAndStaleAreReadAndWrittenAsTheFormatPageSays) {
+  const Lines lines = read_vectors("log-side-files.txt");
+  Bytes file;
+  for (const auto& [word, rest] : lines) {
+    if (word != "released") continue;
+    Bytes slot = from_hex(rest);
+    const Bytes used = slot;
+    EXPECT_EQ(wal::encode_released(wal::decode_released(slot).value()), used);
+    slot.resize(wal::kReleasedSlotBytes);
+    file.insert(file.end(), slot.begin(), slot.end());
+  }
+  const auto released = wal::decode_released(file);
+  ASSERT_TRUE(released.has_value());
+  EXPECT_EQ(released->generation, 5u);
+  EXPECT_EQ(released->segment, 9u);
+  EXPECT_EQ(released->position, std::uint64_t{1} << 33);
+  EXPECT_EQ(released->announced, 3u);
+  EXPECT_EQ(released->starts, (std::map<std::uint32_t, std::uint64_t>{{0, 3}, {1, 99}}));
+  wal::SegmentHeader header;
+  header.number = 9;
+  header.salt = 0x0123456789abcdef;
+  header.capacity = 1536;
+  Bytes segment(1536);
+  for (std::size_t i = 0; i < segment.size(); ++i) segment[i] = static_cast<std::byte>(i / 512);
+  const Bytes slot = from_hex(value_of(lines, "stale"));
+  EXPECT_EQ(wal::encode_stale(header, segment), slot);
+  EXPECT_TRUE(wal::only_stale(slot, header, segment, 512));
+  segment[600] = std::byte{7};
+  EXPECT_FALSE(wal::only_stale(slot, header, segment, 512));
+  EXPECT_TRUE(wal::only_stale(slot, header, segment, 1024));
+  for (std::size_t i = 0; i < slot.size(); ++i) {
+    Bytes bad = slot;
+    bad[i] ^= std::byte{0x21};
+    EXPECT_FALSE(wal::only_stale(bad, header, segment, 1024)) << "byte " << i;
+  }
+}
+
 }  // namespace
 }  // namespace edgecore

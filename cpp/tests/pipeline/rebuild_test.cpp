@@ -87,6 +87,14 @@ TEST_F(Rebuild, PositionWithoutASourceRowIsInvalid) {
   EXPECT_EQ(none.status().outcome(), Outcome::kInvalid);
 }
 
+TEST_F(Rebuild, FromALogThatHasReleasedRowsIsRefused) {
+  const LogReader whole = device_.log->reader();
+  const LogReader rest(device_.fs, {}, whole.catalogue(), whole.position_max(), "log",
+                       {1, 2, 50, 0, {}});
+  const auto refused = rebuild(rest, plan(), found_[118].position);
+  EXPECT_EQ(refused.status().outcome(), Outcome::kUnavailable);
+}
+
 TEST_F(Rebuild, RowsThatAnotherRoleAnsweredAreLeftOutOfTheVerdict) {
   device_.model->broken = true;
   RoleSpec rule = device_.spec;
