@@ -27,7 +27,7 @@ class Callable_:
 
 
 def stub_callable(node: ast.FunctionDef) -> Callable_:
-    args = [arg for arg in node.args.args if arg.arg != "self"]
+    args = [arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg != "self"]
     count = len(node.args.defaults)
     defaults = {arg.arg for arg in args[len(args) - count :]} if count else set()
     for keyword, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
