@@ -294,7 +294,7 @@ py::list tuples_of(const std::vector<LossRange>& ranges) {
 py::tuple recovery_of(PyLog& self) {
   const RecoveryReport& report = self.core().recovery();
   return py::make_tuple(report.clean, report.tail_uncertain, tuples_of(report.ranges),
-                        tuples_of(report.burnt));
+                        tuples_of(report.burnt), report.missing);
 }
 
 // Reads everything there is: (rows, records, bytes of rows, [(partition, first, last, "lost")]).

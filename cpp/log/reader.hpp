@@ -24,6 +24,7 @@ struct LossRange {
 struct RecoveryReport {
   bool clean = true;              // the log was closed in order, or is new
   bool tail_uncertain = false;    // non-blank bytes behind the end of data, above the last mark
+  std::uint64_t missing = 0;      // positions that the mark calls durable, behind the end of data
   std::vector<LossRange> ranges;  // found by this open
   std::vector<LossRange> burnt;   // by earlier ones, as the segments' opening blocks say
   std::uint64_t segments = 0;

@@ -158,7 +158,10 @@ Status Log::recover_tail() {
   recovery_.ranges.insert(recovery_.ranges.end(), walk.losses.begin(), walk.losses.end());
   // Rows that were durable stood behind the end: their numbers are not told, but among the burnt.
   const bool tail_lost = durable_position_ > written_.position;
-  if (tail_lost) recovery_.tail_uncertain = true;
+  if (tail_lost) {
+    recovery_.tail_uncertain = true;
+    recovery_.missing = durable_position_ - written_.position;
+  }
   burn(walk, tail_lost ? LossRange::kUncertain : LossRange::kBurnt);
   if (options_.read_only) {
     durable_position_ =

@@ -65,6 +65,20 @@ OUTCOMES: tuple[type[EdgecoreError], ...] = (
     Invalid,
 )
 
+
+def from_os(error: OSError, what: str = "") -> EdgecoreError:
+    """What a failed call of the operating system is: ``Exhausted`` for a full disk, a quota or a
+    limit on a file's size, else ``Unavailable``.
+
+    :param what: what the line begins with; by default the file that the error names."""
+    import errno
+
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    place = what or error.filename
+    said = error.strerror or str(error)
+    return (Exhausted if full else Unavailable)(f"{place}: {said}" if place else said)
+
+
 __all__ = [
     "OUTCOMES",
     "Corrupt",
@@ -75,4 +89,5 @@ __all__ = [
     "Stale",
     "Unavailable",
     "Untrusted",
+    "from_os",
 ]

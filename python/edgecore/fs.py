@@ -16,7 +16,11 @@ images and faults: see cpp/base/fs_memory.hpp.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from edgecore._core.fs import File, FileLock, Fs, MemoryFs, posix_fs
+from edgecore.errors import from_os
 
 
 def PosixFs() -> Fs:
@@ -24,4 +28,24 @@ def PosixFs() -> Fs:
     return posix_fs()
 
 
-__all__ = ["File", "FileLock", "Fs", "MemoryFs", "PosixFs"]
+def write_public(path: Path, data: bytes) -> None:
+    """``write_atomic`` for a file that other users may read, as far as the umask lets them.
+
+    Raises ``Exhausted`` on a full disk, ``Unavailable``."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        handle = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise from_os(error, str(path)) from None
+
+
+__all__ = ["File", "FileLock", "Fs", "MemoryFs", "PosixFs", "write_public"]

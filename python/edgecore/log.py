@@ -87,15 +87,15 @@ class Recovery:
     never be read: ``lost`` to damage, ``burnt`` (a crash may have lost them after they were handed
     out), ``uncertain`` (burnt, but durable rows were among them). ``burnt``: those that earlier
     opens have burnt. ``tail_uncertain``: bytes behind the end of the data that may have been
-    rows."""
+    rows. ``missing``: positions that were durable and now lie behind the end of the data."""
 
-    __slots__ = ("burnt", "clean", "ranges", "tail_uncertain")
+    __slots__ = ("burnt", "clean", "missing", "ranges", "tail_uncertain")
 
     def __init__(
-        self, clean: bool, tail_uncertain: bool, ranges: list[Range], burnt: list[Range]
-    ) -> None:
-        self.clean = clean
-        self.tail_uncertain = tail_uncertain
+        self, clean: bool, tail_uncertain: bool, ranges: list[Range], burnt: list[Range],
+        missing: int,
+    ) -> None:  # fmt: skip
+        self.clean, self.tail_uncertain, self.missing = clean, tail_uncertain, missing
         self.ranges = ranges
         self.burnt = burnt
 

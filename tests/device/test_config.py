@@ -22,7 +22,7 @@ def test_config_examples_parse_and_paths_are_relative_to_the_file(tmp_path: Path
 
 def test_config_empty_file_is_a_host_with_defaults() -> None:
     config = parse("edge.toml", "/x", "")
-    assert (config.kind, config.interval_ns, config.state) == ("host", 10**8, "/x/.")
+    assert (config.kind, config.interval_ns, config.state) == ("host", 10**8, "/x")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def test_config_empty_file_is_a_host_with_defaults() -> None:
         ("[source]\nkind = 'csv'", "source.path"),
         ("[source]\nrows_per_second = -1.0", "not negative"),
         ("[source]\nrows_per_second = nan", "not negative"),
+        ("[source]\nrows_per_second = inf", "not negative"),
         ("[log.durability]\nbluk = 'sync'", "'bluk'"),
         ("[model]\nbackend = 'cuda'", "'cuda'"),
         ("[device]\nname = ''", "device.name"),

@@ -180,3 +180,29 @@ def test_event_store_packs_rotate_and_all_are_read(
     assert len(list((tmp_path / "packs").glob("0*.pack"))) > 2
     assert contents(store) == expected(*range(1, 10))
     store.close()
+
+
+def test_event_store_that_can_not_rotate_keeps_its_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PACK_BYTES_MAX", 500)
+    store = EventStore(tmp_path)
+    fill(store, 1, 3)
+    opened = os.open
+
+    def full(path, flags, mode=0o777, **more):  # type: ignore[no-untyped-def]
+        if str(path).endswith(".pack"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", full)
+    for _ in range(2):
+        with pytest.raises(Exhausted):
+            fill(store, 4, 3)
+    monkeypatch.setattr(os, "open", opened)
+    fill(store, 4, 3)
+    store.commit()
+    store.close()
+    store = EventStore(tmp_path)
+    assert contents(store) == expected(*range(1, 7))
+    store.close()

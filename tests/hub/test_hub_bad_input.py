@@ -15,9 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from test_hub import DEVICE, SIGNER, STORE, Link, catalogue, run
 
-from edgecore.errors import Corrupt, EdgecoreError, Invalid
+from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
 from edgecore.hub.export import lines
 from edgecore.hub.server import Hub
+from edgecore.hub.stores import registry
 from edgecore.wire import cbor, envelope, rowbatch, signed
 
 
@@ -193,6 +194,15 @@ def test_hub_locked_registry_is_unavailable_and_no_traceback(
     other.execute("ROLLBACK")
     other.close()
     assert link.send(catalogue()).ranges == {0: [(1, 1)]}
+
+
+def test_hub_registry_without_space_for_its_journal_is_exhausted(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = sqlite3.OperationalError("disk I/O error")
+    assert isinstance(link.hub.registry._outcome(failed), Unavailable)
+    monkeypatch.setattr(registry, "FULL_BYTES", 1 << 62)  # so that this disk is called full
+    assert isinstance(link.hub.registry._outcome(failed), Exhausted)
 
 
 def test_hub_damaged_registry_is_corrupt_at_open(link: Link) -> None:

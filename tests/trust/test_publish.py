@@ -209,6 +209,15 @@ def test_publish_refuses_tampered_missing_and_older(world: World) -> None:
         publish.publish(world.hub, world.public, signer, time.time_ns())
 
 
+def test_publish_again_mends_a_damaged_object_of_the_hub(world: World) -> None:
+    digest = world.release(1)
+    held = world.hub / "blobs" / digest
+    whole = held.read_bytes()
+    held.write_bytes(whole[:-1] + b"!")
+    world.run("hub", "publish", world.hub, world.public)
+    assert held.read_bytes() == whole
+
+
 def test_publish_refuses_another_releaser_and_another_hub(world: World) -> None:
     other = world.root / "other"
     key = world.run("hub", "key", world.hub).strip()

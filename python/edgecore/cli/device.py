@@ -66,6 +66,7 @@ def _init(arguments: argparse.Namespace) -> int:
             os.path.abspath(arguments.schema or ""),  # noqa: PTH100
             arguments.rows_per_second,
         )
+        config.parse(str(path), str(directory), text)  # what cannot work is not written
         fs.write_atomic(str(path), text.encode())
     settings = config.load(str(path))
     if not (keys / "identity").exists():

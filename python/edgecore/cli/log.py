@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from edgecore.errors import Corrupt
-from edgecore.log import Log
+from edgecore.errors import Corrupt, Invalid, from_os
+from edgecore.log import POSITION_MAX, Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,18 +86,27 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     with Log.open(arguments.directory, read_only=True) as log:
         rows, records, size, lost = log.verify()
-        uncertain = log.recovery.tail_uncertain
+        uncertain, missing = log.recovery.tail_uncertain, log.recovery.missing
     if arguments.json:
         names = {"rows": rows, "records": records, "bytes": size}
-        print(json.dumps({**names, "lost": _ranges(lost), "tail_uncertain": uncertain}))
+        found = {"lost": _ranges(lost), "missing": missing, "tail_uncertain": uncertain}
+        print(json.dumps({**names, **found}))
     else:
-        print(f"{rows} rows in {records} records, {size} bytes of rows: all intact")
+        state = "the rest is intact" if lost or missing else "all intact"
+        print(f"{rows} rows in {records} records, {size} bytes of rows: {state}")
+        if uncertain and not missing:
+            print("behind them stands what a crash left of rows that were not durable yet")
     if lost:
         count = sum(last - first + 1 for _, first, last, _ in lost)
         partition, first, last, _ = lost[0]
         raise Corrupt(
             f"{arguments.directory}: {count} rows lost to damage in {len(lost)} ranges, the first "
             f"in partition {partition}: {first}-{last}; the other rows are readable"
+        )
+    if missing:
+        raise Corrupt(
+            f"{arguments.directory}: {missing} rows lost at its end, which were durable; "
+            "the rows before them are readable"
         )
     return 0
 
@@ -121,9 +130,18 @@ def _export(arguments: argparse.Namespace) -> int:
     from contextlib import nullcontext
     from pathlib import Path
 
-    with Log.open(arguments.directory, read_only=True) as log:
-        path = arguments.out
-        with Path(path).open("w") if path else nullcontext(sys.stdout) as out:
+    path = arguments.out
+    if not 0 <= arguments.after <= POSITION_MAX:
+        raise Invalid(f"--after {arguments.after}: a position is 0 to {POSITION_MAX}")
+    try:
+        with (
+            Log.open(arguments.directory, read_only=True) as log,
+            Path(path).open("w") if path else nullcontext(sys.stdout) as out,
+        ):
             for line in export_lines(log, arguments.stream, arguments.after):
                 out.write(line + "\n")
+    except OSError as error:
+        if path is None:
+            raise
+        raise from_os(error, path) from None
     return 0

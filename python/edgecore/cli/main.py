@@ -7,12 +7,11 @@ Exit codes: 0 Ok, 1 an invariant failed, 2 usage, 10 Stale, 11 Incompatible, 12 
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import sys
 
-from edgecore.errors import EdgecoreError, Exhausted, Unavailable
+from edgecore.errors import EdgecoreError, Unavailable, from_os
 
 # Command -> module with `register(subparsers)`; a module is loaded only for its own command, so
 # that `edgecore device` on a small board does not pay for the hub.
@@ -86,9 +85,7 @@ def outcome(error: Exception) -> EdgecoreError | None:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("edgecore"):
         return Unavailable(f"this command needs the package {error.name}: pip install {error.name}")
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return (Exhausted if full else Unavailable)(f"{place}{error.strerror}")
+        return from_os(error)
     return None
 
 

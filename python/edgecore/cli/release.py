@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Invalid, Stale, Unavailable
+from edgecore.errors import Corrupt, Invalid, Stale, from_os
+from edgecore.fs import PosixFs, write_public
 from edgecore.release import FACTS_FILE, OBJECTS, Bundle, Manifest
 
 TYPE_CHECKING = False
@@ -91,16 +92,17 @@ def _init(arguments: argparse.Namespace) -> int:
         hub_key = bytes.fromhex(arguments.hub_key)
     except ValueError:
         raise Invalid("--hub-key is 64 hexadecimal digits: `edgecore hub key DIR`") from None
-    if keys.exists():
+    if (keys / "releaser.key").exists():
         raise Invalid(f"{directory} holds a releaser already")
     root, releaser = Ed25519Signer(os.urandom(32)), Ed25519Signer(os.urandom(32))
     data = make_root(1, time.time_ns(), [root.public], [releaser.public], hub_key, [root])
-    keys.mkdir(parents=True, mode=0o700)
+    keys.mkdir(parents=True, mode=0o700, exist_ok=True)
     (public / "blobs").mkdir(parents=True, exist_ok=True)
     (directory / "drafts").mkdir(exist_ok=True)
+    write_public(public / "1.root.json", data)
+    # The last key makes it a releaser: an attempt cut short is repeated whole.
     for name, signer in (("root.key", root), ("releaser.key", releaser)):
-        _write_private(keys / name, signer.key_file())
-    _write(public / "1.root.json", data)
+        PosixFs().write_atomic(str(keys / name), signer.key_file())
     digest = blake3(data).hex()
     if arguments.json:
         print(json.dumps({"releaser": str(directory), "root": digest}))
@@ -171,8 +173,8 @@ def create(directory: Path, bundle_directory: Path, options: argparse.Namespace)
     if known is not None and known["custom"]["blake3"] != blake3(data).hex():
         raise Invalid(f"{manifest.path} was signed already; give the release another --version")
     for content in (*bundle.objects.values(), data):
-        _write(public / "blobs" / blake3(content).hex(), content)
-    _write(directory / "drafts" / f"{manifest.name}-{manifest.version}.cbor", data)
+        write_public(public / "blobs" / blake3(content).hex(), content)
+    write_public(directory / "drafts" / f"{manifest.name}-{manifest.version}.cbor", data)
     return manifest
 
 
@@ -189,7 +191,7 @@ def sign(directory: Path) -> list[Manifest]:
     for manifest in manifests:
         entries[manifest.path] = target_entry(manifest)
     data = make_targets(version + 1, time.time_ns(), entries, signer)
-    _write(directory / "public" / f"{version + 1}.targets.json", data)
+    write_public(directory / "public" / f"{version + 1}.targets.json", data)
     for path in drafts:
         path.unlink()
     return manifests
@@ -259,21 +261,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
-    except OSError as error:
-        raise Invalid(f"{path}: {error.strerror}") from None
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
+        raise from_os(error, str(path)) from None

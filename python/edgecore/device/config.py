@@ -104,7 +104,9 @@ class Config:
 
         def path(key: str) -> str:
             given = text(key)
-            return given if not given or given.startswith("/") else f"{directory}/{given}"
+            if not given or given.startswith("/"):
+                return given
+            return directory if given == "." else f"{directory}/{given.removeprefix('./')}"
 
         def duration(key: str, low: int, high: int = DAY) -> int:
             return duration_ns(f"{where}: {key}", text(key), low, high)
@@ -144,7 +146,7 @@ class Config:
     def _check(self, where: str) -> None:
         if not 1 <= len(self.name.encode()) <= 64:
             raise Invalid(f"{where}: device.name is 1 to 64 bytes of UTF-8")
-        if self.rows_per_second < 0 or self.rows_per_second != self.rows_per_second:
+        if not 0 <= self.rows_per_second < float("inf"):
             raise Invalid(f"{where}: source.rows_per_second is not negative; 0 is unpaced")
         if self.kind == "csv":
             for key, value in (("path", self.path), ("schema", self.schema)):

@@ -159,8 +159,8 @@ class CsvSource:
             self._start_ns = now_ns
         room = BATCH_ROWS_MAX
         if self._rate > 0:
-            due = 1 + int((now_ns - self._start_ns) * self._rate / SECOND)
-            room = min(room, due - self._given)
+            due = 1 + (now_ns - self._start_ns) / SECOND * self._rate
+            room = int(min(room, due - self._given))
         before = batch.off_grid
         try:
             self._at_end = False

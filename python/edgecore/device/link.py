@@ -171,7 +171,16 @@ class Link:
                 news = self._step("order", self._ask_order)
                 self._order_ns = now_ns + self._config.order_every_ns
             deadline = min(deadline, self._order_ns)
+        if not self._syncer.connected or self.errors.get("order") is not None:
+            self._hang_up()
         return min(deadline, self._update(now_ns, news))
+
+    def _hang_up(self) -> None:
+        """What answered may be no hub, and may keep its connection for ever: the next request asks
+        anew who bears the hub's name."""
+        close = getattr(self._transport, "close", None)
+        if close is not None:
+            close()
 
     def _step(self, part: str, act: Callable[..., Any], *values: Any) -> Any:
         """Runs one part; its outcome stands under its name until it goes well again."""
@@ -228,6 +237,7 @@ class Link:
             return self._enrol_ns
         identity = self._step("enrol", self._try_enrol)
         if identity is None:
+            self._hang_up()
             bound = self._config.backoff_ns * 2 ** min(self._failures, 30)
             wait = self._uniform() * min(bound, self._config.backoff_max_ns)
             self._failures += 1

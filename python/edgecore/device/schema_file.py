@@ -26,7 +26,7 @@ _FIELD = {
 
 class SchemaFile:
     """A schema, and for a CSV file: its time column and format, its delimiter, and the column
-    that each field is read from."""
+    that each field is read from. Raises ``Invalid`` for a stream named as the system's are."""
 
     __slots__ = ("columns", "delimiter", "schema", "time", "time_format")
 
@@ -39,6 +39,8 @@ class SchemaFile:
         delimiter: str = ",",
         columns: dict[str, str] | None = None,
     ) -> None:
+        if schema.stream.startswith("edgecore."):
+            raise Invalid(f"stream {schema.stream!r}: names in edgecore. are the system's")
         self.schema = schema
         self.time = time
         self.time_format = time_format

@@ -6,7 +6,8 @@ answer means is decided by whoever can check its signature.
 
 from __future__ import annotations
 
-from edgecore.errors import Invalid, Unavailable
+from edgecore.errors import Unavailable
+from edgecore.wire.invite import parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +33,7 @@ class HttpTransport:
     and status lines and headers included. Raises ``Unavailable`` for anything that fails."""
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
-        scheme, _, rest = url.partition("://")
-        if scheme not in ("http", "https"):
-            raise Invalid(f"hub URL {url!r}: http:// or https://")
-        self._secure = scheme == "https"
-        self._host, _, base = rest.partition("/")
-        if not _is_host(self._host):
-            raise Invalid(f"hub URL {url!r}: http://HOST or http://HOST:PORT")
-        self._base = "/" + base.strip("/") if base.strip("/") else ""
+        self._secure, self._host, self._base = parts(url)
         self._timeout_s = timeout_s
         self._connection: Any = None
         self.sent = 0
@@ -112,19 +106,6 @@ class HttpTransport:
             self.received += len(content) + 17 + len(response.reason)
             self.received += sum(len(name) + len(value) + 4 for name, value in got.items())
             return response.status, got, content
-
-
-def _is_host(text: str) -> bool:
-    """HOST or HOST:PORT, by names, IPv4 or [IPv6]."""
-    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-    if not colon:
-        host = text
-    elif not (port.isascii() and port.isdigit() and int(port[:6]) < 65536):
-        return False
-    if host.startswith("["):
-        return host.endswith("]") and all(c in "0123456789abcdefABCDEF:." for c in host[1:-1])
-    allowed = all(c.isascii() and (c.isalnum() or c in "-_.") for c in host)
-    return allowed and all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
 
 
 __all__ = ["ANSWER_BYTES_MAX", "HttpTransport"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+from errno import EADDRINUSE
 
-from edgecore.errors import Unavailable
+from edgecore.errors import Invalid, Unavailable
 from edgecore.wire.envelope import BYTES_MAX
 
 TYPE_CHECKING = False
@@ -105,9 +106,13 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         bound.bind((host, port))
         bound.listen(128)
+    except OverflowError:
+        bound.close()
+        raise Invalid(f"--port {port}: 0 to 65535, 0 for a free one") from None
     except OSError as error:
         bound.close()
-        reason = "is in use" if error.errno == 98 else f"cannot be bound: {error.strerror}"
+        taken = error.errno == EADDRINUSE
+        reason = "is in use" if taken else f"cannot be bound: {error.strerror}"
         raise Unavailable(f"port {port} {reason} on {host}; choose another with --port") from None
     return bound
 

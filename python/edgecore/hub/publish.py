@@ -8,11 +8,11 @@ the new whole, wherever the hub is cut.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Invalid, Stale, Unavailable, Untrusted
+from edgecore.errors import Corrupt, Invalid, Stale, Untrusted
+from edgecore.fs import write_public
 from edgecore.release import Manifest
 from edgecore.trust import releases, repository
 
@@ -127,15 +127,16 @@ def _blobs(hub: Path, public: Path, manifests: list[bytes]) -> None:
 
 
 def _blob(hub: Path, public: Path, digest: bytes) -> bytes:
+    """The object; the releaser's copy where the hub has none, or a damaged one."""
     here, there = (at / "blobs" / digest.hex() for at in (hub, public))
-    source = here if here.exists() else there
-    if not source.exists():
+    if here.exists() and blake3(data := here.read_bytes()) == digest:
+        return data
+    if not there.exists():
         raise Corrupt(f"blob {digest.hex()}: it is missing from {public}")
-    data = source.read_bytes()
+    data = there.read_bytes()
     if blake3(data) != digest:
-        raise Corrupt(f"blob {digest.hex()}: its content has another digest")
-    if source is there:
-        _write(here, data)
+        raise Corrupt(f"blob {digest.hex()}: its content in {public} has another digest")
+    _write(here, data)
     return data
 
 
@@ -169,22 +170,8 @@ def _newest(directory: Path, role: str) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, and durable."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        handle = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}") from None
+    write_public(path, data)
 
 
 def _lock(hub: Path) -> AbstractContextManager[None]:

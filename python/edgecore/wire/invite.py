@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecore.errors import Corrupt
+from edgecore.errors import Corrupt, Invalid
 from edgecore.wire import cbor
 
 BYTES_MAX = 4096
@@ -41,8 +41,10 @@ def decode(data: bytes) -> Invite:
     """Raises ``Corrupt`` for anything that is no invite."""
     body = cbor.decode(data, BYTES_MAX)
     url = cbor.field(body, "url", str)
-    if len(url) > URL_CHARS_MAX or not url.startswith(("http://", "https://")):
-        raise Corrupt("invite: the hub's URL is not http or https")
+    try:
+        parts(url)
+    except Invalid as error:
+        raise Corrupt(f"invite: {error}") from None
     if cbor.field(body, "version", int) != 1:
         raise Corrupt("invite: unknown version")
     return Invite(
@@ -54,4 +56,33 @@ def decode(data: bytes) -> Invite:
     )
 
 
-__all__ = ["Invite", "decode"]
+def parts(url: str) -> tuple[bool, str, str]:
+    """(whether it is https, HOST or HOST:PORT, path without a slash at its end) of a hub's URL.
+
+    Raises ``Invalid``."""
+    scheme, _, rest = url[: URL_CHARS_MAX + 1].partition("://")
+    if scheme not in ("http", "https"):
+        raise Invalid(f"hub URL {url[:80]!r}: http:// or https://")
+    host, _, path = rest.partition("/")
+    path = path.strip("/")
+    if not _is_host(host):
+        raise Invalid(f"hub URL {url[:80]!r}: http://HOST or http://HOST:PORT")
+    if len(url) > URL_CHARS_MAX or not (path.isascii() and path.isprintable()) or " " in path:
+        raise Invalid(f"hub URL {url[:80]!r}: printable ASCII, {URL_CHARS_MAX} characters at most")
+    return scheme == "https", host, f"/{path}" if path else ""
+
+
+def _is_host(text: str) -> bool:
+    """HOST or HOST:PORT, by names, IPv4 or [IPv6]."""
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host = text
+    elif not (port.isascii() and port.isdigit() and int(port[:6]) < 65536):
+        return False
+    if host.startswith("["):
+        return host.endswith("]") and all(c in "0123456789abcdefABCDEF:." for c in host[1:-1])
+    allowed = all(c.isascii() and (c.isalnum() or c in "-_.") for c in host)
+    return allowed and all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+
+
+__all__ = ["Invite", "decode", "parts"]

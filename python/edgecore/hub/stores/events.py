@@ -8,14 +8,13 @@ one is ``Corrupt`` and never served. A lost index is made again from the packs.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from bisect import bisect_right
 from pathlib import Path
 
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Unavailable
+from edgecore.errors import Corrupt, Unavailable, from_os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +49,6 @@ class Block:
     def tombstone(self) -> bool:
         """Whether it stands for sequences that hold nothing."""
         return bool(self.length == 0)
-
-
-def _write_error(error: OSError) -> EdgecoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return (Exhausted if full else Unavailable)(f"event pack: {error.strerror}")
 
 
 class EventStore:
@@ -170,7 +164,7 @@ class EventStore:
             while done < len(frame):
                 done += os.pwrite(self._file, frame[done:], self._end + done)
         except OSError as error:
-            raise _write_error(error) from None
+            raise from_os(error, "event pack") from None
         self._note(self._number, self._end + FRAME.size, body)
         self._end += len(frame)
 
@@ -180,11 +174,18 @@ class EventStore:
 
     def _rotate(self) -> None:
         self.commit()
-        os.close(self._file)
-        self._number, self._end = self._number + 1, 0
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(self._pack_path(self._number), flags, 0o600)
-        self._sync_directory()
+        try:  # the full pack stays in use until its successor is there
+            opened = os.open(self._pack_path(self._number + 1), flags, 0o600)
+            try:
+                self._sync_directory()
+            except OSError:
+                os.close(opened)
+                raise
+        except OSError as error:
+            raise from_os(error, "event pack") from None
+        os.close(self._file)
+        self._file, self._number, self._end = opened, self._number + 1, 0
 
     def _sync_directory(self) -> None:
         handle = os.open(self._packs, os.O_RDONLY)
@@ -202,7 +203,7 @@ class EventStore:
             os.fdatasync(self._file)
         except OSError as error:
             self.broken = True
-            raise _write_error(error) from None
+            raise from_os(error, "event pack") from None
         self._write_index()
 
     def _check_usable(self) -> None:

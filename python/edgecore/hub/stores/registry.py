@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from shutil import disk_usage
 
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Exhausted, Unavailable, Untrusted
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+FULL_BYTES = 64 << 10  # of its index of the journal: SQLite calls their lack an I/O error
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens (hash BLOB PRIMARY KEY, device BLOB);
@@ -47,6 +49,8 @@ class Registry:
         text = f"{self._path}: {error}"
         if "full" in str(error):
             return Exhausted(text)
+        if "I/O error" in str(error) and disk_usage(self._path.parent).free < FULL_BYTES:
+            return Exhausted(f"{self._path}: No space left on device")
         return (Unavailable if isinstance(error, sqlite3.OperationalError) else Corrupt)(text)
 
     def _run(self, statement: str, values: tuple[object, ...] = ()) -> Any:

@@ -1,0 +1,201 @@
+"""The golden vectors of format pages in their first form, read by what the pages say alone: CBOR by
+`cbor2`, arithmetic by Python's own doubles and fractions. The final pages have theirs in
+tests/log/test_vectors.py and tests/wire."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+import edgecore as ec
+from edgecore.digest import blake3
+from edgecore.features import FeatureStore
+from edgecore.fs import MemoryFs
+from edgecore.inference import Binding
+from edgecore.release import Manifest
+from edgecore.wire import export, rowbatch
+
+VECTORS = Path(__file__).resolve().parents[1] / "docs" / "formats" / "vectors"
+MINUTE = 60 * 10**9
+
+
+def vector(name: str) -> dict[str, Any]:
+    return dict(json.loads((VECTORS / name).read_text()))
+
+
+def doubles(texts: list[str]) -> list[float]:
+    return [float.fromhex(text) for text in texts]
+
+
+def same(left: float, right: float) -> bool:
+    return left == right or (math.isnan(left) and math.isnan(right))
+
+
+# ---------------------------------------------------------------- binding
+
+
+def quantised(slot: dict[str, Any], value: float, state: int) -> tuple[float, float, bool, bool]:
+    """(x, x clipped, whether clipped, whether substituted): the page's steps 1 to 3."""
+    missing = state == 2 or not math.isfinite(value)
+    kind = slot["kind"]
+    if kind == "state":
+        value, missing = float(state), False
+    elif missing:
+        value = slot["missing"] if kind == "category" else slot["substitute"]
+    elif kind == "category":
+        known = slot["vocabulary"]
+        value = float(known.index(value)) if value in known else slot["unknown"]
+    x = (value - slot["centre"]) / max(slot["scale"], slot["scale_floor"])
+    low, high = slot["clip"]
+    clipped = min(max(x, low), high)
+    return x, clipped, clipped != x, missing
+
+
+def test_vectors_binding_is_read_and_quantises_as_its_page_says() -> None:
+    golden = vector("binding.json")
+    data = bytes.fromhex(golden["bytes"])
+    body = cbor2.loads(data)
+    assert cbor2.dumps(body, canonical=True) == data
+    assert [slot["feature"].hex() for slot in body["slots"]] == golden["features"]
+    binding = Binding.from_bytes(data)
+    assert binding.to_bytes() == data
+    scale, zero = float.fromhex(golden["input_scale"]), golden["input_zero_point"]
+    scale = array("f", [scale])[0]
+    for row in golden["rows"]:
+        values = doubles(row["values"])
+        steps = [
+            quantised(slot, value, state)
+            for slot, value, state in zip(body["slots"], values, row["states"], strict=True)
+        ]
+        codes = [
+            min(max(round(min(max(clipped / scale, -1024), 1024)) + zero, -128), 127)
+            for _, clipped, _, _ in steps
+        ]
+        assert codes == row["codes"]
+        assert [x for x, *_ in steps] == doubles(row["normalised"])
+        assert sum(step[2] for step in steps) == row["clipped"]
+        assert sum(step[3] for step in steps) == row["substituted"]
+        given = array("d", values), bytes(row["states"])
+        made, clipped, substituted = binding.quantise(*given, (scale, zero))
+        assert array("b", made).tolist() == codes
+        assert (clipped, substituted) == (row["clipped"], row["substituted"])
+        assert array("d", binding.normalise(*given)).tolist() == doubles(row["normalised"])
+
+
+# ---------------------------------------------------------------- release manifest
+
+
+def test_vectors_release_manifest_is_read_and_written() -> None:
+    golden = vector("release-manifest.json")
+    data = bytes.fromhex(golden["bytes"])
+    body = cbor2.loads(data)
+    assert cbor2.dumps(body, canonical=True) == data
+    assert f"{body['name']}/{body['release']}" == golden["path"]
+    assert set(body) == {
+        "version", "family", "name", "release", "objects", "golden_output", "profile", "ops",
+        "arena_bytes", "features", "score", "minimum", "rollback", "observation", "trust",
+    }  # fmt: skip
+    assert blake3(data).hex() == golden["digest"]
+    manifest = Manifest.decode(data)
+    assert manifest.encode() == data
+    assert manifest.path == golden["path"]
+    assert manifest.objects == {name: tuple(item) for name, item in body["objects"].items()}
+
+
+# ---------------------------------------------------------------- feature definition
+
+
+def exact(values: list[Fraction], op: str) -> float:
+    """The page's table for n of 1 or more; the nearest double of an exact fraction."""
+    n, total = len(values), sum(values, Fraction(0))
+    found = {
+        "count": Fraction(n), "sum": total, "mean": total / n, "min": min(values),
+        "max": max(values),
+    }  # fmt: skip
+    if op != "std":
+        return found[op].numerator / found[op].denominator
+    if n == 1:
+        return math.nan
+    steps = [int(value * 10) for value in values]
+    spread = n * sum(step * step for step in steps) - sum(steps) ** 2
+    return math.sqrt(float(spread) / float(n * (n - 1))) / 10
+
+
+def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
+    golden = vector("feature-definition.json")
+    data = bytes.fromhex(golden["bytes"])
+    body = cbor2.loads(data)
+    assert cbor2.dumps(body, canonical=True) == data
+    assert blake3(data).hex() == golden["fingerprint"]
+    rules = {name: body[name] for name in ("entity", "source", "lateness")}
+    prints = [
+        {
+            "name": feature["name"],
+            "fingerprint": blake3(
+                cbor2.dumps({"feature": feature, "rules": rules}, canonical=True)
+            ).hex(),
+        }
+        for feature in body["features"]
+    ]
+    assert prints == golden["features"]
+    view = ec.FeatureView.from_bytes(data)
+    assert view.to_bytes() == data
+    assert [item.hex() for item in view.fingerprints] == [p["fingerprint"] for p in prints]
+    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    store = FeatureStore("features", [view], [schema], MemoryFs())
+    for position, event in enumerate(golden["events"], 1):
+        row = {name: value for name, value in event.items() if value is not None}
+        if "temp" in row:
+            row["temp"] = float(row["temp"])
+        store.update("telemetry", {**row, "source_seq": position}, position)
+    for read in golden["reads"]:
+        made = store.read(view, [read["entity"]], read["as_of"])
+        values = doubles(read["values"])
+        assert list(made.states) == read["states"]
+        assert all(map(same, made.values, values))
+        window = [
+            Fraction(event["temp"])
+            for event in golden["events"]
+            if event["pump"] == read["entity"] and event["temp"] is not None
+            and read["as_of"] - MINUTE < event["time"] <= read["as_of"]
+        ]  # fmt: skip
+        for feature, value in zip(body["features"], values, strict=True):
+            if feature["op"] not in ("last", "recency"):
+                assert same(value, exact(window, feature["op"]) if window else math.nan)
+
+
+# ---------------------------------------------------------------- export
+
+
+def test_vectors_export_lines_are_those_of_the_canonical_rows() -> None:
+    text = (VECTORS / "canonical-rows.txt").read_text().splitlines()
+    one = {word: rest for word, _, rest in (line.partition(" ") for line in text)}
+    lines = (VECTORS / "export.jsonl").read_text().splitlines()
+    schema = ec.Schema.from_bytes(bytes.fromhex(one["schema"]))
+    rows = [row for _, row in rowbatch.read_rows(schema, bytes.fromhex(one["bytes"]))]
+    assert lines == [
+        export.line(
+            bytes.fromhex(one["store"]), int(one["partition"]), int(one["first"]) + at, 101 + at,
+            schema, row,
+        )
+        for at, row in enumerate(rows)
+    ]  # fmt: skip
+    cells = [line.removeprefix("row ").split("\t") for line in text if line.startswith("row ")]
+    for line, (time, source, source_seq, *texts) in zip(lines, cells, strict=True):
+        event = json.loads(line)
+        assert (event["time"], event["source"], event["source_seq"]) == (
+            int(time), source, int(source_seq),
+        )  # fmt: skip
+        assert list(event["values"]) == [field.name for field in schema.fields]
+        for (name, value), cell in zip(event["values"].items(), texts, strict=True):
+            assert (value is None) == (cell == ""), name
+            if name == "decimal" and value is not None:
+                assert (Fraction(value), value[-4]) == (Fraction(cell), ".")
+            if name.startswith(("i", "u")) and name != "utf8" and value is not None:
+                assert value == int(cell)
