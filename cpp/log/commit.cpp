@@ -163,8 +163,13 @@ wal::BlockHead Log::head_of(const Pending& block, bool checkpoint, bool closing)
   head.hlc = next_hlc();
   head.monotonic_ns = clock_->monotonic_ns();
   head.clock_trust = clock_trust_;
-  Nexts nexts = checkpoint ? written_.next : Nexts();
-  for (const auto& [partition, next] : block.touched) nexts[partition] = next;
+  Nexts every;
+  if (checkpoint) {
+    every = written_.next;
+    for (const auto& [partition, next] : block.touched) every[partition] = next;
+  }
+  const Nexts& nexts = checkpoint ? every : block.touched;
+  head.table.reserve(nexts.size());
   for (const auto& [partition, next] : nexts) {
     const std::uint64_t wanted = next - 1 + std::max(kReserveRows, reserve_rows_);
     const std::uint64_t through = std::max(written_.reserved[partition], wanted);
@@ -190,11 +195,11 @@ Bytes Log::first_block(const wal::SegmentHeader& header) {
   for (const wal::TableEntry& entry : head.table)
     written_.reserved[entry.partition] = entry.reserved_through;
   Bytes out;
-  encode_block(std::move(head), {}, header, out);
+  encode_block(head, {}, header, out);
   return out;
 }
 
-void Log::encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into,
+void Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
                        Bytes& bytes) const {
   head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
   bytes.resize(wal::round_up(head.length, into.sector));
@@ -209,7 +214,7 @@ void Log::encode_block(wal::BlockHead head, const Pending& block, const wal::Seg
 Status Log::put_block(const Pending& block, bool closing) {
   SegmentInfo& current = segments_.back();
   const bool checkpoint = closing || block.empty();
-  const wal::BlockHead head = head_of(block, checkpoint, closing);
+  wal::BlockHead head = head_of(block, checkpoint, closing);
   encode_block(head, block, current.header, block_);
   const std::size_t size = block_.size();
   const Status status = segment_->write_at(current.end, block_);

@@ -179,7 +179,7 @@ class Log {
   void keep(Pending& block);
   void recycle(Bytes& bytes);
   Status put_block(const Pending& block, bool closing);
-  void encode_block(wal::BlockHead head, const Pending& block, const wal::SegmentHeader& into,
+  void encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
                     Bytes& out) const;
   wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
   Bytes first_block(const wal::SegmentHeader& header);
