@@ -165,6 +165,38 @@ TEST_F(Release, StaleBytesOfARecycledSegmentAreNeitherDataNorUncertain) {
   EXPECT_EQ(read_all(*log, {bulk_, critical_}), before);
 }
 
+TEST_F(Release, AFileInWhichABlockWouldPassUnderTheNewSaltIsNotTakenOver) {
+  auto log = open(rows_kept(10));
+  append(*log, 150);
+  ASSERT_GT(log->release({{2, 150}}).value(), 0u);
+  std::string oldest;
+  std::uint64_t number = 0;
+  const auto names = disk_->list("log").value();
+  for (const auto& name : names) {
+    if (name.starts_with("pool-") && oldest.empty()) oldest = join_path("log", name);
+    if (name.starts_with("wal-")) number = std::stoull(name.substr(4, 16), nullptr, 16);
+  }
+  const std::size_t pooled = files("pool-");
+  ASSERT_GE(pooled, 2u);
+  wal::BlockHead head;
+  head.length = wal::kBlockHeadBytes;
+  Bytes block(wal::kBlockHeadBytes);
+  const std::uint64_t salt = epoch_ * 0x7654321 + (number + 1) * 0x9E3779B97F4A7C15ull;
+  wal::encode_block_head(head, salt, block.data());
+  ASSERT_TRUE(disk_->open(oldest, OpenMode::kReadWrite)
+                  .value()
+                  ->write_at(kSegmentBytes - 512, block)
+                  .is_ok());
+  const std::uint64_t before = number;
+  while (files("pool-") == pooled) append(*log, 1);
+  EXPECT_EQ(files("pool-"), pooled - 2);
+  const std::string next = "log/wal-000000000000000" + std::to_string(before + 1) + ".seg";
+  const Bytes bytes = read_file(*disk_, next, 1 << 20).value();
+  EXPECT_EQ(wal::decode_header(ByteSpan(bytes).first(wal::kHeaderBytes))->salt, salt);
+  EXPECT_FALSE(
+      wal::decode_block_head(ByteSpan(bytes).subspan(kSegmentBytes - 512), salt).has_value());
+}
+
 TEST_F(Release, ADamagedLastBlockOfARecycledSegmentIsUncertain) {
   auto log = open(rows_kept(10));
   append(*log, 150);
