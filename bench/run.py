@@ -34,9 +34,11 @@ def shown(row: dict[str, Any]) -> str:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table that the README quotes."""
+    """The table that the README quotes: every row but the other sizes of column blocks."""
     lines = ["| row | ours | peer | theirs | ratio | goal |", "|---|--:|---|--:|--:|---|"]
     for row in rows:
+        if row["id"].endswith(("/100", "/10000")):
+            continue
         ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
         theirs = "" if row.get("theirs") is None else figure(row["theirs"])
         cells = (f"`{row['id']}`", f"{figure(row.get('ours'))} {row['unit']}",

@@ -161,7 +161,8 @@ class EvidenceScenario(Scenario):
             "score": f"{values['score']} over a threshold of {values['threshold']}",
             "made from": f"release {self.facts['good_release'][:16]}…, log position "
             f"{values['position']}, input {values['input_hash'][:16]}…",
-            "again": f"edgecore lineage show {name} (with --keep)",
+            "again": f"with --keep DIR: edgecore lineage show {name} --log DIR/device/log "
+            "--objects DIR/device/artifacts",
         }
 
 
