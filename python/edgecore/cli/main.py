@@ -64,9 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, as in `… | head`
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)  # what is still buffered goes there at exit
-        os.close(nowhere)
+        _let_go_of_output()
         return 0
     except KeyboardInterrupt:
         return 130
@@ -75,7 +73,19 @@ def main(arguments: list[str] | None = None) -> int:
         if known is None:
             raise
         print(f"{known.word}: {' '.join(str(known).split())}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _let_go_of_output()
         return known.exit_code
+
+
+def _let_go_of_output() -> None:
+    """What is still buffered goes nowhere, or the interpreter's last flush would fail on it and
+    replace our exit code by its own."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def outcome(error: Exception) -> EdgecoreError | None:
