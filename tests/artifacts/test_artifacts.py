@@ -148,7 +148,7 @@ def test_artifacts_staging_goes_on_where_it_was_cut(
         links += 1
         with open_store() as store, store.stage(digest, len(data)) as staging:
             at = staging.received
-            for _ in range(dice.randint(1, 9)):
+            for _ in range(dice.randint(1, 5)):
                 piece = data[at : at + dice.randint(1, 2 * CHUNK_BYTES)]
                 staging.write(at, piece)
                 at += len(piece)
