@@ -85,60 +85,95 @@ py::tuple header(const py::object& block) {
                         found.coding == Coding::kFast ? "fast" : "dense");
 }
 
-// array.array of 8-byte cells.
-py::object array_of(const char* code, const std::vector<std::uint64_t>& cells) {
-  const py::object made = py::module_::import("array").attr("array")(code);
-  made.attr("frombytes")(py::memoryview::from_memory(
-      cells.data(), static_cast<py::ssize_t>(cells.size() * sizeof(std::uint64_t))));
-  return made;
+// An array.array of `count` 8-byte cells, to be filled.
+py::object array_of(const char* code, std::size_t count) {
+  const py::object one = py::module_::import("array").attr("array")(code, py::make_tuple(0));
+  return one * py::int_(count);
+}
+
+std::span<std::uint64_t> cells_of(const py::object& array) {
+  const py::buffer_info info = py::reinterpret_borrow<py::buffer>(array).request(true);
+  return {static_cast<std::uint64_t*>(info.ptr), static_cast<std::size_t>(info.size)};
+}
+
+// Null is NaN, a decimal the double nearest to it.
+void to_doubles(DType dtype, int scale, std::span<const std::uint8_t> presence,
+                std::span<std::uint64_t> cells) {
+  if (dtype == DType::kDecimal)
+    for (std::uint64_t& cell : cells)
+      cell = std::bit_cast<std::uint64_t>(grid_to_double(static_cast<std::int64_t>(cell), scale));
+  for (std::size_t row = 0; row < presence.size(); ++row)
+    if (presence[row] == 0) cells[row] = 0x7ff8000000000000;
+}
+
+// Integers, of which some may be null.
+py::object list_of_integers(DType dtype, std::span<const std::uint8_t> presence,
+                            std::span<const std::uint64_t> cells) {
+  py::list out;
+  for (std::size_t row = 0; row < cells.size(); ++row) {
+    if (!presence.empty() && presence[row] == 0)
+      out.append(py::none());
+    else if (dtype == DType::kBool)
+      out.append(py::bool_(cells[row] != 0));
+    else if (is_unsigned(dtype))
+      out.append(py::int_(cells[row]));
+    else
+      out.append(py::int_(static_cast<std::int64_t>(cells[row])));
+  }
+  return out;
+}
+
+py::object list_of_texts(BlockReader& reader, std::size_t column) {
+  Column found;
+  unlocked([&] { return reader.read(column, found); });
+  py::list out;
+  for (std::size_t row = 0; row < found.cells.size(); ++row) {
+    if (found.presence[row] == 0)
+      out.append(py::none());
+    else if (reader.dtype(column) == DType::kBytes)
+      out.append(to_py_bytes(found.text(row)));
+    else
+      out.append(py::reinterpret_steal<py::object>(
+          PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(found.text(row).data()),
+                               static_cast<Py_ssize_t>(found.text(row).size()), "replace")));
+  }
+  return out;
+}
+
+py::object values_of(BlockReader& reader, const Schema& schema, const std::string& name) {
+  const std::size_t column = take(reader.find(name));
+  const DType dtype = reader.dtype(column);
+  if (is_variable(dtype)) return list_of_texts(reader, column);
+  const bool doubles = dtype == DType::kDecimal || is_float(dtype);
+  const int field = schema.find(name);
+  const int scale = field < 0 ? 0 : schema.fields[static_cast<std::size_t>(field)].scale;
+  const py::object out =
+      array_of(doubles ? "d" : (is_unsigned(dtype) ? "Q" : "q"), reader.header().count);
+  const std::span<std::uint64_t> cells = cells_of(out);
+  std::vector<std::uint8_t> presence;
+  unlocked([&]() -> Status {
+    EDGECORE_TRY(reader.read_cells(column, cells, presence));
+    if (doubles) to_doubles(dtype, scale, presence, cells);
+    return Status::ok();
+  });
+  if (doubles || (presence.empty() && dtype != DType::kBool)) return out;
+  return list_of_integers(dtype, presence, cells);
+}
+
+py::list arrays(const py::object& block, const py::object& schema, const py::list& names) {
+  const SchemaPtr core = schema_of(schema)->schema();
+  const BufferView view(block);
+  BlockReader reader = unlocked([&] { return BlockReader::open(view.bytes(), *core); });
+  py::list out;
+  for (const py::handle name : names)
+    out.append(values_of(reader, *core, name.cast<std::string>()));
+  return out;
 }
 
 py::object column(const py::object& block, const py::object& schema, const std::string& name) {
-  const SchemaPtr core = schema_of(schema)->schema();
-  const BufferView view(block);
-  Column found = unlocked([&]() -> Result<Column> {
-    EDGECORE_ASSIGN(auto out, decode_column(view.bytes(), *core, name));
-    const int index = core->find(name);
-    if (index < 0) return out;
-    const Field& field = core->fields[static_cast<std::size_t>(index)];
-    if (field.dtype != DType::kDecimal && !is_float(field.dtype)) return out;
-    for (std::size_t i = 0; i < out.cells.size(); ++i)
-      if (out.presence[i] == 0)
-        out.cells[i] = 0x7ff8000000000000;
-      else if (field.dtype == DType::kDecimal)
-        out.cells[i] = std::bit_cast<std::uint64_t>(
-            grid_to_double(static_cast<std::int64_t>(out.cells[i]), field.scale));
-    return out;
-  });
-  const int index = core->find(name);
-  const DType dtype = index >= 0         ? core->fields[static_cast<std::size_t>(index)].dtype
-                      : name == "time"   ? DType::kI64
-                      : name == "source" ? DType::kUtf8
-                                         : DType::kU64;
-  if (dtype == DType::kDecimal || is_float(dtype)) return array_of("d", found.cells);
-  const bool whole =
-      std::find(found.presence.begin(), found.presence.end(), 0) == found.presence.end();
-  if (whole && is_integer(dtype) && dtype != DType::kBool)
-    return array_of(is_unsigned(dtype) ? "Q" : "q", found.cells);
-  py::list out;
-  for (std::size_t i = 0; i < found.cells.size(); ++i) {
-    const std::uint64_t cell = found.cells[i];
-    if (found.presence[i] == 0)
-      out.append(py::none());
-    else if (dtype == DType::kBool)
-      out.append(py::bool_(cell != 0));
-    else if (is_unsigned(dtype))
-      out.append(py::int_(cell));
-    else if (!is_variable(dtype))
-      out.append(py::int_(static_cast<std::int64_t>(cell)));
-    else if (dtype == DType::kBytes)
-      out.append(to_py_bytes(found.text(i)));
-    else
-      out.append(py::reinterpret_steal<py::object>(
-          PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(found.text(i).data()),
-                               static_cast<Py_ssize_t>(found.text(i).size()), "replace")));
-  }
-  return out;
+  py::list names;
+  names.append(name);
+  return arrays(block, schema, names)[0];
 }
 
 }  // namespace
@@ -151,6 +186,7 @@ void bind_columns(py::module_& m) {
   m.def("decode", &decode, py::arg("block"), py::arg("schema"));
   m.def("decode_to_rows", &decode_to_rows, py::arg("block"), py::arg("schema"));
   m.def("header", &header, py::arg("block"));
+  m.def("arrays", &arrays, py::arg("block"), py::arg("schema"), py::arg("names"));
   m.def("column", &column, py::arg("block"), py::arg("schema"), py::arg("name"));
 }
 

@@ -1,6 +1,7 @@
 #include "columns/block.hpp"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "base/crc32c.hpp"
@@ -22,6 +23,7 @@ constexpr std::size_t kSource = 1;
 constexpr std::size_t kSourceSeq = 2;
 constexpr std::size_t kArrivals = 3;
 constexpr std::size_t kKeys = 4;
+constexpr std::array<const char*, kKeys> kKeyNames = {"time", "source", "source_seq", "arrivals"};
 constexpr std::size_t kRowBytesMin = 20;  // time, source length, source sequence
 
 std::uint32_t checksum_of(ByteSpan block) {
@@ -154,84 +156,6 @@ Status check_shape(const BlockHeader& header, const Schema& schema) {
   return Status::ok();
 }
 
-// Decodes columns of one block; the category that others are grouped by is decoded once.
-class Reader {
- public:
-  Reader(const BlockHeader& header, const Schema& schema) : header_(header), schema_(schema) {}
-
-  Status read(std::size_t index, Column& out) {
-    const bool grouped = (header_.flags[index] & kColumnGrouped) != 0;
-    if (grouped) EDGECORE_TRY(find_groups(header_.columns[index]));
-    ColumnRequest request{dtype_of(index),   header_.flags[index],         header_.count,
-                          header_.row_bytes, grouped ? &groups_ : nullptr, nullptr};
-    if (!read_column(header_.coding, header_.columns[index], request, out))
-      return malformed("column " + name_of(index));
-    const bool may_be_null = index >= kKeys && !schema_.fields[index - kKeys].required;
-    if (!may_be_null &&
-        std::find(out.presence.begin(), out.presence.end(), 0) != out.presence.end())
-      return malformed("a null in column " + name_of(index));
-    return Status::ok();
-  }
-
-  Status read_arrivals(std::vector<Arrival>& out) const {
-    const auto source = make_source(header_.coding, header_.columns[kArrivals]);
-    std::uint64_t count = 0;
-    if (header_.flags[kArrivals] != 0 || !source->take_count(count) || count > header_.count)
-      return malformed("arrivals");
-    Integers rows(count), steps(count), clocks(count), trusts(count);
-    for (auto* stream : {&rows, &steps, &clocks, &trusts})
-      if (!source->take_integers(*stream)) return malformed("arrivals");
-    std::uint64_t arrived = 0;
-    std::int64_t expected = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto size = static_cast<std::uint64_t>(rows[i]);
-      if (size == 0 || size > header_.count - arrived || trusts[i] < 0 || trusts[i] > 255)
-        return malformed("arrivals");
-      arrived += size;
-      const std::int64_t position = wrap_add(expected, steps[i]);
-      out.push_back({static_cast<std::uint32_t>(size), static_cast<std::uint64_t>(position),
-                     static_cast<std::uint64_t>(clocks[i]), static_cast<std::uint8_t>(trusts[i])});
-      expected = wrap_add(position, rows[i]);
-    }
-    if (arrived != header_.count || !source->at_end()) return malformed("arrivals");
-    return Status::ok();
-  }
-
- private:
-  DType dtype_of(std::size_t index) const {
-    if (index == kSource) return DType::kUtf8;
-    if (index == kSourceSeq) return DType::kU64;
-    return index < kKeys ? DType::kI64 : schema_.fields[index - kKeys].dtype;
-  }
-  std::string name_of(std::size_t index) const {
-    constexpr const char* kNames[] = {"time", "source", "source_seq", "arrivals"};
-    return index < kKeys ? kNames[index] : schema_.fields[index - kKeys].name;
-  }
-
-  Status find_groups(ByteSpan bytes) {
-    std::uint32_t field = 0;
-    if (!read_group_field(header_.coding, bytes, field)) return malformed("a group's field");
-    if (groups_.groups > 0 && groups_.field == field) return Status::ok();
-    if (field >= schema_.fields.size() || schema_.fields[field].dtype != DType::kCategory)
-      return malformed("grouped by no category");
-    const std::size_t index = kKeys + field;
-    Grouping made;
-    made.field = field;
-    ColumnRequest request{
-        DType::kCategory, header_.flags[index], header_.count, header_.row_bytes, nullptr, &made};
-    Column category;
-    if (!read_column(header_.coding, header_.columns[index], request, category) ||
-        made.of_row.size() != header_.count)
-      return malformed("column " + name_of(index) + ", by which others are grouped");
-    groups_ = std::move(made);
-    return Status::ok();
-  }
-
-  const BlockHeader& header_;
-  const Schema& schema_;
-  Grouping groups_;
-};
-
 // Fills the batch with a field's values; `room` is what the canonical rows may still take.
 Status fill_field(const Column& column, bool variable, std::size_t field, std::size_t& room,
                   RowBatch& out) {
@@ -249,7 +173,8 @@ Status fill_field(const Column& column, bool variable, std::size_t field, std::s
   return Status::ok();
 }
 
-Status fill_rows(Reader& reader, const BlockHeader& header, RowBatch& out) {
+Status fill_rows(BlockReader& reader, RowBatch& out) {
+  const BlockHeader& header = reader.header();
   Column times, sources, sequences;
   EDGECORE_TRY(reader.read(kTime, times));
   EDGECORE_TRY(reader.read(kSource, sources));
@@ -347,13 +272,111 @@ Result<BlockHeader> read_block_header(ByteSpan block) {
   return out;
 }
 
+Result<BlockReader> BlockReader::open(ByteSpan block, const Schema& schema) {
+  EDGECORE_ASSIGN(auto header, read_block_header(block));
+  EDGECORE_TRY(check_shape(header, schema));
+  return BlockReader(std::move(header), schema);
+}
+
+Result<std::size_t> BlockReader::find(std::string_view name) const {
+  for (std::size_t key = 0; key < kKeys; ++key)
+    if (key != kArrivals && name == kKeyNames[key]) return key;
+  const int field = schema_->find(name);
+  if (field < 0)
+    return Status::invalid("column block: stream " + schema_->stream + " has no field '" +
+                           std::string(name) + "'");
+  return kKeys + static_cast<std::size_t>(field);
+}
+
+DType BlockReader::dtype(std::size_t column) const {
+  if (column == kSource) return DType::kUtf8;
+  if (column == kSourceSeq) return DType::kU64;
+  return column < kKeys ? DType::kI64 : schema_->fields[column - kKeys].dtype;
+}
+
+std::string BlockReader::name_of(std::size_t column) const {
+  return column < kKeys ? kKeyNames[column] : schema_->fields[column - kKeys].name;
+}
+
+Status BlockReader::fill(std::size_t column, CellsOut out) {
+  const bool grouped = (header_.flags[column] & kColumnGrouped) != 0;
+  if (grouped) EDGECORE_TRY(find_groups(header_.columns[column]));
+  const ColumnRequest request{dtype(column),     header_.flags[column],        header_.count,
+                              header_.row_bytes, grouped ? &groups_ : nullptr, nullptr};
+  if (!edgecore::read_cells(header_.coding, header_.columns[column], request, out))
+    return malformed("column " + name_of(column));
+  const bool may_be_null = column >= kKeys && !schema_->fields[column - kKeys].required;
+  if (!may_be_null && std::find(out.presence.begin(), out.presence.end(), 0) != out.presence.end())
+    return malformed("a null in column " + name_of(column));
+  return Status::ok();
+}
+
+Status BlockReader::read(std::size_t column, Column& out) {
+  out.cells.resize(header_.count);
+  out.blob.clear();
+  EDGECORE_TRY(fill(column, {out.cells, out.presence, out.blob}));
+  if (out.presence.empty()) out.presence.assign(header_.count, 1);
+  return Status::ok();
+}
+
+Status BlockReader::read_cells(std::size_t column, std::span<std::uint64_t> cells,
+                               std::vector<std::uint8_t>& presence) {
+  Bytes none;
+  if (column == kArrivals || column >= header_.columns.size() || is_variable(dtype(column)) ||
+      cells.size() != header_.count)
+    return Status::invalid("column block: cells are of columns of fixed width, one per row");
+  return fill(column, {cells, presence, none});
+}
+
+Status BlockReader::read_arrivals(std::vector<Arrival>& out) const {
+  const auto source = make_source(header_.coding, header_.columns[kArrivals]);
+  std::uint64_t count = 0;
+  if (header_.flags[kArrivals] != 0 || !source->take_count(count) || count > header_.count)
+    return malformed("arrivals");
+  Integers rows(count), steps(count), clocks(count), trusts(count);
+  for (auto* stream : {&rows, &steps, &clocks, &trusts})
+    if (!source->take_integers(*stream)) return malformed("arrivals");
+  std::uint64_t arrived = 0;
+  std::int64_t expected = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto size = static_cast<std::uint64_t>(rows[i]);
+    if (size == 0 || size > header_.count - arrived || trusts[i] < 0 || trusts[i] > 255)
+      return malformed("arrivals");
+    arrived += size;
+    const std::int64_t position = wrap_add(expected, steps[i]);
+    out.push_back({static_cast<std::uint32_t>(size), static_cast<std::uint64_t>(position),
+                   static_cast<std::uint64_t>(clocks[i]), static_cast<std::uint8_t>(trusts[i])});
+    expected = wrap_add(position, rows[i]);
+  }
+  if (arrived != header_.count || !source->at_end()) return malformed("arrivals");
+  return Status::ok();
+}
+
+Status BlockReader::find_groups(ByteSpan bytes) {
+  std::uint32_t field = 0;
+  if (!read_group_field(header_.coding, bytes, field)) return malformed("a group's field");
+  if (groups_.groups > 0 && groups_.field == field) return Status::ok();
+  if (field >= schema_->fields.size() || schema_->fields[field].dtype != DType::kCategory)
+    return malformed("grouped by no category");
+  const std::size_t index = kKeys + field;
+  Grouping made;
+  made.field = field;
+  const ColumnRequest request{
+      DType::kCategory, header_.flags[index], header_.count, header_.row_bytes, nullptr, &made};
+  Column category;
+  if (!read_column(header_.coding, header_.columns[index], request, category) ||
+      made.of_row.size() != header_.count)
+    return malformed("column " + name_of(index) + ", by which others are grouped");
+  groups_ = std::move(made);
+  return Status::ok();
+}
+
 Result<DecodedBlock> decode_block(ByteSpan block, SchemaPtr schema) {
-  EDGECORE_ASSIGN(const auto header, read_block_header(block));
-  EDGECORE_TRY(check_shape(header, *schema));
+  EDGECORE_ASSIGN(auto reader, BlockReader::open(block, *schema));
+  const BlockHeader& header = reader.header();
   DecodedBlock out{RowBatch(schema), {}};
-  Reader reader(header, *schema);
   EDGECORE_TRY(reader.read_arrivals(out.arrivals));
-  EDGECORE_TRY(fill_rows(reader, header, out.rows));
+  EDGECORE_TRY(fill_rows(reader, out.rows));
   Bytes canonical;
   encode_rows(out.rows, 0, header.count, canonical);
   const BlockIdentity& identity = header.identity;
@@ -365,21 +388,10 @@ Result<DecodedBlock> decode_block(ByteSpan block, SchemaPtr schema) {
 }
 
 Result<Column> decode_column(ByteSpan block, const Schema& schema, std::string_view name) {
-  EDGECORE_ASSIGN(const auto header, read_block_header(block));
-  EDGECORE_TRY(check_shape(header, schema));
-  const int field = schema.find(name);
-  std::size_t index = kKeys + static_cast<std::size_t>(std::max(field, 0));
-  if (name == "time")
-    index = kTime;
-  else if (name == "source")
-    index = kSource;
-  else if (name == "source_seq")
-    index = kSourceSeq;
-  else if (field < 0)
-    return Status::invalid("column block: stream " + schema.stream + " has no field '" +
-                           std::string(name) + "'");
+  EDGECORE_ASSIGN(auto reader, BlockReader::open(block, schema));
+  EDGECORE_ASSIGN(const std::size_t column, reader.find(name));
   Column out;
-  EDGECORE_TRY(Reader(header, schema).read(index, out));
+  EDGECORE_TRY(reader.read(column, out));
   return out;
 }
 

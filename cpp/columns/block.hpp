@@ -54,8 +54,37 @@ Result<BlockHeader> read_block_header(ByteSpan block);
 // is another than the block's.
 Result<DecodedBlock> decode_block(ByteSpan block, SchemaPtr schema);
 
+// The columns of one block, each without the others; the category that they are grouped by is
+// decoded once. The bytes have passed the checksum; the run digest is not looked at. Borrows the
+// block and the schema.
+class BlockReader {
+ public:
+  static Result<BlockReader> open(ByteSpan block, const Schema& schema);
+  const BlockHeader& header() const { return header_; }
+  // Which column a name is: a field's, "time", "source" or "source_seq".
+  Result<std::size_t> find(std::string_view name) const;
+  DType dtype(std::size_t column) const;
+  Status read(std::size_t column, Column& out);
+  // The cells (rows.hpp) of a column of fixed width, straight to where they are wanted: one per
+  // row. `presence` is left empty when no value is null, else has one entry per row.
+  Status read_cells(std::size_t column, std::span<std::uint64_t> cells,
+                    std::vector<std::uint8_t>& presence);
+  Status read_arrivals(std::vector<Arrival>& out) const;
+
+ private:
+  BlockReader(BlockHeader header, const Schema& schema)
+      : header_(std::move(header)), schema_(&schema) {}
+  Status fill(std::size_t column, CellsOut out);
+  Status find_groups(ByteSpan bytes);
+  std::string name_of(std::size_t column) const;
+
+  BlockHeader header_;
+  const Schema* schema_;
+  Grouping groups_;
+};
+
 // One column (and the category it is grouped by), without the others: `name` is a field, "time" or
-// "source_seq" or "source". Its bytes have passed the checksum; the run digest is not looked at.
+// "source_seq" or "source". As a BlockReader reads it.
 Result<Column> decode_column(ByteSpan block, const Schema& schema, std::string_view name);
 
 }  // namespace edgecore

@@ -131,12 +131,17 @@ void put_variable(StreamSink& sink, const Column& column) {
 
 // ---------------------------------------------------------------- columns out
 
+// No presence: all are.
+bool is_present(std::span<const std::uint8_t> presence, std::size_t row) {
+  return presence.empty() || presence[row] != 0;
+}
+
 // The present rows of each group, in order.
 std::vector<std::vector<std::uint32_t>> rows_of_groups(const Grouping& grouping,
                                                        std::span<const std::uint8_t> presence) {
   std::vector<std::vector<std::uint32_t>> out(grouping.groups);
-  for (std::uint32_t row = 0; row < presence.size(); ++row)
-    if (presence[row] != 0) out[grouping.of_row[row]].push_back(row);
+  for (std::uint32_t row = 0; row < grouping.of_row.size(); ++row)
+    if (is_present(presence, row)) out[grouping.of_row[row]].push_back(row);
   return out;
 }
 
@@ -201,6 +206,12 @@ WrittenColumn write_one(Coding coding, DType dtype, const Column& column,
 
 // Not a number has one form; anything else was not written by an encoder.
 bool all_canonical(std::span<const std::uint64_t> cells) {
+  bool any = false;  // a plain comparison, of several at a time
+  for (const std::uint64_t cell : cells) {
+    const double value = std::bit_cast<double>(cell);
+    any |= value != value;
+  }
+  if (!any) return true;
   unsigned wrong = 0;
   for (const std::uint64_t cell : cells)
     wrong |= static_cast<unsigned>((cell & ~(std::uint64_t{1} << 63)) > 0x7ff0000000000000u) &
@@ -239,10 +250,11 @@ bool in_dtype(DType dtype, std::uint64_t cell) {
            std::all_of(cells.begin(), cells.end(), [&](auto c) { return in_dtype(dtype, c); });
   if (kind == kDecimals) return take_decimals(source, dtype, cells) && all_canonical(cells);
   if (kind != kBits || !source.take_integers(as_signed(cells))) return false;
-  for (std::uint64_t& cell : cells) {
-    if (dtype == DType::kF32 && cell > 0xffffffffu) return false;
-    cell = cell_of_bits(dtype, cell);
-  }
+  if (dtype == DType::kF32)
+    for (std::uint64_t& cell : cells) {
+      if (cell > 0xffffffffu) return false;
+      cell = cell_of_bits(dtype, cell);
+    }
   return all_canonical(cells);
 }
 
@@ -264,7 +276,7 @@ bool in_dtype(DType dtype, std::uint64_t cell) {
 }
 
 [[nodiscard]] bool take_variable(StreamSource& source, const ColumnRequest& request,
-                                 std::span<std::uint64_t> cells, Column& out) {
+                                 std::span<std::uint64_t> cells, CellsOut out) {
   std::uint64_t kind = 0, count = 0;
   std::vector<std::uint64_t> texts;
   if (!source.take_count(kind)) return false;
@@ -285,33 +297,43 @@ bool in_dtype(DType dtype, std::uint64_t cell) {
   if (request.made != nullptr) {
     std::size_t at = 0;
     request.made->groups = static_cast<std::uint32_t>(count) + 1;
-    for (const std::uint8_t present : out.presence)
+    for (std::size_t row = 0; row < request.rows; ++row)
       request.made->of_row.push_back(static_cast<std::uint32_t>(
-          present != 0 ? static_cast<std::uint64_t>(indices[at++]) : count));
+          is_present(out.presence, row) ? static_cast<std::uint64_t>(indices[at++]) : count));
   }
   return true;
 }
 
-[[nodiscard]] bool take_presence(StreamSource& source, Column& out, std::size_t& present) {
-  Integers bits(out.presence.size());
+[[nodiscard]] bool take_presence(StreamSource& source, std::vector<std::uint8_t>& presence,
+                                 std::size_t& present) {
+  Integers bits(presence.size());
   if (!source.take_integers(bits)) return false;
   present = 0;
   for (std::size_t row = 0; row < bits.size(); ++row) {
     if (bits[row] != 0 && bits[row] != 1) return false;
-    out.presence[row] = static_cast<std::uint8_t>(bits[row]);
-    present += out.presence[row];
+    presence[row] = static_cast<std::uint8_t>(bits[row]);
+    present += presence[row];
   }
   return true;
 }
 
-[[nodiscard]] bool take_grouped(StreamSource& source, const ColumnRequest& request, Column& out) {
+[[nodiscard]] bool take_grouped(StreamSource& source, const ColumnRequest& request, CellsOut out) {
+  if (!out.presence.empty()) std::fill(out.cells.begin(), out.cells.end(), 0);
+  std::vector<std::uint64_t> cells;
   for (const auto& rows : rows_of_groups(*request.grouping, out.presence)) {
     if (rows.empty()) continue;
-    std::vector<std::uint64_t> cells(rows.size());
+    cells.resize(rows.size());
     if (!take_numbers(source, request.dtype, cells)) return false;
     for (std::size_t i = 0; i < rows.size(); ++i) out.cells[rows[i]] = cells[i];
   }
   return true;
+}
+
+// The values that stand in front of the cells go to the rows that have one, the last first.
+void spread(std::span<const std::uint8_t> presence, std::size_t values,
+            std::span<std::uint64_t> cells) {
+  for (std::size_t row = cells.size(); row-- > 0;)
+    cells[row] = presence[row] != 0 ? cells[--values] : 0;
 }
 
 }  // namespace
@@ -347,7 +369,7 @@ bool read_group_field(Coding coding, ByteSpan bytes, std::uint32_t& out) {
   return true;
 }
 
-bool read_column(Coding coding, ByteSpan bytes, const ColumnRequest& request, Column& out) {
+bool read_cells(Coding coding, ByteSpan bytes, const ColumnRequest& request, CellsOut out) {
   const auto source = make_source(coding, bytes);
   const bool grouped = (request.flags & kColumnGrouped) != 0;
   const bool nulls = (request.flags & kColumnHasNulls) != 0;
@@ -356,21 +378,22 @@ bool read_column(Coding coding, ByteSpan bytes, const ColumnRequest& request, Co
   std::uint64_t field = 0;
   if (grouped && !source->take_count(field)) return false;
   std::size_t present = request.rows;
-  out.presence.assign(request.rows, 1);
-  out.cells.assign(request.rows, 0);
-  if (nulls && !take_presence(*source, out, present)) return false;
+  out.presence.assign(nulls ? request.rows : 0, 0);
+  if (nulls && !take_presence(*source, out.presence, present)) return false;
   if (grouped) return take_grouped(*source, request, out) && source->at_end();
-  std::vector<std::uint64_t> packed;
-  if (nulls) packed.resize(present);
-  const std::span<std::uint64_t> cells = nulls ? packed : out.cells;
-  if (is_variable(request.dtype) ? !take_variable(*source, request, cells, out)
-                                 : !take_numbers(*source, request.dtype, cells))
+  const auto values = out.cells.first(present);
+  if (is_variable(request.dtype) ? !take_variable(*source, request, values, out)
+                                 : !take_numbers(*source, request.dtype, values))
     return false;
-  std::size_t at = 0;
-  if (nulls)
-    for (std::size_t row = 0; row < request.rows; ++row)
-      if (out.presence[row] != 0) out.cells[row] = packed[at++];
+  if (nulls) spread(out.presence, present, out.cells);
   return source->at_end();
+}
+
+bool read_column(Coding coding, ByteSpan bytes, const ColumnRequest& request, Column& out) {
+  out.cells.resize(request.rows);
+  if (!read_cells(coding, bytes, request, {out.cells, out.presence, out.blob})) return false;
+  if (out.presence.empty()) out.presence.assign(request.rows, 1);
+  return true;
 }
 
 }  // namespace edgecore

@@ -62,6 +62,15 @@ struct ColumnRequest {
   const Grouping* grouping = nullptr;
   Grouping* made = nullptr;
 };
+// Where cells go: `cells` has one per row, `presence` stays empty when no value is null, texts are
+// added to `blob`.
+struct CellsOut {
+  std::span<std::uint64_t> cells;
+  std::vector<std::uint8_t>& presence;
+  Bytes& blob;
+};
+[[nodiscard]] bool read_cells(Coding coding, ByteSpan bytes, const ColumnRequest& request,
+                              CellsOut out);
 [[nodiscard]] bool read_column(Coding coding, ByteSpan bytes, const ColumnRequest& request,
                                Column& out);
 

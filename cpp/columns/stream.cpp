@@ -61,6 +61,12 @@ void pack(std::span<const std::int64_t> values, std::int64_t base, unsigned widt
 void unpack(const std::byte* from, std::int64_t base, unsigned width, std::span<std::int64_t> out) {
   const std::uint64_t mask = mask_of(width);
   std::size_t bit = 0;
+  if (width == 64) {  // what has no order at all: a copy
+    std::memcpy(out.data(), from, out.size_bytes());
+    if (base != 0)
+      for (std::int64_t& value : out) value = wrap_add(base, value);
+    return;
+  }
   if (width <= 56) {
     for (std::int64_t& value : out) {
       const std::uint64_t raw = load_le<std::uint64_t>(from + (bit >> 3)) >> (bit & 7);

@@ -12,6 +12,7 @@ from edgecore._core import columns as _columns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Iterable
     from typing import Any, Literal, Protocol
 
     from typing_extensions import Buffer
@@ -77,4 +78,11 @@ def column(block: Buffer, schema: Schema, name: str) -> array[float] | array[int
     return _columns.column(memoryview(block), schema, name)
 
 
-__all__ = ["Block", "column", "decode", "decode_to_rows", "encode"]
+def arrays(
+    block: Buffer, schema: Schema, names: Iterable[str]
+) -> list[array[float] | array[int] | list[Any]]:
+    """Several columns as :func:`column` gives each, the block's checksum verified once."""
+    return _columns.arrays(memoryview(block), schema, list(names))
+
+
+__all__ = ["Block", "arrays", "column", "decode", "decode_to_rows", "encode"]

@@ -26,6 +26,9 @@ def decode_to_rows(
 def header(
     block: bytes | bytearray | memoryview,
 ) -> tuple[bytes, int, int, int, bytes, bytes, str]: ...
+def arrays(
+    block: bytes | bytearray | memoryview, schema: Schema | CoreSchema, names: list[str]
+) -> list[array[float] | array[int] | list[Any]]: ...
 def column(
     block: bytes | bytearray | memoryview, schema: Schema | CoreSchema, name: str
 ) -> array[float] | array[int] | list[Any]: ...
