@@ -1,7 +1,7 @@
 """The system streams: what a device records of itself, with schemas fixed in code.
 
 They are ordinary streams of the log, so they are durable, exported, synchronised and checked like
-any sensor. ``edgecore.schemas`` and ``edgecore.losses`` belong to the log itself.
+any sensor. Every log has SCHEMAS and LOSSES; a device adds SYSTEM_STREAMS.
 """
 
 from __future__ import annotations
@@ -9,6 +9,25 @@ from __future__ import annotations
 from edgecore.schema import Field, Schema
 
 SCORE_DIGITS = 6
+
+# Which schema stands behind a partition: the log names its own.
+SCHEMAS = Schema(
+    "edgecore.schemas",
+    tier="critical",
+    fields=[Field("partition", "u32", required=True), Field("schema", "bytes", required=True)],
+)
+# Sequences that will never be read: `lost` to damage, or `burnt` because a crash may have lost
+# them after they were handed out.
+LOSSES = Schema(
+    "edgecore.losses",
+    tier="critical",
+    fields=[
+        Field("partition", "u32", required=True),
+        Field("first", "u64", required=True),
+        Field("last", "u64", required=True),
+        Field("reason", "category", required=True),
+    ],
+)
 
 # One row per (release, role, backend) that ever answered: what its predictions have in common.
 # `body` is deterministic CBOR: release, role, view, features, binding, verdict, profile, backend.
@@ -71,4 +90,7 @@ INGEST = Schema(
 
 SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST)
 
-__all__ = ["CONTEXT", "INGEST", "PREDICTION", "SCORE_DIGITS", "SYSTEM_STREAMS", "UPDATE"]
+__all__ = [
+    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "SCHEMAS", "SCORE_DIGITS", "SYSTEM_STREAMS",
+    "UPDATE",
+]  # fmt: skip

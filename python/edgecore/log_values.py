@@ -1,0 +1,156 @@
+"""What a log hands out and is told: rows as they are scanned, runs as they leave the device, what
+opening found, and the words for durability. Public names of ``edgecore.log``."""
+
+from __future__ import annotations
+
+from edgecore.errors import Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Iterator
+    from typing import Any
+
+    from edgecore._core import log as _log
+    from edgecore._core import rows as _rows
+    from edgecore.schema import Schema
+
+    Column = array[float] | array[int] | list[Any]
+    Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
+    Range = tuple[int, int, int, str]  # partition, first, last, reason
+
+LEVELS = ("process", "kernel", "group", "sync")
+GROUP = "group(50ms,32KiB)"
+
+
+def parse_durability(text: str) -> tuple[int, int, int]:
+    """``"process" | "kernel" | "sync" | "group(50ms,32KiB)"`` -> (level, ns, bytes)."""
+    name, _, rest = text.partition("(")
+    if name not in LEVELS or bool(rest) != (name == "group") or (rest and not rest.endswith(")")):
+        raise Invalid(f"durability {text!r}: process, kernel, sync or e.g. {GROUP}")
+    if name != "group":
+        return LEVELS.index(name), 50_000_000, 32 << 10
+    try:
+        time_text, bytes_text = rest[:-1].split(",")
+        milliseconds = int(time_text.strip().removesuffix("ms"))
+        size = int(bytes_text.strip().removesuffix("KiB")) << 10
+    except ValueError:
+        raise Invalid(f"durability {text!r}: e.g. {GROUP}") from None
+    if milliseconds < 0 or not 0 <= size < 1 << 31:
+        raise Invalid(f"durability {text!r}: a time and a size that are not negative")
+    return LEVELS.index(name), milliseconds * 1_000_000, size
+
+
+class Recovery:
+    """What opening found. ``ranges`` are (partition, first, last, reason) of sequences that will
+    never be read: ``lost`` to damage, ``burnt`` (a crash may have lost them after they were handed
+    out), ``uncertain`` (burnt, but durable rows were among them). ``burnt``: those that earlier
+    opens have burnt. ``tail_uncertain``: bytes behind the end of the data that may have been
+    rows. ``missing``: positions that were durable and now lie behind the end of the data."""
+
+    __slots__ = ("burnt", "clean", "missing", "ranges", "tail_uncertain")
+
+    def __init__(
+        self, clean: bool, tail_uncertain: bool, ranges: list[Range], burnt: list[Range],
+        missing: int,
+    ) -> None:  # fmt: skip
+        self.clean, self.tail_uncertain, self.missing = clean, tail_uncertain, missing
+        self.ranges = ranges
+        self.burnt = burnt
+
+
+class Run:
+    """Consecutive sequences of one partition and schema, as they leave the device."""
+
+    __slots__ = (
+        "arrivals", "count", "digest", "first", "partition", "payload", "schema_fingerprint",
+    )  # fmt: skip
+
+    def __init__(
+        self, partition: int, first: int, count: int, schema_fingerprint: bytes, digest: bytes,
+        payload: bytes, arrivals: list[Arrival],
+    ) -> None:  # fmt: skip
+        self.partition = partition
+        self.first = first
+        self.count = count
+        self.schema_fingerprint = schema_fingerprint
+        self.digest = digest
+        self.payload = payload
+        self.arrivals = arrivals
+
+
+class Scanned:
+    """Consecutive rows of one partition from one commit. Decoded when first asked for."""
+
+    __slots__ = ("_core", "schema")
+
+    def __init__(self, core: _log.Scanned, schema: Schema | None) -> None:
+        self._core = core
+        self.schema = schema
+
+    @property
+    def partition(self) -> int:
+        return self._core.partition
+
+    @property
+    def stream(self) -> str:
+        return self.schema.stream if self.schema else ""
+
+    @property
+    def first(self) -> int:
+        """Sequence of the first row."""
+        return self._core.first
+
+    @property
+    def count(self) -> int:
+        return self._core.count
+
+    @property
+    def position(self) -> int:
+        """Position of the first row; the others follow."""
+        return self._core.position
+
+    @property
+    def hlc(self) -> int:
+        return self._core.hlc
+
+    @property
+    def clock_trust(self) -> int:
+        return self._core.clock_trust
+
+    @property
+    def epoch(self) -> int:
+        return self._core.epoch
+
+    @property
+    def batch(self) -> _rows.Batch:
+        """The rows in the form that features and pipeline take. Raises ``Incompatible`` when the
+        schema is not readable here."""
+        return self._core.batch
+
+    @property
+    def payload(self) -> bytes:
+        """The canonical rows (docs/formats/canonical-rows.md)."""
+        return self._core.payload
+
+    def rows(self, *, exact: bool = False) -> list[dict[str, Any]]:
+        """Dicts of ``time`` (ns), ``source``, ``source_seq`` and the fields; null is None.
+        Decimals are the nearest floats, or their exact text with ``exact``."""
+        return self._core.batch.rows(exact)
+
+    def column(self, name: str) -> Column:
+        """One column: ``array('d')`` of floats and decimals (null is NaN), ``array('q' | 'Q')``
+        of integers without nulls, else a list."""
+        return self._core.column(name)
+
+    def columns(self, *names: str) -> dict[str, Column]:
+        return {name: self.column(name) for name in names}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows())
+
+    def __len__(self) -> int:
+        return self._core.count
+
+
+__all__ = ["GROUP", "LEVELS", "Recovery", "Run", "Scanned", "parse_durability"]
