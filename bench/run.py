@@ -28,16 +28,18 @@ def figure(value: float | None) -> str:
 
 def shown(row: dict[str, Any]) -> str:
     ratio = "-" if row.get("ratio") is None else f"{row['ratio']:.2f}"
-    note = row.get("reason") or row.get("skipped") or row.get("goal") or ""
+    words = (row.get("reason") or row.get("skipped") or row.get("goal"), row.get("note"))
+    note = "; ".join(word for word in words if word)
     sides = (figure(row.get("ours")), row.get("peer") or "-", figure(row.get("theirs")))
     return LAYOUT.format(row["id"], *sides, ratio, row["unit"], note)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table that the README quotes: every row but the other sizes of column blocks."""
+    """The table that the README quotes: every row but those of detail, and the other sizes of
+    column blocks."""
     lines = ["| row | ours | peer | theirs | ratio | goal |", "|---|--:|---|--:|--:|---|"]
     for row in rows:
-        if row["id"].endswith(("/100", "/10000")):
+        if row.get("detail") or row["id"].endswith(("/100", "/10000")):
             continue
         ratio = "" if row.get("ratio") is None else f"{row['ratio']:.2f}"
         theirs = "" if row.get("theirs") is None else figure(row["theirs"])
