@@ -1,10 +1,12 @@
 // The one committer: pending rows into blocks, blocks into segments, segments to stable storage.
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "base/crc32c.hpp"
 #include "log/log.hpp"
 #include "log/mark.hpp"
+#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -107,8 +109,8 @@ Status Log::reserve(const RowBatch& rows) {
 
 // Room for the block in a sound segment, then the block.
 Status Log::write_block(Pending& block, bool closing) {
-  const std::uint64_t size =
-      wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes + block.bytes.size();
+  const std::uint64_t size = wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes +
+                             (options_.cipher ? wal::kSealedExtraBytes : 0) + block.bytes.size();
   if (broken_) EDGECORE_TRY(rewrite_retained());
   for (;;) {
     if (segment_ == nullptr) {
@@ -180,7 +182,7 @@ wal::BlockHead Log::head_of(const Pending& block, bool checkpoint, bool closing)
 
 // The checkpoint that a segment begins with. The first one of an open also says which numbers the
 // crash before it has burnt.
-Bytes Log::first_block(const wal::SegmentHeader& header) {
+Result<Bytes> Log::first_block(const wal::SegmentHeader& header) {
   wal::BlockHead head = head_of({}, true, false);
   if (segment_ == nullptr) {
     head.flags |= wal::kOpening;
@@ -195,27 +197,33 @@ Bytes Log::first_block(const wal::SegmentHeader& header) {
   for (const wal::TableEntry& entry : head.table)
     written_.reserved[entry.partition] = entry.reserved_through;
   Bytes out;
-  encode_block(head, {}, header, out);
+  EDGECORE_TRY(encode_block(head, {}, header, data_start(header), out));
   return out;
 }
 
-void Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
-                       Bytes& bytes) const {
-  head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size());
+Status Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
+                         std::uint64_t offset, Bytes& bytes) const {
+  const bool sealed = wal::is_sealed(into) && !block.empty();
+  head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size() +
+                                           (sealed ? wal::kSealedExtraBytes : 0));
   bytes.resize(wal::round_up(head.length, into.sector));
   std::memset(bytes.data() + head.length, 0, bytes.size() - head.length);
   wal::encode_block_head(head, into.salt, bytes.data());
-  std::byte* at = bytes.data() + head.head_bytes();
+  std::byte* at = bytes.data() + head.head_bytes() + (sealed ? wal::kSpanCrcBytes : 0);
   if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
   const std::uint32_t seed = wal::salted(into.salt);
   for (std::uint32_t i = 0; i < block.records; ++i) at = wal::seal_record(at, seed);
+  if (!sealed) return Status::ok();
+  return wal::seal_records(*segment_key_.key, into, offset, head,
+                           std::span(bytes).first(head.length));
 }
 
 Status Log::put_block(const Pending& block, bool closing) {
   SegmentInfo& current = segments_.back();
   const bool checkpoint = closing || block.empty();
   wal::BlockHead head = head_of(block, checkpoint, closing);
-  encode_block(head, block, current.header, block_);
+  // An offset is given to one block alone: when this fails, nothing sealed there gets out.
+  EDGECORE_TRY(encode_block(head, block, current.header, current.end, block_));
   const std::size_t size = block_.size();
   const Status status = segment_->write_at(current.end, block_);
   if (block_.capacity() > kBufferBytesKept) block_ = Bytes();
@@ -237,6 +245,26 @@ Status Log::put_block(const Pending& block, bool closing) {
   return Status::ok();
 }
 
+// The key of the next segment, on stable storage before the segment is. A segment that could not be
+// begun leaves it to the next attempt: nothing was sealed with it.
+Status Log::key_segment(wal::SegmentHeader& header) {
+  if (options_.cipher == nullptr) return Status::ok();
+  if (!keys_checked_) {
+    std::set<std::uint32_t> live;
+    for (const SegmentInfo& segment : segments_)
+      if (segment.header.key != 0) live.insert(segment.header.key);
+    EDGECORE_TRY(keys_->keep_only(live));
+    keys_checked_ = true;
+  }
+  if (next_key_.key == nullptr) {
+    EDGECORE_ASSIGN(next_key_, keys_->make({KeyUse::kSegment, 0, header.number}));
+  }
+  header.required_features |= wal::kSealedFeature;
+  header.cipher = next_key_.cipher;
+  header.key = next_key_.id;
+  return Status::ok();
+}
+
 // A file with its header and its first block on stable storage; only then it is the log's segment.
 Status Log::begin_segment(std::uint64_t bytes_needed) {
   EDGECORE_TRY(open_mark());
@@ -249,9 +277,10 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   next.header.base_position = written_.position + 1;
   next.header.previous = segments_.empty() ? 0 : segments_.back().header.number;
   next.header.previous_end = segments_.empty() ? 0 : segments_.back().end;
+  EDGECORE_TRY(key_segment(next.header));
   Bytes start = wal::encode_header(next.header);
   start.resize(data_start(next.header));
-  const Bytes first = first_block(next.header);
+  EDGECORE_ASSIGN(const Bytes first, first_block(next.header));
   next.hlc = hlc_;
   next.ended = ended_;
   next.end = start.size() + first.size();
@@ -287,6 +316,7 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
     return status;
   }
   segment_ = std::move(file);
+  segment_key_ = std::exchange(next_key_, {});
   number_ = next.header.number;
   ended_.clear();
   broken_ = full_ = false;
@@ -308,12 +338,18 @@ Status Log::rewrite_retained() {
     segments_.back().end = synced_.end;
   }
   EDGECORE_TRY(begin_segment(wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes));
-  if (!retained_.empty()) EDGECORE_TRY(put_block(retained_, false));
+  if (!retained_.empty()) {
+    const Status status = put_block(retained_, false);
+    broken_ = broken_ || !status.is_ok();  // also when it could not be sealed: they stand nowhere
+    EDGECORE_TRY(status);
+  }
   return sync_segment();
 }
 
 Status Log::sync_segment() {
   if (segment_ == nullptr) return Status::ok();
+  // Also when the next segment could not be begun since: this one's descriptor had its error.
+  if (broken_) return Status::unavailable(segments_.back().path + ": had an error; it is left");
   const Status status = segment_->sync();
   if (!status.is_ok()) {
     broken_ = true;

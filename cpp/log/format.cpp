@@ -68,8 +68,11 @@ Result<SegmentHeader> decode_header(ByteSpan bytes) {
     if (bytes.size() < at || !decode_copy(bytes.subspan(at), header, version)) continue;
     if (version != kVersion)
       return Status::incompatible("segment version " + std::to_string(version));
-    if (header.required_features != 0 || header.cipher != 0)
+    const bool sealed = header.required_features == kSealedFeature;
+    if ((header.required_features & ~kSealedFeature) != 0 || header.cipher > kAes256Gcm)
       return Status::incompatible("segment needs a feature or cipher that is not known");
+    if (sealed != (header.cipher != kPlain) || sealed != (header.key != 0))
+      return Status::corrupt("segment header: cipher and key");
     if (header.sector < 512 || header.sector > 65536 || (header.sector & (header.sector - 1)) != 0)
       return Status::corrupt("segment header: sector size");
     return header;

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "base/cipher.hpp"
 #include "columns/canonical.hpp"
 
 namespace edgecore::wal {
@@ -18,6 +19,9 @@ inline constexpr std::size_t kTableEntryBytes = 24;
 inline constexpr std::size_t kRecordHeadBytes = 32;
 inline constexpr std::uint32_t kPartitionsMax = 4096;
 inline constexpr std::uint32_t kBlockBytesMax = 256u << 20;
+
+// Required features of a segment.
+inline constexpr std::uint32_t kSealedFeature = 1;  // records are sealed, block by block
 
 enum BlockFlag : std::uint16_t {
   kCheckpoint = 1,  // the table names every partition of the store
@@ -45,7 +49,8 @@ struct SegmentHeader {
 };
 
 Bytes encode_header(const SegmentHeader& header);  // kHeaderBytes, both copies
-// The first intact copy. Corrupt, or Incompatible for a version or required feature not known.
+// The first intact copy. Corrupt, or Incompatible for a version, cipher or required feature not
+// known.
 Result<SegmentHeader> decode_header(ByteSpan bytes);
 
 struct TableEntry {

@@ -32,7 +32,7 @@ Log::Log(std::shared_ptr<Fs> fs, std::string directory, LogOptions options,
          std::shared_ptr<Clock> clock)
     : fs_(std::move(fs)),
       directory_(std::move(directory)),
-      options_(options),
+      options_(std::move(options)),
       clock_(std::move(clock)) {}
 
 Result<std::unique_ptr<Log>> Log::open(std::shared_ptr<Fs> fs, std::string directory,
@@ -298,7 +298,7 @@ std::uint64_t Log::next_sequence(std::uint32_t partition) const {
 
 LogReader Log::reader() const {
   const std::lock_guard guard(mutex_);
-  return {fs_, segments_, catalogue_, next_position_ - 1, directory_, released_};
+  return {fs_, segments_, catalogue_, next_position_ - 1, directory_, released_, keys_};
 }
 
 }  // namespace edgecore

@@ -59,6 +59,9 @@ struct LogOptions {
   std::uint64_t epoch = 0;                 // random, of this open
   std::uint64_t salt = 0;                  // random, of this open
   LogKeep keep;
+  // Seals what is written from here on, and opens what was. A log that has sealed segments needs it
+  // to be written to, or scanned.
+  std::shared_ptr<Cipher> cipher;
 };
 
 struct Appended {
@@ -128,6 +131,8 @@ class Log {
   Sequences released() const;            // the last sequence released, by partition
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 
+  const KeyRing& keys() const { return *keys_; }
+
   // Reads what has reached the operating system (read-only logs: what is intact). A reader is a
   // snapshot; it needs no lock and may outlive later appends.
   LogReader reader() const;
@@ -155,6 +160,7 @@ class Log {
   Status read_segments();
   Status read_segment(const std::string& name);
   Status recover_tail();
+  Status check_keys() const;
   Status burn_unreadable_segments();
   Result<Table> table_before() const;
   void burn(const SegmentWalk& walk, LossRange::Reason reason);
@@ -165,6 +171,7 @@ class Log {
   Status open_released();
   Status write_released(const wal::Released& next);
   void free_files(const std::vector<SegmentInfo>& freed);
+  void forget_keys(const std::vector<SegmentInfo>& freed);
   std::unique_ptr<File> take_pooled(const wal::SegmentHeader& header, std::string& path);
   Result<std::unique_ptr<File>> take_over(const std::string& path,
                                           const wal::SegmentHeader& header);
@@ -179,10 +186,11 @@ class Log {
   void keep(Pending& block);
   void recycle(Bytes& bytes);
   Status put_block(const Pending& block, bool closing);
-  void encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
-                    Bytes& out) const;
+  Status encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
+                      std::uint64_t offset, Bytes& out) const;
   wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
-  Bytes first_block(const wal::SegmentHeader& header);
+  Result<Bytes> first_block(const wal::SegmentHeader& header);
+  Status key_segment(wal::SegmentHeader& header);
   Status begin_segment(std::uint64_t bytes_needed);
   Status sync_segment();
   Status rewrite_retained();
@@ -206,6 +214,7 @@ class Log {
   StoreId store_{};
   RecoveryReport recovery_;
   Catalogue catalogue_;
+  std::shared_ptr<KeyRing> keys_;
   std::atomic<std::uint8_t> clock_trust_{0};
 
   mutable std::mutex mutex_;  // guards the members down to commit_mutex_
@@ -248,8 +257,11 @@ class Log {
   Pending retained_;
   Bytes block_;  // buffers that are used again: the block being written, the next pending rows
   Bytes spare_;
-  bool broken_ = false;  // the segment had an error: it is sealed at synced_.end and left
-  bool full_ = false;    // the segment was left, but no next one could be begun yet
+  KeyRing::Made segment_key_;  // of the segment that is written; none: it is not sealed
+  KeyRing::Made next_key_;     // of the next one: it has sealed nothing yet
+  bool keys_checked_ = false;  // those of no file are forgotten
+  bool broken_ = false;        // the segment had an error: it is sealed at synced_.end and left
+  bool full_ = false;          // the segment was left, but no next one could be begun yet
   std::uint64_t reserve_rows_ = 0;
   std::uint64_t marked_position_ = 0;
   std::uint64_t mark_generation_ = 0;

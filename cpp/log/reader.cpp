@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/crc32c.hpp"
+#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -12,29 +13,31 @@ constexpr std::uint64_t kCatalogueBytesMax = 64u << 20;
 
 using Table = std::map<std::uint32_t, wal::TableEntry>;
 
-// Adds [first, last] of a partition to the losses, joining it with the one before.
-void lose(std::vector<LossRange>& losses, std::uint32_t partition, std::uint64_t first,
-          std::uint64_t last) {
-  if (first > last) return;
+// Adds a range to the losses, joining it with the one before.
+void lose(std::vector<LossRange>& losses, const LossRange& lost) {
+  if (lost.first > lost.last) return;
   for (LossRange& range : losses)
-    if (range.partition == partition && range.last + 1 == first) {
-      range.last = last;
+    if (range.partition == lost.partition && range.reason == lost.reason &&
+        range.last + 1 == lost.first) {
+      range.last = lost.last;
       return;
     }
-  losses.push_back({partition, first, last, LossRange::kLost});
+  losses.push_back(lost);
 }
 
 // One walk over the blocks of one segment.
 class Walker {
  public:
   Walker(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
-         std::uint64_t durable, const RecordVisitor& visit, std::uint64_t after, SegmentWalk& walk)
+         std::uint64_t durable, const RecordVisitor& visit, std::uint64_t after,
+         const SegmentKey& key, SegmentWalk& walk)
       : bytes_(bytes.first(std::min<std::uint64_t>(limit, bytes.size()))),
         header_(header),
         seed_(wal::salted(header.salt)),
         proven_(durable),
         visit_(visit),
         after_(after),
+        key_(key),
         walk_(walk) {}
 
   void run() {
@@ -53,9 +56,10 @@ class Walker {
       const std::uint64_t end = head->first_position + head->rows;
       if (proven_ + 1 < end && !records_intact(block, *head) && !durable(at, end)) break;
       if (end > after_ + 1)
-        take(block, *head);
+        take(at, block, *head);
       else
         step_over(*head);
+      if (!walk_.status.is_ok()) break;
       at += wal::round_up(head->length, header_.sector);
       walk_.end = std::min<std::uint64_t>(at, bytes_.size());
     }
@@ -90,7 +94,12 @@ class Walker {
     return proven_ + 1 >= position;
   }
 
+  bool sealed(const wal::BlockHead& head) const {
+    return wal::is_sealed(header_) && head.records > 0;
+  }
+
   bool records_intact(ByteSpan block, const wal::BlockHead& head) const {
+    if (sealed(head)) return wal::span_intact(block, head, seed_);
     std::size_t at = head.head_bytes();
     for (std::uint32_t i = 0; i < head.records; ++i) {
       ByteSpan payload;
@@ -101,13 +110,47 @@ class Walker {
     return true;
   }
 
+  // Whether the block's records are to be gone through: in the clear, or none when they can't be
+  // read. Else they have been accounted for.
+  bool open(std::uint64_t offset, ByteSpan block, const wal::BlockHead& head, ByteSpan& records) {
+    records = block.subspan(head.head_bytes());
+    const std::uint64_t missing = head.first_position - walk_.next_position;
+    exact_ = exact_ || missing > 0;
+    if (wal::is_sealed(header_) && key_.key == nullptr) walk_.unopened.missing += missing;
+    if (!sealed(head)) return true;
+    if (!wal::span_intact(block, head, seed_)) {
+      records = {};
+      return true;
+    }
+    if (key_.gone) {
+      reason_ = *key_.gone;
+      records = {};
+      return true;
+    }
+    if (key_.key == nullptr || (!visit_ && !exact_)) {
+      walk_.unopened.add({head.rows, head.records, records.size() - wal::kSealedExtraBytes, 0});
+      step_over(head);
+      return false;
+    }
+    Status status = wal::open_records(*key_.key, header_, offset, head, block, opened_);
+    records = opened_;
+    if (status.outcome() == Outcome::kUntrusted)
+      records = {};
+    else
+      walk_.status = std::move(status);
+    return walk_.status.is_ok();
+  }
+
   // Sequences that the block's table accounts for and no intact record holds are lost.
-  void take(ByteSpan block, const wal::BlockHead& head) {
-    std::size_t at = head.head_bytes();
+  void take(std::uint64_t offset, ByteSpan block, const wal::BlockHead& head) {
+    ByteSpan records;
+    reason_ = LossRange::kLost;
+    if (!open(offset, block, head, records)) return;
+    std::size_t at = 0;
     std::uint64_t position = head.first_position;
     for (std::uint32_t i = 0; i < head.records; ++i) {
       RecordView view;
-      const auto record = wal::decode_record(block.subspan(at), seed_, view.payload);
+      const auto record = wal::decode_record(records.subspan(at), seed_, view.payload);
       if (!record) break;  // its length can't be trusted, so neither can what follows in the block
       account(record->partition, record->first);
       walk_.table[record->partition].next = record->first + record->count;
@@ -158,10 +201,10 @@ class Walker {
       // A segment's first block may be the first that is known of a partition.
       const std::uint64_t from = walk_.blocks == 0 ? next : 1;
       walk_.table[partition] = {partition, from, 0};
-      lose(walk_.losses, partition, from, next - 1);
+      lose(walk_.losses, {partition, from, next - 1, reason_});
       return;
     }
-    lose(walk_.losses, partition, found->second.next, next - 1);
+    lose(walk_.losses, {partition, found->second.next, next - 1, reason_});
   }
 
   ByteSpan bytes_;
@@ -171,7 +214,11 @@ class Walker {
   bool searched_ = false;
   const RecordVisitor& visit_;
   std::uint64_t after_;
+  const SegmentKey& key_;
   SegmentWalk& walk_;
+  Bytes opened_;        // the records of a sealed block
+  bool exact_ = false;  // rows are missing before: which ones, the records that follow tell
+  LossRange::Reason reason_ = LossRange::kLost;
   bool go_on_ = true;
 };
 
@@ -179,11 +226,11 @@ class Walker {
 
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
                          std::uint64_t durable, const Table& expected, const RecordVisitor& visit,
-                         std::uint64_t after) {
+                         std::uint64_t after, const SegmentKey& key) {
   SegmentWalk walk;
   walk.next_position = header.base_position;
   walk.table = expected;
-  Walker(bytes, header, limit, durable, visit, after, walk).run();
+  Walker(bytes, header, limit, durable, visit, after, key, walk).run();
   const ByteSpan behind = bytes.subspan(std::min<std::uint64_t>(walk.end, bytes.size()));
   walk.behind_blank =
       std::all_of(behind.begin(), behind.end(), [](std::byte b) { return b == std::byte{0}; });
@@ -211,6 +258,18 @@ Result<std::optional<ByteSpan>> LogReader::load(const SegmentInfo& segment, Byte
   return std::optional<ByteSpan>(ByteSpan(buffer).first(got));
 }
 
+// A key of which the file says nothing is lost, and with it what it has sealed.
+Result<SegmentKey> LogReader::key_of(const SegmentInfo& segment) const {
+  SegmentKey key;
+  if (!wal::is_sealed(segment.header)) return key;
+  const KeyRing::State state = keys_->state(segment.header.key);
+  if (state == KeyRing::State::kDestroyed) key.gone = LossRange::kPurged;
+  if (state == KeyRing::State::kUnknown && keys_->present()) key.gone = LossRange::kLost;
+  if (key.gone) return key;
+  EDGECORE_ASSIGN(key.key, keys_->find(segment.header.key));
+  return key;
+}
+
 bool LogReader::released_since(const SegmentInfo& segment) const {
   const auto bytes =
       read_file(*fs_, join_path(directory_, "released"), 4 * wal::kReleasedSlotBytes);
@@ -220,7 +279,7 @@ bool LogReader::released_since(const SegmentInfo& segment) const {
 }
 
 Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
-                        std::vector<LossRange>* losses) const {
+                        std::vector<LossRange>* losses, Unopened* unopened) const {
   Table table;
   Bytes buffer;
   for (const CatalogueEntry& entry : catalogue_.entries) table[entry.partition] = {entry.partition};
@@ -230,11 +289,14 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
     const SegmentInfo& segment = segments_[i];
     const bool last = i + 1 == segments_.size();
     if (!last && segments_[i + 1].header.base_position <= after + 1 && losses == nullptr) continue;
+    // First of all: a key is forgotten only after its segment was released.
+    const auto key = key_of(segment);
     EDGECORE_ASSIGN(const auto bytes, load(segment, buffer));
     if (!bytes) {
       known = false;
       continue;
     }
+    if (!key.is_ok() && unopened == nullptr) return key.status();
     bool stopped = false;
     const auto step = [&](const RecordView& record) {
       stopped = record.position > position_max_;
@@ -243,7 +305,9 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
     };
     const SegmentWalk walk =
         walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1, known ? table : Table(),
-                     step, losses == nullptr ? after : 0);
+                     step, losses == nullptr ? after : 0, key.is_ok() ? key.value() : SegmentKey());
+    EDGECORE_TRY(walk.status);
+    if (unopened != nullptr) unopened->add(walk.unopened);
     if (losses != nullptr && known)
       losses->insert(losses->end(), walk.losses.begin(), walk.losses.end());
     table = walk.table;
@@ -258,16 +322,18 @@ Status LogReader::visit_segment(std::size_t index, std::uint64_t after, const Re
   const SegmentInfo& segment = segments_[index];
   if (index + 1 < segments_.size() && segments_[index + 1].header.base_position <= after + 1)
     return Status::ok();
+  const auto key = key_of(segment);
   EDGECORE_ASSIGN(const auto bytes, load(segment, buffer));
   if (!bytes) return Status::ok();
+  EDGECORE_TRY(key.status());
   const auto step = [&](const RecordView& record) {
     if (record.position > position_max_) return false;
     if (record.position + record.head.count <= after + 1) return true;
     return visit(record);
   };
-  static_cast<void>(
-      walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1, {}, step, after));
-  return Status::ok();
+  return walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1, {}, step, after,
+                      key.value())
+      .status;
 }
 
 bool LogReader::may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const {

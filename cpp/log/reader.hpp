@@ -8,13 +8,14 @@
 
 #include "base/fs.hpp"
 #include "log/format.hpp"
+#include "log/keys.hpp"
 #include "log/released.hpp"
 
 namespace edgecore {
 
 // A span of sequences that will never be read, and why.
 struct LossRange {
-  enum Reason : std::uint8_t { kLost = 0, kBurnt = 1, kUncertain = 2 };
+  enum Reason : std::uint8_t { kLost = 0, kBurnt = 1, kUncertain = 2, kPurged = 5 };
   std::uint32_t partition = 0;
   std::uint64_t first = 0;
   std::uint64_t last = 0;
@@ -70,8 +71,30 @@ struct RecordView {
   ByteSpan payload;
 };
 
+// How a walk meets the records of a sealed segment. Without a key they are checked, not visited;
+// a walk that visits nothing opens them only to tell what a damaged block before them held.
+struct SegmentKey {
+  std::shared_ptr<CipherKey> key;
+  std::optional<LossRange::Reason> gone;  // nobody has the key any more, and why
+};
+
+// Of sealed records that were checked by their checksums alone.
+struct Unopened {
+  std::uint64_t rows = 0;
+  std::uint64_t records = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t missing = 0;  // rows of damaged blocks; which ones, only the key would tell
+  void add(const Unopened& more) {
+    rows += more.rows;
+    records += more.records;
+    bytes += more.bytes;
+    missing += more.missing;
+  }
+};
+
 // What a walk over one segment found.
 struct SegmentWalk {
+  Status status;  // of the cipher; when it is bad the walk ended before the block
   std::uint64_t end = wal::kHeaderBytes;  // end of the last intact block
   std::uint64_t next_position = 1;
   std::uint64_t durable_before = 0;  // the highest mark carried by a block
@@ -82,6 +105,7 @@ struct SegmentWalk {
   std::map<std::uint32_t, wal::TableEntry> table;
   std::vector<LossRange> losses;  // to damage
   std::vector<LossRange> burnt;   // as its opening block says
+  Unopened unopened;
 };
 
 using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
@@ -90,28 +114,33 @@ using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
 // whose rows were durable (`durable` or the mark of any later block reaches past them), is damage:
 // it is skipped and its rows are lost. Any other is torn: the data ends before it. `expected` is
 // the next sequence per partition before the segment. Blocks that hold nothing above `after` are
-// stepped over: their records are neither checked nor visited.
+// stepped over: their records are neither checked nor visited. Sealed records that `key` does not
+// open, though they are intact, were made by somebody else: they are damage too.
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
                          std::uint64_t durable,
                          const std::map<std::uint32_t, wal::TableEntry>& expected,
-                         const RecordVisitor& visit, std::uint64_t after = 0);
+                         const RecordVisitor& visit, std::uint64_t after = 0,
+                         const SegmentKey& key = {});
 
 class LogReader {
  public:
   LogReader(std::shared_ptr<Fs> fs, std::vector<SegmentInfo> segments, Catalogue catalogue,
-            std::uint64_t position_max, std::string directory, wal::Released released)
+            std::uint64_t position_max, std::string directory, wal::Released released,
+            std::shared_ptr<const KeyRing> keys)
       : fs_(std::move(fs)),
         segments_(std::move(segments)),
         catalogue_(std::move(catalogue)),
         position_max_(position_max),
         directory_(std::move(directory)),
-        released_(std::move(released)) {}
+        released_(std::move(released)),
+        keys_(std::move(keys)) {}
 
   // Visits intact records that hold positions above `after`, in order, from the first position that
   // is kept. Losses found are added to `losses` when given; what is released is none, also when
-  // that happens meanwhile: it is passed over.
+  // that happens meanwhile: it is passed over. Sealed records whose keys can't be had are an error,
+  // or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
-               std::vector<LossRange>* losses = nullptr) const;
+               std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr) const;
   // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
   // A caller that stops between segments goes on with the next one, and may give each the same
   // buffer.
@@ -133,6 +162,7 @@ class LogReader {
   // buffer only grows, so that it is filled without being cleared first.
   Result<std::optional<ByteSpan>> load(const SegmentInfo& segment, Bytes& buffer) const;
   bool released_since(const SegmentInfo& segment) const;
+  Result<SegmentKey> key_of(const SegmentInfo& segment) const;
 
   std::shared_ptr<Fs> fs_;
   std::vector<SegmentInfo> segments_;
@@ -140,6 +170,7 @@ class LogReader {
   std::uint64_t position_max_;
   std::string directory_;
   wal::Released released_;
+  std::shared_ptr<const KeyRing> keys_;
 };
 
 }  // namespace edgecore

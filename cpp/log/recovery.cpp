@@ -4,6 +4,7 @@
 
 #include "log/log.hpp"
 #include "log/mark.hpp"
+#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -69,6 +70,8 @@ Status Log::recover() {
   }
   read_released();
   EDGECORE_TRY(read_segments());
+  EDGECORE_ASSIGN(keys_, KeyRing::open(fs_, directory_, store_, options_.cipher));
+  if (!options_.read_only) EDGECORE_TRY(check_keys());
   for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
   read_mark();
   if (!segments_.empty()) EDGECORE_TRY(recover_tail());
@@ -127,6 +130,19 @@ Status Log::read_segment(const std::string& name) {
   return Status::ok();
 }
 
+// A writer reads what it has; the rows of a sealed segment whose key can't be had now are not lost,
+// so nothing is done in their absence.
+Status Log::check_keys() const {
+  for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+    if (!wal::is_sealed(segment->header)) continue;
+    const KeyRing::State state = keys_->state(segment->header.key);
+    if (state == KeyRing::State::kDestroyed) continue;
+    if (state == KeyRing::State::kUnknown && keys_->present() && keys_->has_cipher()) continue;
+    return keys_->find(segment->header.key).status();
+  }
+  return Status::ok();
+}
+
 // What stood before the last segment. Its first block is a checkpoint that says so itself; only
 // when that is damaged is the segment before it read.
 Result<Log::Table> Log::table_before() const {
@@ -147,8 +163,14 @@ Status Log::recover_tail() {
   SegmentInfo& last = segments_.back();
   EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, last.path, UINT32_MAX));
   EDGECORE_ASSIGN(const auto expected, table_before());
+  SegmentKey key;
+  if (wal::is_sealed(last.header) && keys_->has_cipher()) {
+    auto found = keys_->find(last.header.key);
+    if (found.is_ok()) key.key = std::move(found).value();
+  }
   const SegmentWalk walk =
-      walk_segment(bytes, last.header, bytes.size(), durable_position_, expected, nullptr);
+      walk_segment(bytes, last.header, bytes.size(), durable_position_, expected, nullptr, 0, key);
+  EDGECORE_TRY(walk.status);
   last.end = std::max(walk.end, wal::round_up(wal::kHeaderBytes, last.header.sector));
   written_.position = walk.next_position - 1;
   hlc_ = walk.hlc;

@@ -64,6 +64,7 @@ Result<std::uint64_t> Log::release(const Sequences& acked, std::uint64_t upto,
     released_ = std::move(next);
   }
   free_files(freed);
+  forget_keys(freed);
   return rows;
 }
 
@@ -130,6 +131,14 @@ void Log::free_files(const std::vector<SegmentInfo>& freed) {
   }
   if (!pooled.empty() && fs_->sync_directory(directory_).is_ok())
     pool_.insert(pool_.end(), pooled.begin(), pooled.end());
+}
+
+// What fails here leaves keys of no file, which the next open forgets.
+void Log::forget_keys(const std::vector<SegmentInfo>& freed) {
+  std::set<std::uint32_t> ids;
+  for (const SegmentInfo& segment : freed)
+    if (segment.header.key != 0) ids.insert(segment.header.key);
+  static_cast<void>(keys_->forget(ids));
 }
 
 void Log::note_pooled(const std::string& path) {

@@ -1,21 +1,27 @@
 // Power cuts at every operation of a workload, under both disk models, and again in recovery.
 #include "tests/log/log_cases.hpp"
+#include "tests/log/toy_cipher.hpp"
 
 namespace edgecore {
 namespace {
 
 constexpr std::uint64_t kSeed = 20240611;
 
+// One for all lives: it sees a nonce that comes twice under a key, whichever lives they are.
+const std::shared_ptr<ToyCipher> kCipher = std::make_shared<ToyCipher>();
+
 // One life of a log, and what it handed out and promised.
 class Life {
  public:
-  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch, bool recycles = false)
-      : fs_(std::move(fs)), epoch_(epoch), recycles_(recycles) {}
+  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch, bool recycles = false,
+       bool sealed = false)
+      : fs_(std::move(fs)), epoch_(epoch), recycles_(recycles), sealed_(sealed) {}
 
   Status open() {
     LogOptions options;
     options.segment_bytes = 20 * 1024;
     if (recycles_) options.keep.rows = 12;
+    if (sealed_) options.cipher = kCipher;
     options.store.fill(std::byte{7});
     options.epoch = epoch_;
     options.salt = epoch_ * 0x1234567;
@@ -78,6 +84,7 @@ class Life {
   std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
   std::uint64_t epoch_;
   bool recycles_;
+  bool sealed_;
   std::uint64_t released_ = 0;  // rows
   Log::Sequences acked_;
   std::unique_ptr<Log> log_;
@@ -118,7 +125,7 @@ void check_density(const Log& log, const Events& found, const Log::Sequences& ac
 // Opens the image: promised rows are there, all others were handed out as such, and no number that
 // was handed out is given again. Then it works on, and the same holds of both lives.
 void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std::uint64_t epoch) {
-  Life after(image, epoch, before.recycles_);
+  Life after(image, epoch, before.recycles_, before.sealed_);
   const Status status = after.open();
   ASSERT_TRUE(status.is_ok()) << status.to_string();
   after.value_ = before.value_ + 1000;
@@ -163,18 +170,19 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
     });
   }
   after.log_.reset();
-  Life reader(image, epoch + 1, before.recycles_);
+  Life reader(image, epoch + 1, before.recycles_, before.sealed_);
   ASSERT_TRUE(reader.open().is_ok());
   ASSERT_EQ(read_all(*reader.log_, reader.schemas_), expected);
 }
 
 void cut_everywhere(DiskModel model, std::uint32_t sector, int steps, std::size_t limit,
-                    bool recycles = false) {
+                    bool recycles = false, bool sealed = false) {
+  const std::size_t sealed_before = kCipher->sealed();
   std::size_t images = 0, recycled = 0;
   for (std::uint64_t cut = 1;; ++cut) {
     const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{sector, model});
     disk->cut_power_at(cut);
-    Life life(disk, 1, recycles);
+    Life life(disk, 1, recycles, sealed);
     life.work(steps);
     SCOPED_TRACE("cut before operation " + std::to_string(cut));
     for (const auto& image : disk->crash_states(limit, kSeed + cut)) {
@@ -189,6 +197,7 @@ void cut_everywhere(DiskModel model, std::uint32_t sector, int steps, std::size_
   std::printf("%zu images, %zu with a recycled segment, seed %llu\n", images, recycled,
               static_cast<unsigned long long>(kSeed));
   EXPECT_GT(images, 500u);
+  EXPECT_EQ(kCipher->sealed() > sealed_before + images, sealed);
   if (recycles) {
     EXPECT_GT(recycled, images / 3);
   } else {
@@ -213,19 +222,26 @@ TEST(LogCrash, Ext4DiskCutWhileSegmentsAreReleasedAndRecycled) {
   cut_everywhere(DiskModel::kExt4, 512, 240, 40, true);
 }
 
+TEST(LogCrash, PosixDiskCutAtEveryOperationOfASealedLogKeepsWhatWasPromised) {
+  cut_everywhere(DiskModel::kPosix, 512, 160, 20, false, true);
+}
+TEST(LogCrash, Ext4DiskCutWhileSealedSegmentsAreReleasedAndRecycled) {
+  cut_everywhere(DiskModel::kExt4, 4096, 160, 20, true, true);
+}
+
 // A second life is cut too, on images of the first one's end.
-void cut_recovery_again(std::uint64_t cuts, int steps, bool recycles) {
+void cut_recovery_again(std::uint64_t cuts, int steps, bool recycles, bool sealed = false) {
   for (const DiskModel model : {DiskModel::kPosix, DiskModel::kExt4}) {
     std::size_t images = 0;
     for (std::uint64_t first_cut = 4; first_cut < cuts; first_cut += 7) {
       const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{512, model});
       disk->cut_power_at(first_cut);
-      Life first(disk, 1, recycles);
+      Life first(disk, 1, recycles, sealed);
       first.work(steps);
       for (std::uint64_t cut = 1; cut < 40; ++cut) {
         const auto image = disk->crash(kSeed + first_cut);
         image->cut_power_at(cut);
-        Life second(image, 2, recycles);
+        Life second(image, 2, recycles, sealed);
         second.acked_ = first.acked_;
         second.value_ = first.value_ + 500;
         second.work(8);
@@ -251,9 +267,12 @@ TEST(LogCrash, RecoveryCutAgainKeepsWhatBothLivesPromised) {
 TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreRecycled) {
   cut_recovery_again(400, 130, true);
 }
+TEST(LogCrash, RecoveryOfASealedLogCutAgainKeepsWhatBothLivesPromised) {
+  cut_recovery_again(90, 31, false, true);
+}
 
 // The rows of an append that failed may not be, or be read; they never come back as others.
-void fail_everywhere(bool recycles) {
+void fail_everywhere(bool recycles, bool sealed = false) {
   std::size_t released_in = 0;
   for (const FaultEffect effect :
        {FaultEffect::kIoError, FaultEffect::kNoSpace, FaultEffect::kShortWrite}) {
@@ -262,7 +281,7 @@ void fail_everywhere(bool recycles) {
     for (auto skip = recycles ? static_cast<std::uint64_t>(effect) : 0;; skip += stride) {
       const auto disk = std::make_shared<MemoryFs>();
       const std::size_t fault = disk->inject({effect, kMutations, "", skip, false});
-      Life life(disk, 1, recycles);
+      Life life(disk, 1, recycles, sealed);
       Status status = life.open();
       for (int step = 0; step < (recycles ? 160 : 40); ++step) {
         if (!life.log_ && !(status = life.open()).is_ok()) continue;
@@ -300,6 +319,9 @@ TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
 }
 TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreRecycledLosesNothingPromised) {
   fail_everywhere(true);
+}
+TEST(LogCrash, ErrorAtEveryOperationOfASealedLogLosesNothingPromised) {
+  fail_everywhere(false, true);
 }
 
 // A killed process leaves its writes to the operating system alone; the next open reads them back,
