@@ -262,6 +262,7 @@ Result<std::optional<ByteSpan>> LogReader::load(const SegmentInfo& segment, Byte
 Result<SegmentKey> LogReader::key_of(const SegmentInfo& segment) const {
   SegmentKey key;
   if (!wal::is_sealed(segment.header)) return key;
+  if (keys_ == nullptr) return Status::unavailable(segment.path + ": is sealed");
   const KeyRing::State state = keys_->state(segment.header.key);
   if (state == KeyRing::State::kDestroyed) key.gone = LossRange::kPurged;
   if (state == KeyRing::State::kUnknown && keys_->present()) key.gone = LossRange::kLost;

@@ -126,7 +126,7 @@ class LogReader {
  public:
   LogReader(std::shared_ptr<Fs> fs, std::vector<SegmentInfo> segments, Catalogue catalogue,
             std::uint64_t position_max, std::string directory, wal::Released released,
-            std::shared_ptr<const KeyRing> keys)
+            std::shared_ptr<const KeyRing> keys = nullptr)
       : fs_(std::move(fs)),
         segments_(std::move(segments)),
         catalogue_(std::move(catalogue)),
