@@ -1,7 +1,7 @@
 // edgecore._core.columns: column blocks.
-#include "base/exact.hpp"
 #include "bindings/rows.hpp"
 #include "columns/block.hpp"
+#include "columns/decimal.hpp"
 
 namespace edgecore::bindings {
 namespace {
@@ -97,11 +97,9 @@ std::span<std::uint64_t> cells_of(const py::object& array) {
 }
 
 // Null is NaN, a decimal the double nearest to it.
-void to_doubles(DType dtype, int scale, std::span<const std::uint8_t> presence,
+void to_doubles(DType dtype, unsigned scale, std::span<const std::uint8_t> presence,
                 std::span<std::uint64_t> cells) {
-  if (dtype == DType::kDecimal)
-    for (std::uint64_t& cell : cells)
-      cell = std::bit_cast<std::uint64_t>(grid_to_double(static_cast<std::int64_t>(cell), scale));
+  if (dtype == DType::kDecimal) grid_to_doubles(scale, cells);
   for (std::size_t row = 0; row < presence.size(); ++row)
     if (presence[row] == 0) cells[row] = 0x7ff8000000000000;
 }
@@ -146,7 +144,7 @@ py::object values_of(BlockReader& reader, const Schema& schema, const std::strin
   if (is_variable(dtype)) return list_of_texts(reader, column);
   const bool doubles = dtype == DType::kDecimal || is_float(dtype);
   const int field = schema.find(name);
-  const int scale = field < 0 ? 0 : schema.fields[static_cast<std::size_t>(field)].scale;
+  const unsigned scale = field < 0 ? 0 : schema.fields[static_cast<std::size_t>(field)].scale;
   const py::object out =
       array_of(doubles ? "d" : (is_unsigned(dtype) ? "Q" : "q"), reader.header().count);
   const std::span<std::uint64_t> cells = cells_of(out);

@@ -17,6 +17,8 @@ enum Kind : std::uint8_t {
   kDictionary = 3,  // entries, lengths, bytes; stream of indices
   kTexts = 4,       // lengths, bytes
 };
+// Bits are read at the speed of a copy: decimals must save this part of them.
+constexpr std::size_t kDecimalsGain = 16;
 // A dictionary pays when entries are used twice.
 constexpr std::size_t kUsesMin = 2;
 
@@ -71,7 +73,8 @@ void put_numbers(StreamSink& sink, DType dtype, std::span<const std::uint64_t> c
   const auto decimals = make_sink(Coding::kFast), bits = make_sink(Coding::kFast);
   put_decimals(*decimals, dtype, scale, cells);
   put_bits(*bits, dtype, cells);
-  if (decimals->finish().size() < bits->finish().size())
+  const std::size_t plain = bits->finish().size();
+  if (decimals->finish().size() < plain - plain / kDecimalsGain)
     put_decimals(sink, dtype, scale, cells);
   else
     put_bits(sink, dtype, cells);
@@ -193,7 +196,7 @@ WrittenColumn write_one(Coding coding, DType dtype, const Column& column,
   if (!source.take_count(scale) || scale > kDecimalScaleMax) return false;
   if (!source.take_integers(as_signed(cells)) || !source.take_integers(ulps)) return false;
   if (!take_gaps(source, cells.size(), gaps, patches)) return false;
-  from_decimals(dtype, static_cast<unsigned>(scale), ulps, cells);
+  if (!from_decimals(dtype, static_cast<unsigned>(scale), ulps, cells)) return false;
   std::size_t next = 0;
   for (std::size_t i = 0; i < gaps.size(); ++i) {
     const auto gap = static_cast<std::uint64_t>(gaps[i]);
@@ -206,15 +209,13 @@ WrittenColumn write_one(Coding coding, DType dtype, const Column& column,
 
 // Not a number has one form; anything else was not written by an encoder.
 bool all_canonical(std::span<const std::uint64_t> cells) {
-  bool any = false;  // a plain comparison, of several at a time
-  for (const std::uint64_t cell : cells) {
-    const double value = std::bit_cast<double>(cell);
-    any |= value != value;
-  }
-  if (!any) return true;
+  constexpr std::uint64_t kSign = std::uint64_t{1} << 63, kInfinity = 0x7ff0000000000000u;
+  std::uint64_t any = 0;  // its sign, when something is beyond infinity; most columns have none
+  for (const std::uint64_t cell : cells) any |= kInfinity - (cell & ~kSign);
+  if (any < kSign) return true;
   unsigned wrong = 0;
   for (const std::uint64_t cell : cells)
-    wrong |= static_cast<unsigned>((cell & ~(std::uint64_t{1} << 63)) > 0x7ff0000000000000u) &
+    wrong |= static_cast<unsigned>((cell & ~kSign) > kInfinity) &
              static_cast<unsigned>(cell != 0x7ff8000000000000u);
   return wrong == 0;
 }

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/exact.hpp"
 #include "columns/stream.hpp"
 
 namespace edgecore {
@@ -38,12 +39,29 @@ std::uint64_t sample_cost(DType dtype, std::span<const std::uint64_t> cells, uns
   return cost;
 }
 
+// Integers in place to the doubles of integer / 10^scale; false, and nothing done, when one is not
+// strictly between -2^51 and 2^51. The double of an integer comes of adding it to the bits of
+// kRounder, which any machine does for several at once.
+bool to_quotients(unsigned scale, std::span<std::uint64_t> cells) {
+  constexpr std::uint64_t kBelow = std::uint64_t{1} << 51;
+  constexpr std::uint64_t kRounderBits = std::bit_cast<std::uint64_t>(kRounder);
+  std::uint64_t range = 0;
+  for (const std::uint64_t cell : cells) range |= (cell + kBelow - 1) | (cell + kBelow);
+  if (range >= 2 * kBelow) return false;
+  const double power = kPowers[scale];
+  for (std::uint64_t& cell : cells)
+    cell = std::bit_cast<std::uint64_t>((std::bit_cast<double>(cell + kRounderBits) - kRounder) /
+                                        power);
+  return true;
+}
+
 }  // namespace
 
 bool to_decimal(DType dtype, std::uint64_t cell, unsigned scale, DecimalParts& out) {
   const double scaled = std::bit_cast<double>(cell) * kPowers[scale];
   if (!(scaled > -kIntegersBelow && scaled < kIntegersBelow)) return false;
   const double rounded = (scaled + kRounder) - kRounder;
+  if (rounded >= kIntegersBelow || rounded <= -kIntegersBelow) return false;
   out.integer = static_cast<std::int64_t>(rounded);
   const std::uint64_t near =
       bits_of_quotient(dtype, static_cast<double>(out.integer) / kPowers[scale]);
@@ -52,21 +70,25 @@ bool to_decimal(DType dtype, std::uint64_t cell, unsigned scale, DecimalParts& o
   return out.ulps >= -kUlpsMax && out.ulps <= kUlpsMax;
 }
 
-void from_decimals(DType dtype, unsigned scale, std::span<const std::int64_t> ulps,
+bool from_decimals(DType dtype, unsigned scale, std::span<const std::int64_t> ulps,
                    std::span<std::uint64_t> cells) {
-  const double power = kPowers[scale];
+  if (!to_quotients(scale, cells)) return false;
   if (dtype != DType::kF32) {
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      const double near = static_cast<double>(static_cast<std::int64_t>(cells[i])) / power;
-      cells[i] = std::bit_cast<std::uint64_t>(near) + static_cast<std::uint64_t>(ulps[i]);
-    }
-    return;
+    for (std::size_t i = 0; i < cells.size(); ++i) cells[i] += static_cast<std::uint64_t>(ulps[i]);
+    return true;
   }
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    const double near = static_cast<double>(static_cast<std::int64_t>(cells[i])) / power;
-    const std::uint64_t bits = bits_of_quotient(dtype, near) + static_cast<std::uint64_t>(ulps[i]);
-    cells[i] = cell_of_bits(dtype, bits);
+    const std::uint64_t bits = bits_of_quotient(dtype, std::bit_cast<double>(cells[i]));
+    cells[i] = cell_of_bits(dtype, bits + static_cast<std::uint64_t>(ulps[i]));
   }
+  return true;
+}
+
+void grid_to_doubles(unsigned scale, std::span<std::uint64_t> cells) {
+  if (to_quotients(scale, cells)) return;
+  for (std::uint64_t& cell : cells)
+    cell = std::bit_cast<std::uint64_t>(
+        grid_to_double(static_cast<std::int64_t>(cell), static_cast<int>(scale)));
 }
 
 unsigned likely_scale(DType dtype, std::span<const std::uint64_t> cells) {

@@ -30,9 +30,13 @@ inline std::uint64_t cell_of_bits(DType dtype, std::uint64_t bits) {
 // False when the value is no such decimal: not finite, too large, or more than 32 units off.
 bool to_decimal(DType dtype, std::uint64_t cell, unsigned scale, DecimalParts& out);
 
-// The cells of decimals. In place: `cells` holds the integers before and the cells after.
-void from_decimals(DType dtype, unsigned scale, std::span<const std::int64_t> ulps,
-                   std::span<std::uint64_t> cells);
+// The cells of decimals. In place: `cells` holds the integers before and the cells after. False:
+// an integer that to_decimal never gives.
+[[nodiscard]] bool from_decimals(DType dtype, unsigned scale, std::span<const std::int64_t> ulps,
+                                 std::span<std::uint64_t> cells);
+
+// Grid integers, the cells of a decimal field, in place to the doubles nearest to them.
+void grid_to_doubles(unsigned scale, std::span<std::uint64_t> cells);
 
 // The scale that seems to cost least, judged on a sample.
 unsigned likely_scale(DType dtype, std::span<const std::uint64_t> cells);

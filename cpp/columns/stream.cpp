@@ -3,8 +3,10 @@
 #include "columns/stream.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <numeric>
+#include <utility>
 
 #include "base/exact.hpp"
 #include "columns/dense.hpp"
@@ -57,33 +59,36 @@ void pack(std::span<const std::int64_t> values, std::int64_t base, unsigned widt
   if (bits > 0) *at = static_cast<std::byte>(held);
 }
 
-// `from` is readable for 9 bytes beyond the packed ones.
-void unpack(const std::byte* from, std::int64_t base, unsigned width, std::span<std::int64_t> out) {
-  const std::uint64_t mask = mask_of(width);
-  std::size_t bit = 0;
-  if (width == 64) {  // what has no order at all: a copy
-    std::memcpy(out.data(), from, out.size_bytes());
-    if (base != 0)
-      for (std::int64_t& value : out) value = wrap_add(base, value);
-    return;
-  }
-  if (width <= 56) {
-    for (std::int64_t& value : out) {
-      const std::uint64_t raw = load_le<std::uint64_t>(from + (bit >> 3)) >> (bit & 7);
-      value = wrap_add(base, static_cast<std::int64_t>(raw & mask));
-      bit += width;
-    }
-    return;
-  }
-  for (std::int64_t& value : out) {
-    const std::byte* at = from + (bit >> 3);
-    const unsigned shift = bit & 7;
-    std::uint64_t raw = load_le<std::uint64_t>(at) >> shift;
-    if (shift > 0) raw |= static_cast<std::uint64_t>(at[8]) << (64 - shift);
-    value = wrap_add(base, static_cast<std::int64_t>(raw & mask));
-    bit += width;
-  }
+// Value `index` of those that are packed from here on.
+inline std::uint64_t packed_at(const std::byte* from, std::size_t index, unsigned width) {
+  const std::size_t bit = index * width;
+  const std::byte* at = from + (bit >> 3);
+  const unsigned shift = bit & 7;
+  std::uint64_t raw = load_le<std::uint64_t>(at) >> shift;
+  if (width > 57) raw |= static_cast<std::uint64_t>(at[8]) << 1 << (63 - shift);
+  return raw & mask_of(width);
 }
+
+// Eight values end on a byte; with the width known, each is a load, a shift and a mask.
+template <std::size_t kWidth, std::size_t... kIndex>
+void unpack_eight(const std::byte* from, std::int64_t base, std::int64_t* out,
+                  std::index_sequence<kIndex...> /*unused*/) {
+  ((out[kIndex] = wrap_add(base, static_cast<std::int64_t>(packed_at(from, kIndex, kWidth)))), ...);
+}
+
+template <std::size_t kWidth>
+void unpack_width(const std::byte* from, std::int64_t base, std::span<std::int64_t> out) {
+  std::size_t i = 0;
+  for (; i + 8 <= out.size(); i += 8, from += kWidth)
+    unpack_eight<kWidth>(from, base, &out[i], std::make_index_sequence<8>());
+  for (std::size_t left = 0; i < out.size(); ++i, ++left)
+    out[i] = wrap_add(base, static_cast<std::int64_t>(packed_at(from, left, kWidth)));
+}
+
+using Unpack = void (*)(const std::byte*, std::int64_t, std::span<std::int64_t>);
+constexpr auto kUnpack = []<std::size_t... kWidth>(std::index_sequence<kWidth...>) {
+  return std::array<Unpack, sizeof...(kWidth)>{&unpack_width<kWidth>...};
+}(std::make_index_sequence<65>());
 
 void put_packed(std::span<const std::int64_t> values, int shift, Bytes& out) {
   out.push_back(std::byte{kPacked});
@@ -123,7 +128,7 @@ void put_packed(std::span<const std::int64_t> values, int shift, Bytes& out) {
       tail.resize(size + 9);
       bits = tail;
     }
-    unpack(bits.data(), base, width, part);
+    kUnpack[width](bits.data(), base, part);
   }
   return true;
 }

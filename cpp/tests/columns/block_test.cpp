@@ -77,7 +77,9 @@ constexpr double kSpecial[] = {0.0,
                                std::numeric_limits<double>::quiet_NaN(),
                                std::numeric_limits<double>::max(),
                                9007199254740993.0,
-                               2251799813685248.0};
+                               2251799813685248.0,
+                               2251799813685247.75,
+                               -2251799813685247.75};
 
 // A way in which a column's values follow each other.
 struct Habit {

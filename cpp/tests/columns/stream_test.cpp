@@ -5,7 +5,9 @@
 
 #include <random>
 
+#include "base/exact.hpp"
 #include "columns/block.hpp"
+#include "columns/decimal.hpp"
 
 namespace edgecore {
 namespace {
@@ -44,6 +46,22 @@ TEST(Streams, ValuesWithoutOrderCostTheirBitsAndLittleMore) {
   const auto sink = make_sink(Coding::kFast);
   sink->put_integers(values);
   EXPECT_LE(sink->finish().size(), values.size() * 8 + 16);
+}
+
+TEST(Decimals, GridIntegersBecomeTheDoublesThatOneByOneGives) {
+  Random random(kSeed + 4);
+  for (const unsigned bits : {10u, 50u, 51u, 52u, 63u, 64u}) {
+    for (unsigned scale = 0; scale <= kDecimalScaleMax; ++scale) {
+      std::vector<std::uint64_t> cells(33);
+      for (std::uint64_t& cell : cells)
+        cell = (random() >> (64 - bits)) - (random() >> (64 - bits));
+      const std::vector<std::uint64_t> before = cells;
+      grid_to_doubles(scale, cells);
+      for (std::size_t i = 0; i < cells.size(); ++i)
+        ASSERT_EQ(std::bit_cast<double>(cells[i]),
+                  grid_to_double(static_cast<std::int64_t>(before[i]), static_cast<int>(scale)));
+    }
+  }
 }
 
 // A float, an integer and a bool, each null in a third of its rows when `nulls`; and a text.
