@@ -162,8 +162,9 @@ class Log {
   Status recover_tail();
   Status check_keys() const;
   Status burn_unreadable_segments();
-  Result<Table> table_before() const;
-  void burn(const SegmentWalk& walk, LossRange::Reason reason);
+  Result<Table> table_before();
+  void end_at(const SegmentWalk& walk);
+  void burn(const SegmentWalk& walk);
   void read_mark();
 
   // release.cpp; all but the last three with commit_mutex_ held

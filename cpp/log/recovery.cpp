@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::uint64_t kCatalogueBytesMax = 64u << 20;
 constexpr std::size_t kFirstBlockBytesMax = 256 * 1024;
-constexpr std::uint64_t kRowBytesMin = 20;  // time, empty source, source sequence
+constexpr std::uint64_t kRowBytesMin = 20;            // time, empty source, source sequence
+constexpr std::uint64_t kReservedRowsMax = 1u << 20;  // that a lost block can have reserved
 
 std::uint64_t number_of(const std::string& name) {
   std::uint64_t number = 0;
@@ -74,7 +75,10 @@ Status Log::recover() {
   if (!options_.read_only) EDGECORE_TRY(check_keys());
   for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
   read_mark();
-  if (!segments_.empty()) EDGECORE_TRY(recover_tail());
+  if (segments_.empty())
+    end_at({});
+  else
+    EDGECORE_TRY(recover_tail());
   EDGECORE_TRY(burn_unreadable_segments());
   next_ = written_.next;
   next_position_ = written_.position + 1;
@@ -145,13 +149,15 @@ Status Log::check_keys() const {
 
 // What stood before the last segment. Its first block is a checkpoint that says so itself; only
 // when that is damaged is the segment before it read.
-Result<Log::Table> Log::table_before() const {
+Result<Log::Table> Log::table_before() {
   Table table;
   if (!segments_.back().starts.empty()) return table;
   if (segments_.size() > 1) {
     const SegmentInfo& before = segments_[segments_.size() - 2];
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, before.path, UINT32_MAX));
-    return walk_segment(bytes, before.header, before.end, UINT64_MAX - 1, {}, nullptr).table;
+    SegmentWalk walk = walk_segment(bytes, before.header, before.end, UINT64_MAX - 1, {}, nullptr);
+    hlc_ = walk.hlc;
+    return std::move(walk.table);
   }
   for (const CatalogueEntry& entry : catalogue_.entries)
     table[entry.partition] = {entry.partition, 1, 0};
@@ -173,41 +179,55 @@ Status Log::recover_tail() {
   EDGECORE_TRY(walk.status);
   last.end = std::max(walk.end, wal::round_up(wal::kHeaderBytes, last.header.sector));
   written_.position = walk.next_position - 1;
-  hlc_ = walk.hlc;
   recovery_.clean = walk.closed && walk.losses.empty();
   recovery_.tail_uncertain =
       !walk.closed && !walk.behind_blank && !tail_is_stale(last.header, bytes, walk.end);
   recovery_.ranges.insert(recovery_.ranges.end(), walk.losses.begin(), walk.losses.end());
-  // Rows that were durable stood behind the end: their numbers are not told, but among the burnt.
-  const bool tail_lost = durable_position_ > written_.position;
-  if (tail_lost) {
-    recovery_.tail_uncertain = true;
-    recovery_.missing = durable_position_ - written_.position;
-  }
-  burn(walk, tail_lost ? LossRange::kUncertain : LossRange::kBurnt);
-  if (options_.read_only) {
-    durable_position_ =
-        std::min(written_.position, std::max(durable_position_, walk.durable_before));
-    return Status::ok();
-  }
+  hlc_ = std::max(hlc_, walk.hlc);
+  end_at(walk);
+  if (options_.read_only) return Status::ok();
   // What was read back may stand in the page cache alone (a killed process syncs nothing), so it
   // is made durable before it is called so.
   EDGECORE_ASSIGN(auto file, fs_->open(last.path, OpenMode::kReadWrite));
   EDGECORE_TRY(file->sync());
-  written_.position = std::max(written_.position, durable_position_);
   promise(written_.position);
   return Status::ok();
 }
 
-// Numbers that may have been handed out are never handed out again.
-void Log::burn(const SegmentWalk& walk, LossRange::Reason reason) {
-  for (const auto& [partition, entry] : walk.table) {
-    written_.next[partition] = entry.next;
-    if (walk.closed || entry.reserved_through < entry.next) continue;
-    ended_[partition] = entry.next;
-    written_.next[partition] = entry.reserved_through + 1;
+// Where the walk ends, the log does. Rows that were durable, as the mark says, may have stood
+// behind: whose they were is not known, so they are told as a number of positions.
+void Log::end_at(const SegmentWalk& walk) {
+  if (durable_position_ > written_.position) {
+    recovery_.missing = durable_position_ - written_.position;
+    recovery_.tail_uncertain = true;
+    recovery_.clean = false;
+  }
+  burn(walk);
+  if (options_.read_only)
+    durable_position_ =
+        std::min(written_.position, std::max(durable_position_, walk.durable_before));
+  else
+    written_.position = std::max(written_.position, durable_position_);
+}
+
+// Numbers that may have been handed out are never handed out again. Behind an uncertain end, any
+// partition may have had all the rows that are missing, and a reservation behind them.
+void Log::burn(const SegmentWalk& walk) {
+  for (const auto& [partition, entry] : walk.table) written_.next[partition] = entry.next;
+  const bool lost = recovery_.missing > 0;
+  for (auto& [partition, next] : written_.next) {
+    const auto known = walk.table.find(partition);
+    std::uint64_t through = next - 1;
+    if (!walk.closed && known != walk.table.end())
+      through = std::max(through, known->second.reserved_through);
+    if (recovery_.tail_uncertain)
+      through = std::max(through, next - 1 + recovery_.missing + kReservedRowsMax);
+    if (through < next) continue;
+    ended_[partition] = next;
     if (!options_.read_only)  // a reader ends nothing
-      recovery_.ranges.push_back({partition, entry.next, entry.reserved_through, reason});
+      recovery_.ranges.push_back(
+          {partition, next, through, lost ? LossRange::kUncertain : LossRange::kBurnt});
+    next = through + 1;
   }
 }
 
