@@ -3,7 +3,7 @@ crash, bytes written for a lone durable record.
 
     python bench/log_facts.py FACT SIDE DIRECTORY
 
-prints one line of JSON, ``{"figure", "wall"}``. A fact that needs a state before it (a log of
+prints one line of JSON, ``{"figure", "cpu_us"}``. A fact that needs a state before it (a log of
 1,000,000 records) makes it with ``fill``, which ends without closing ours, as a crash would.
 """
 
@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import loop_disk
+
 NAMES = ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"]
 ROWS = [{name: i * 0.001 + j * 1.5 for j, name in enumerate(NAMES)} for i in range(1000)]
 PAYLOAD = 64
@@ -29,11 +31,12 @@ DURABLE = 6000
 MAP_BYTES = 1 << 30
 
 
-def ours(home: Path, durability: str) -> Any:
+def ours(home: Path, durability: str, **options: Any) -> Any:
     import edgecore as ec
 
     schema = ec.Schema("bench", tier="bulk", fields=[ec.Field(n, "f64") for n in NAMES])
-    return ec.Log.open(home, schemas=[schema], flusher="manual", durability={"bulk": durability})
+    levels = {"bulk": durability}
+    return ec.Log.open(home, schemas=[schema], flusher="manual", durability=levels, **options)
 
 
 def values(record: dict[str, float]) -> bytes:
@@ -47,14 +50,6 @@ def resident() -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) << 10
     raise RuntimeError("no VmRSS")
-
-
-def written() -> int:
-    """Bytes this process has caused to be written to storage, in whole pages."""
-    for line in Path("/proc/self/io").read_text().splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1])
-    raise RuntimeError("no write_bytes")
 
 
 def rss(warm_up: int) -> Callable[[Path], float]:
@@ -121,20 +116,29 @@ def reopen(open_it: Callable[[Path], int]) -> Callable[[Path], float]:
     return measured
 
 
-def per_payload(append: Callable[[dict[str, float]], None]) -> float:
+def per_payload(home: Path, append: Callable[[dict[str, float]], Any]) -> tuple[float, float]:
+    """Bytes the device wrote per byte of payload, and CPU microseconds per record."""
     append(ROWS[0])
-    before = written()
+    before, spent = loop_disk.written(home), time.process_time_ns()
     for i in range(DURABLE):
         append(ROWS[i % 1000])
-    return (written() - before) / (DURABLE * PAYLOAD)
+    spent = time.process_time_ns() - spent
+    return (loop_disk.written(home) - before) / (DURABLE * PAYLOAD), spent / DURABLE / 1e3
 
 
-def device_bytes_ours(home: Path) -> float:
+def device_bytes_ours(home: Path) -> tuple[float, float]:
+    """Within one segment: its zeros, written once for all its uses, are left out."""
+    log = ours(home, "sync", segment_bytes=8 << 20)
+    return per_payload(home, lambda record: log.append("bench", record))
+
+
+def device_bytes_new(home: Path) -> tuple[float, float]:
+    """In segments of the usual size, each of them new: zeros included."""
     log = ours(home, "sync")
-    return per_payload(lambda record: log.append("bench", record))
+    return per_payload(home, lambda record: log.append("bench", record))
 
 
-def device_bytes_sqlite(home: Path) -> float:
+def device_bytes_sqlite(home: Path) -> tuple[float, float]:
     import sqlite3
 
     home.mkdir(exist_ok=True)
@@ -144,10 +148,10 @@ def device_bytes_sqlite(home: Path) -> float:
     base.execute(f"create table log (id integer primary key, {' real, '.join(NAMES)} real)")
     marks = ", ".join(f":{name}" for name in NAMES)
     insert = f"insert into log ({', '.join(NAMES)}) values ({marks})"
-    return per_payload(lambda record: base.execute(insert, record) and None)
+    return per_payload(home, lambda record: base.execute(insert, record))
 
 
-def device_bytes_lmdb(home: Path) -> float:
+def device_bytes_lmdb(home: Path) -> tuple[float, float]:
     import lmdb
 
     base = lmdb.open(str(home), map_size=MAP_BYTES)
@@ -157,10 +161,25 @@ def device_bytes_lmdb(home: Path) -> float:
         with base.begin(write=True) as transaction:
             transaction.put(next(keys).to_bytes(8, "big"), values(record), append=True)
 
-    return per_payload(append)
+    return per_payload(home, append)
 
 
-FACTS: dict[tuple[str, str], Callable[[Path], float]] = {
+def device_bytes_rocksdict(home: Path) -> tuple[float, float]:
+    import rocksdict
+
+    base = rocksdict.Rdict(str(home / "db"), options=rocksdict.Options(raw_mode=True))
+    durable = rocksdict.WriteOptions()
+    durable.sync = True
+    base.set_write_options(durable)
+    keys = iter(range(1, 1 << 30))
+
+    def append(record: dict[str, float]) -> None:
+        base[next(keys).to_bytes(8, "big")] = values(record)
+
+    return per_payload(home, append)
+
+
+FACTS: dict[tuple[str, str], Callable[[Path], float | tuple[float, float]]] = {
     ("rss_cold", "ours"): rss(1),
     ("rss_warm", "ours"): rss(20_000),  # the buffers are made by then
     ("fill", "ours"): fill_ours,
@@ -168,20 +187,27 @@ FACTS: dict[tuple[str, str], Callable[[Path], float]] = {
     ("reopen", "ours"): reopen(reopen_ours),
     ("reopen", "lmdb"): reopen(reopen_lmdb),
     ("device_bytes", "ours"): device_bytes_ours,
+    ("device_bytes_new", "ours"): device_bytes_new,
     ("device_bytes", "sqlite"): device_bytes_sqlite,
     ("device_bytes", "lmdb"): device_bytes_lmdb,
+    ("device_bytes", "rocksdict"): device_bytes_rocksdict,
 }
 
 
 # ---------------------------------------------------------------- the rows
 
 
-def measure(fact: str, side: str, home: Path) -> float:
+def ask(fact: str, side: str, home: Path) -> dict[str, float]:
     words = [sys.executable, __file__, fact, side, str(home)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1])
-    return float(json.loads(done.stdout or '{"figure": 0}')["figure"])
+    found: dict[str, float] = json.loads(done.stdout or '{"figure": 0}')
+    return found
+
+
+def measure(fact: str, side: str, home: Path) -> float:
+    return ask(fact, side, home)["figure"]
 
 
 def linked(state: Path, home: Path) -> Path:
@@ -221,14 +247,37 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
             spent["lmdb"].append(measure("reopen", "lmdb", home / "lmdb"))
         found = {side: statistics.median(times) for side, times in spent.items()}
         yield row("log.reopen", "ms", ">= 1", found, "lmdb")
-        found = {
-            side: measure("device_bytes", side, home / f"bytes-{side}")
-            for side in ("ours", "sqlite", "lmdb")
-        }
-        for peer in ("sqlite", "lmdb"):
-            yield row("log.device_bytes.b1", "B/B", "<= 66", found, peer)
+    yield from device_bytes_rows()
+
+
+def device_bytes_rows() -> Iterator[dict[str, Any]]:
+    """A device of 512-byte sectors, where ours writes past the page cache, and one of 4,096, where
+    it can't and syncs."""
+    for sector, variant, goal in ((512, "", "<= 9"), (4096, "/4096", "<= 66")):
+        identity = f"log.device_bytes.b1{variant}"
+        try:
+            with loop_disk.LoopDisk(sector) as mount:
+                sides = ("ours", "sqlite", "lmdb", "rocksdict")
+                found = {side: asked("device_bytes", side, mount / side) for side in sides}
+                new = asked("device_bytes_new", "ours", mount / "new")
+        except OSError as error:
+            empty = {"id": identity, "ours": None, "unit": "B/B", "goal": goal}
+            yield empty | {"skipped": str(error)}
+            continue
+        figures = {side: facts["figure"] for side, facts in found.items()}
+        for peer in sides[1:]:
+            cpu = {"ours_cpu_us": found["ours"]["cpu_us"], "theirs_cpu_us": found[peer]["cpu_us"]}
+            yield row(identity, "B/B", goal, figures, peer) | cpu
+        yield row(f"{identity}/new", "B/B", "", {"ours": new["figure"]}, "")
+
+
+def asked(fact: str, side: str, home: Path) -> dict[str, float]:
+    home.mkdir()
+    return ask(fact, side, home)
 
 
 if __name__ == "__main__":
     fact, side, directory = sys.argv[1:]
-    print(json.dumps({"figure": FACTS[fact, side](Path(directory))}))
+    answer = FACTS[fact, side](Path(directory))
+    figure, cpu_us = answer if isinstance(answer, tuple) else (answer, 0)
+    print(json.dumps({"figure": figure, "cpu_us": cpu_us}))

@@ -1,7 +1,12 @@
-// Whole-file helpers that every room uses, over any Fs.
+// What holds over any Fs: a durable write in two steps, and the whole-file helpers of every room.
 #include "base/fs.hpp"
 
 namespace edgecore {
+
+Status File::write_durable(std::uint64_t offset, ByteSpan bytes) {
+  EDGECORE_TRY(write_at(offset, bytes));
+  return sync();
+}
 
 std::string join_path(const std::string& directory, const std::string& name) {
   if (directory.empty() || directory == ".") return name;

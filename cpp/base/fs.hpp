@@ -4,9 +4,10 @@
 // Contract, the weakest that POSIX disks give:
 // - a write is volatile until File::sync returns Ok; before that any subset of its sectors may
 //   survive a crash, in any order;
+// - File::write_durable that returns Ok promises its own range, and nothing of other writes;
 // - a name (create, rename, remove) is volatile until sync_directory of its parent returns Ok;
 // - a failed sync means that the unsynced data may be lost for good: it is never retried on the
-//   same File.
+//   same File. A failed write_durable is a failed sync of its range.
 // `PosixFs` is the operating system; `MemoryFs` (fs_memory.hpp) models all of the above, loses any
 // legal subset at a crash, and injects faults.
 #pragma once
@@ -37,6 +38,10 @@ class File {
   // Writes all of `bytes` or returns an error (then any prefix may have been written).
   virtual Status write_at(std::uint64_t offset, ByteSpan bytes) = 0;
   virtual Status sync() = 0;  // fdatasync: data and the size needed to read it back
+  // write_at, and on Ok exactly this range is on stable storage, with the size needed to read it
+  // back. This form syncs the whole file; a file system may have a way that leaves the rest alone
+  // and writes no more than the range (whole sectors, inside the file).
+  virtual Status write_durable(std::uint64_t offset, ByteSpan bytes);
   virtual Result<std::uint64_t> size() = 0;
   virtual Status truncate(std::uint64_t size) = 0;
   // Extends the file with zeros really written in 4 KiB pieces, so that later overwrites change

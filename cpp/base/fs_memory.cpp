@@ -38,6 +38,30 @@ class MemoryFile final : public File {
     return Status::unavailable(path_ + ": write: injected short write");
   }
 
+  Status write_durable(std::uint64_t offset, ByteSpan bytes) override {
+    std::unique_lock guard(disk_->mutex);
+    if (!goes_direct(offset, bytes.size())) {
+      guard.unlock();
+      return File::write_durable(offset, bytes);
+    }
+    FaultEffect effect = FaultEffect::kIoError;
+    const bool had_power = !disk_->cut;
+    const Status status = may_write(Operation::kWriteDurable, &effect);
+    if (status.outcome() == Outcome::kUnavailable && had_power) {
+      // Power or device failed in its midst: any of its sectors may be there, none is promised.
+      write_losable(offset, bytes, true);
+      return status;
+    }
+    EDGECORE_TRY(status);
+    if (effect == FaultEffect::kShortWrite) {
+      write_losable(offset, bytes.first(bytes.size() / 2), true);
+      return Status::unavailable(path_ + ": write: injected short write");
+    }
+    write_losable(offset, bytes, false);
+    if (effect != FaultEffect::kLyingSync) disk_->promise(inode_, offset, offset + bytes.size());
+    return Status::ok();
+  }
+
   Status sync() override {
     const std::lock_guard guard(disk_->mutex);
     FaultEffect effect = FaultEffect::kIoError;
@@ -81,6 +105,19 @@ class MemoryFile final : public File {
     return disk_->begin(operation, path_, effect);
   }
 
+  bool goes_direct(std::uint64_t offset, std::uint64_t size) const {
+    const std::uint64_t sector = disk_->options.sector_size;
+    return disk_->options.direct_writes && offset % sector == 0 && size % sector == 0 &&
+           offset + size <= disk_->inodes.at(inode_).seen->size();
+  }
+
+  // Inside the file, where a write can't fail.
+  void write_losable(std::uint64_t offset, ByteSpan bytes, bool given_up) {
+    const std::size_t before = disk_->units.size();
+    static_cast<void>(disk_->write(inode_, path_, offset, bytes));
+    for (std::size_t i = before; i < disk_->units.size(); ++i) disk_->units[i].given_up = given_up;
+  }
+
   std::shared_ptr<MemoryFs::Disk> disk_;
   std::uint64_t inode_;
   std::string path_;
@@ -115,15 +152,16 @@ Status MemoryFs::Disk::begin(Operation operation, const std::string& path, Fault
   for (Armed& armed : faults) {
     const Fault& fault = armed.fault;
     if (!armed.live || (fault.on & bit) == 0) continue;
-    if (fault.effect == FaultEffect::kLyingSync && operation != Operation::kSync) continue;
+    const bool writes = operation == Operation::kWrite || operation == Operation::kWriteDurable;
+    const bool syncs = operation == Operation::kSync || operation == Operation::kWriteDurable;
+    if (fault.effect == FaultEffect::kLyingSync && !syncs) continue;
     if (path.find(fault.path_contains) == std::string::npos) continue;
     if (armed.matched++ < fault.skip) continue;
     ++armed.fired;
     armed.live = fault.sticky;
     const bool acted_out =
-        effect != nullptr &&
-        (fault.effect == FaultEffect::kLyingSync ||
-         (fault.effect == FaultEffect::kShortWrite && operation == Operation::kWrite));
+        effect != nullptr && (fault.effect == FaultEffect::kLyingSync ||
+                              (fault.effect == FaultEffect::kShortWrite && writes));
     if (acted_out) {
       *effect = fault.effect;
       return Status::ok();
@@ -183,6 +221,27 @@ Status MemoryFs::Disk::write(std::uint64_t inode, const std::string& path, std::
                      .to = {}});
   }
   return Status::ok();
+}
+
+void MemoryFs::Disk::promise(std::uint64_t inode, std::uint64_t offset, std::uint64_t end) {
+  const auto at = [](auto& bytes, std::uint64_t position) {
+    return bytes.begin() + static_cast<std::ptrdiff_t>(position);
+  };
+  const Bytes& seen = *inodes.at(inode).seen;
+  Bytes& durable = writable(inodes.at(inode).durable);
+  // The size that is needed came after all smaller ones: they cut off what stood behind them.
+  for (const MemoryUnit& unit : units)
+    if (unit.inode == inode && unit.kind == UnitKind::kSize && unit.offset < durable.size() &&
+        unit.offset < end)
+      std::fill(at(durable, unit.offset), durable.end(), std::byte{0});
+  if (durable.size() < end) durable.resize(static_cast<std::size_t>(end));
+  std::copy(at(seen, offset), at(seen, end), at(durable, offset));
+  // What is older can't undo it.
+  std::erase_if(units, [&](const MemoryUnit& unit) {
+    if (unit.inode != inode || unit.is_name()) return false;
+    if (unit.kind == UnitKind::kSize) return unit.offset < end;
+    return unit.offset >= offset && unit.offset < end;
+  });
 }
 
 void MemoryFs::Disk::commit(const std::function<bool(const MemoryUnit&)>& chosen) {

@@ -1,7 +1,8 @@
 // The Fs seam in memory: a disk that can lose everything it is allowed to lose. It keeps, beside
 // what a reader sees, what is durable and an ordered list of volatile units (one sector of one
 // write, one change of size, one directory operation). A crash image is the durable state plus a
-// legal subset of the units, applied in order.
+// legal subset of the units, applied in order. A direct write is durable when it is done; cut or
+// failed in its midst it leaves any subset of its own sectors.
 //
 // Two models of what is legal:
 // - kPosix: any subset. Only File::sync and sync_directory promise anything.
@@ -37,15 +38,17 @@ enum class Operation : std::uint32_t {
   kRead = 1u << 10,
   kList = 1u << 11,  // list, exists, size, free_bytes
   kLock = 1u << 12,
+  kWriteDurable = 1u << 13,  // a direct one; any other is a write and a sync
 };
-inline constexpr std::uint32_t kMutations = 0x1ff;  // what operations() counts
-inline constexpr std::uint32_t kAllOperations = 0x1fff;
+inline constexpr std::uint32_t kMutations = 0x21ff;  // what operations() counts
+inline constexpr std::uint32_t kAllOperations = 0x3fff;
 
 enum class FaultEffect : std::uint8_t {
-  kIoError,     // Unavailable; a failed sync also gives up the unsynced data for good
+  kIoError,     // Unavailable; a failed sync also gives up the unsynced data for good, a failed
+                // durable write its own, of which any part may be there
   kNoSpace,     // Exhausted
   kShortWrite,  // the first half is written, then Unavailable (on another operation: kIoError)
-  kLyingSync,   // sync reports Ok and does nothing (fires on syncs only)
+  kLyingSync,   // reports Ok and makes nothing durable (fires on syncs and durable writes only)
 };
 
 struct Fault {
@@ -60,6 +63,8 @@ struct MemoryFsOptions {
   std::uint32_t sector_size = 512;
   DiskModel model = DiskModel::kPosix;
   std::uint64_t capacity = std::uint64_t{1} << 40;  // bytes of file content
+  // Durable writes of whole sectors inside a file are one operation, as past a page cache.
+  bool direct_writes = false;
 };
 
 // Thread-safe. Files and locks keep the disk alive.
@@ -83,7 +88,8 @@ class MemoryFs final : public Fs {
   std::uint64_t operations() const;
   // The power fails just before the operation-th mutation (1 is the first from now): it and every
   // later call of any kind is Unavailable. Cutting before each of n + 1 operations meets every
-  // state, since a half-done operation is a subset of its units.
+  // state, since a half-done operation is a subset of its units; a direct write, which leaves no
+  // units when it is done, is cut in its midst.
   void cut_power_at(std::uint64_t operation);
   bool power_is_cut() const;
   // Returns the fault's number; a test asserts that fired() is not 0.

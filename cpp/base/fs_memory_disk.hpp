@@ -66,6 +66,8 @@ struct MemoryFs::Disk {
   std::uint64_t used_bytes() const;
   Status resize(std::uint64_t inode, const std::string& path, std::uint64_t size);
   Status write(std::uint64_t inode, const std::string& path, std::uint64_t offset, ByteSpan bytes);
+  // [offset, end) as it is seen becomes durable, whole sectors inside the file; nothing else does.
+  void promise(std::uint64_t inode, std::uint64_t offset, std::uint64_t end);
   void commit(const std::function<bool(const MemoryUnit&)>& chosen);
   void give_up(const std::function<bool(const MemoryUnit&)>& chosen);
 };

@@ -5,11 +5,16 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <optional>
 #include <system_error>
 
 #include "base/fs.hpp"
@@ -18,6 +23,11 @@ namespace edgecore {
 namespace {
 
 constexpr std::size_t kZeroPieceBytes = 4096;
+constexpr std::size_t kSectorBytes = 512;
+constexpr std::size_t kDirectBytesMax = 64 * 1024;  // above it a page more or less is nothing
+// It keeps page cache and direct writes coherent and overwrites in place. Elsewhere (tmpfs,
+// overlayfs, copy-on-write ones) there is nothing to win, or no promise to rely on.
+constexpr long kExt4Magic = 0xEF53;
 
 Status errno_status(const char* call, const std::string& path, int error) {
   const std::string message = path + ": " + call + ": " + std::generic_category().message(error);
@@ -63,6 +73,54 @@ class Descriptor {
   int fd_;
 };
 
+// A second descriptor of a file, whose writes go past the page cache and are on stable storage
+// when they return. The kernel drops the pages of the range, so that readers see what was written.
+class DirectWriter {
+ public:
+  // Null where the file system does not serve.
+  static std::unique_ptr<DirectWriter> open(int fd) {
+    struct statfs info{};
+    if (::fstatfs(fd, &info) != 0) return nullptr;
+    if (info.f_type != kExt4Magic) return nullptr;
+    // By the descriptor: the file's name may have changed.
+    const std::string self = "/proc/self/fd/" + std::to_string(fd);
+    Descriptor own(::open(self.c_str(), O_WRONLY | O_DIRECT | O_DSYNC | O_CLOEXEC));
+    if (own.get() < 0) return nullptr;
+    Buffer buffer(static_cast<std::byte*>(std::aligned_alloc(kBufferAlignment, kDirectBytesMax)));
+    if (buffer == nullptr) return nullptr;
+    return std::unique_ptr<DirectWriter>(new DirectWriter(std::move(own), std::move(buffer)));
+  }
+
+  // 0, or errno. EINVAL from the first write: sectors are larger, nothing was written. An error is
+  // final, an interruption too: what a second call would report is not about the first.
+  int write(std::uint64_t offset, ByteSpan bytes) {
+    std::memcpy(buffer_.get(), bytes.data(), bytes.size());
+    for (std::size_t done = 0; done < bytes.size();) {
+      const auto count = ::pwrite(fd_.get(), buffer_.get() + done, bytes.size() - done,
+                                  static_cast<off_t>(offset + done));
+      if (count < 0) return errno;
+      if (count == 0 || count % kSectorBytes != 0) return EIO;
+      done += static_cast<std::size_t>(count);
+      proven_ = true;
+    }
+    return 0;
+  }
+  bool proven() const { return proven_; }
+
+ private:
+  static constexpr std::size_t kBufferAlignment = 4096;
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  using Buffer = std::unique_ptr<std::byte, Free>;
+
+  DirectWriter(Descriptor fd, Buffer buffer) : fd_(std::move(fd)), buffer_(std::move(buffer)) {}
+
+  Descriptor fd_;
+  Buffer buffer_;
+  bool proven_ = false;  // a write has passed
+};
+
 class PosixFile final : public File {
  public:
   PosixFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
@@ -94,6 +152,11 @@ class PosixFile final : public File {
     return Status::ok();
   }
 
+  Status write_durable(std::uint64_t offset, ByteSpan bytes) override {
+    EDGECORE_ASSIGN(const bool direct, write_direct(offset, bytes));
+    return direct ? Status::ok() : File::write_durable(offset, bytes);
+  }
+
   Status sync() override {
     // Not retried on EINTR either: what a second call would report is not about the first.
     if (::fdatasync(fd_.get()) != 0) return errno_status("fdatasync", path_, errno);
@@ -101,9 +164,11 @@ class PosixFile final : public File {
   }
 
   Result<std::uint64_t> size() override {
-    struct stat info{};
-    if (::fstat(fd_.get(), &info) != 0) return errno_status("stat", path_, errno);
-    return static_cast<std::uint64_t>(info.st_size);
+    // Not by stat: a time of change that was looked at is set anew by the next write, and an inode
+    // is written with it.
+    const off_t end = ::lseek(fd_.get(), 0, SEEK_END);
+    if (end < 0) return errno_status("seek", path_, errno);
+    return static_cast<std::uint64_t>(end);
   }
 
   Status truncate(std::uint64_t size) override {
@@ -124,8 +189,30 @@ class PosixFile final : public File {
   }
 
  private:
+  // False: not for this range, or not for this file; nothing was written.
+  Result<bool> write_direct(std::uint64_t offset, ByteSpan bytes) {
+    if (offset % kSectorBytes != 0 || bytes.size() % kSectorBytes != 0) return false;
+    if (bytes.size() > kDirectBytesMax) return false;
+    EDGECORE_ASSIGN(const std::uint64_t whole, this->size());
+    if (offset + bytes.size() > whole) return false;  // it would allocate: metadata, twice
+    const std::lock_guard guard(direct_mutex_);
+    if (!direct_) direct_ = DirectWriter::open(fd_.get());
+    DirectWriter* const writer = direct_->get();
+    if (writer == nullptr) return false;
+    const int error = writer->write(offset, bytes);
+    if (error == 0) return true;
+    if (error == EINVAL && !writer->proven()) {
+      direct_->reset();
+      return false;
+    }
+    return errno_status("direct write", path_, error);
+  }
+
   Descriptor fd_;
   std::string path_;
+  std::mutex direct_mutex_;
+  // Opened by the first durable write; holds null when the file takes none.
+  std::optional<std::unique_ptr<DirectWriter>> direct_;
 };
 
 class PosixLock final : public FileLock {
@@ -218,7 +305,7 @@ class PosixFs final : public Fs {
 
   // Blocks of 512 B are safe on larger sectors too: a sector is written whole, and both its old
   // and its new content hold the blocks that were durable before.
-  std::uint32_t sector_size() const override { return 512; }
+  std::uint32_t sector_size() const override { return kSectorBytes; }
 };
 
 }  // namespace

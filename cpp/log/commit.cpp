@@ -71,11 +71,11 @@ Status Log::commit_locked(bool durable, bool closing) {
     }
   }
   const bool waited = !block.empty();
+  const bool settles = durable && (waited || closing || unsynced());
   Status status;
-  if (waited || closing) status = write_block(block, closing);
+  if (waited || closing) status = write_block(block, durable, closing);
   const bool written = status.is_ok();
-  const bool unsynced = !retained_.empty() || closing || broken_;
-  if (written && durable && unsynced && !sync_segment().is_ok()) status = rewrite_retained();
+  if (written && durable) status = settle_written();
   const std::lock_guard guard(mutex_);
   if (!written) {
     block.add(pending_);
@@ -83,7 +83,7 @@ Status Log::commit_locked(bool durable, bool closing) {
   }
   if (!status.is_ok())
     deadline_ns_ = std::min(deadline_ns_, deadline);
-  else if (durable && unsynced)
+  else if (settles)
     deadline_ns_ = std::min(deadline_ns_, clock_->monotonic_ns() + kMarkIdleNs);
   else if (durable && !waited)
     deadline_ns_ = std::min(deadline_ns_, deadline);
@@ -100,15 +100,31 @@ Status Log::reserve(const RowBatch& rows) {
   } else {
     status = commit_locked(true, false);
     Pending nothing;
-    if (status.is_ok()) status = write_block(nothing, false);
-    if (status.is_ok() && !sync_segment().is_ok()) status = rewrite_retained();
+    if (status.is_ok()) status = write_block(nothing, true, false);
+    if (status.is_ok()) status = settle_written();
   }
   reserve_rows_ = 0;
   return status;
 }
 
-// Room for the block in a sound segment, then the block.
-Status Log::write_block(Pending& block, bool closing) {
+// The block into a sound segment with room for it. A durable one goes to stable storage by itself
+// when nothing older waits for a sync; if that fails, it is written again in a new segment.
+Status Log::write_block(Pending& block, bool durable, bool closing) {
+  EDGECORE_TRY(make_room(block));
+  Status status = put_block(block, durable, closing);
+  if (broken_ && durable) {
+    EDGECORE_TRY(make_room(block));
+    status = put_block(block, durable, closing);
+  }
+  EDGECORE_TRY(status);
+  if (!unsynced())
+    recycle(block.bytes);
+  else
+    keep(block);
+  return status;
+}
+
+Status Log::make_room(const Pending& block) {
   const std::uint64_t size = wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes +
                              (options_.cipher ? wal::kSealedExtraBytes : 0) + block.bytes.size();
   if (broken_) EDGECORE_TRY(rewrite_retained());
@@ -120,9 +136,9 @@ Status Log::write_block(Pending& block, bool closing) {
     const SegmentInfo& current = segments_.back();
     if (!full_ &&
         current.end + wal::round_up(size, current.header.sector) <= current.header.capacity)
-      break;
+      return Status::ok();
     // It is synced before the next one begins, so that a mark never skips a segment.
-    if (sync_segment().is_ok()) {
+    if (!unsynced() || sync_segment().is_ok()) {
       full_ = true;  // from here on the next one's header may say where this one ends
       EDGECORE_TRY(write_mark(false));
       EDGECORE_TRY(begin_segment(size));
@@ -130,9 +146,6 @@ Status Log::write_block(Pending& block, bool closing) {
       EDGECORE_TRY(rewrite_retained());
     }
   }
-  EDGECORE_TRY(put_block(block, closing));
-  keep(block);
-  return Status::ok();
 }
 
 // A usual block is copied, so that both buffers are used again: a fresh one costs a page fault per
@@ -218,14 +231,16 @@ Status Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::
                            std::span(bytes).first(head.length));
 }
 
-Status Log::put_block(const Pending& block, bool closing) {
+Status Log::put_block(const Pending& block, bool durable, bool closing) {
   SegmentInfo& current = segments_.back();
   const bool checkpoint = closing || block.empty();
   wal::BlockHead head = head_of(block, checkpoint, closing);
   // An offset is given to one block alone: when this fails, nothing sealed there gets out.
   EDGECORE_TRY(encode_block(head, block, current.header, current.end, block_));
   const std::size_t size = block_.size();
-  const Status status = segment_->write_at(current.end, block_);
+  const bool alone = durable && !unsynced();
+  const Status status = alone ? segment_->write_durable(current.end, block_)
+                              : segment_->write_at(current.end, block_);
   if (block_.capacity() > kBufferBytesKept) block_ = Bytes();
   if (!status.is_ok()) {
     broken_ = true;
@@ -242,6 +257,7 @@ Status Log::put_block(const Pending& block, bool closing) {
   written_.position = head.first_position + head.rows - 1;
   written_.end = current.end;
   marked_clean_ = false;
+  if (alone) note_synced();
   return Status::ok();
 }
 
@@ -338,23 +354,34 @@ Status Log::rewrite_retained() {
     segments_.back().end = synced_.end;
   }
   EDGECORE_TRY(begin_segment(wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes));
-  if (!retained_.empty()) {
-    const Status status = put_block(retained_, false);
-    broken_ = broken_ || !status.is_ok();  // also when it could not be sealed: they stand nowhere
-    EDGECORE_TRY(status);
-  }
+  if (retained_.empty()) return Status::ok();
+  const Status status = put_block(retained_, false, false);
+  broken_ = broken_ || !status.is_ok();  // also when it could not be sealed: they stand nowhere
+  EDGECORE_TRY(status);
   return sync_segment();
 }
 
+// Whether something is written, or was and must be again, that is not on stable storage.
+bool Log::unsynced() const {
+  return !retained_.empty() || written_.end != synced_.end;
+}
+
+Status Log::settle_written() {
+  if (!unsynced() || (!broken_ && sync_segment().is_ok())) return Status::ok();
+  return rewrite_retained();
+}
+
 Status Log::sync_segment() {
-  if (segment_ == nullptr) return Status::ok();
-  // Also when the next segment could not be begun since: this one's descriptor had its error.
-  if (broken_) return Status::unavailable(segments_.back().path + ": had an error; it is left");
   const Status status = segment_->sync();
-  if (!status.is_ok()) {
+  if (status.is_ok())
+    note_synced();
+  else
     broken_ = true;
-    return status;
-  }
+  return status;
+}
+
+// All that was written is on stable storage.
+void Log::note_synced() {
   synced_ = written_;
   retained_.clear();
   if (retained_.bytes.capacity() > 2 * kRetainedBytesMax) retained_ = {};
@@ -363,7 +390,6 @@ Status Log::sync_segment() {
     reserved_ = synced_.reserved;
   }
   promise(written_.position);
-  return status;
 }
 
 // The one place where a durability promise is made.

@@ -183,17 +183,21 @@ class Log {
 
   // commit.cpp; all of these with commit_mutex_ held
   Status commit_locked(bool durable, bool closing);
-  Status write_block(Pending& block, bool closing);
+  Status write_block(Pending& block, bool durable, bool closing);
+  Status make_room(const Pending& block);
   void keep(Pending& block);
   void recycle(Bytes& bytes);
-  Status put_block(const Pending& block, bool closing);
+  Status put_block(const Pending& block, bool durable, bool closing);
   Status encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
                       std::uint64_t offset, Bytes& out) const;
   wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
   Result<Bytes> first_block(const wal::SegmentHeader& header);
   Status key_segment(wal::SegmentHeader& header);
   Status begin_segment(std::uint64_t bytes_needed);
+  bool unsynced() const;
+  Status settle_written();
   Status sync_segment();
+  void note_synced();
   Status rewrite_retained();
   void promise(std::uint64_t position);
   Status open_mark();

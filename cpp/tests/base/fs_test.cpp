@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <set>
 
 #include "base/fs_memory.hpp"
 
@@ -19,6 +20,12 @@ struct Place {
 
 Place memory_place() {
   auto fs = std::make_shared<MemoryFs>();
+  EXPECT_TRUE(fs->make_directories("/d").is_ok());
+  return {fs, "/d"};
+}
+
+Place direct_place() {
+  auto fs = std::make_shared<MemoryFs>(MemoryFsOptions{.direct_writes = true});
   EXPECT_TRUE(fs->make_directories("/d").is_ok());
   return {fs, "/d"};
 }
@@ -111,7 +118,42 @@ TEST_P(FsContract, AFileLongerThanTheLimitIsNotRead) {
   EXPECT_EQ(read_file(fs_, at("f"), 5).status().outcome(), Outcome::kCorrupt);
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, FsContract, testing::Values(&memory_place, &posix_place));
+// Past the page cache or through it: readers of this and of other descriptors see the last write.
+TEST_P(FsContract, DurableAndOtherWritesInAnyOrderAreReadAsTheyCame) {
+  constexpr std::size_t kSize = 64 * 1024;
+  auto file = fs_.open(at("f"), OpenMode::kCreate).value();
+  ASSERT_TRUE(file->fill_zeros(kSize).is_ok());
+  ASSERT_TRUE(file->sync().is_ok());
+  ASSERT_TRUE(fs_.rename(at("f"), at("g")).is_ok());  // what is open goes on under another name
+  auto other = fs_.open(at("g"), OpenMode::kRead).value();
+  Bytes expected(kSize);
+  std::uint64_t random = 20240611;
+  const auto below = [&](std::size_t n) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<std::size_t>(random >> 33) % n;
+  };
+  for (int step = 0; step < 400; ++step) {
+    const bool whole = below(4) != 0;  // sectors
+    const std::size_t from = whole ? below(kSize / 512) * 512 : below(kSize);
+    std::size_t size = whole ? (1 + below(12)) * 512 : 1 + below(3000);
+    const bool durable = below(2) == 0;
+    if (below(40) != 0) size = std::min(size, expected.size() - from);  // else: may go beyond
+    const Bytes bytes(size, static_cast<std::byte>(step));
+    if (from + size > expected.size()) expected.resize(from + size);
+    std::copy(bytes.begin(), bytes.end(), expected.begin() + static_cast<std::ptrdiff_t>(from));
+    const Status status = durable ? file->write_durable(from, bytes) : file->write_at(from, bytes);
+    ASSERT_TRUE(status.is_ok()) << status.to_string();
+    Bytes found(expected.size() + 1);
+    const auto got = (step % 2 == 0 ? file : other)->read_at(0, found);
+    ASSERT_EQ(got.value(), expected.size());
+    found.resize(expected.size());
+    ASSERT_EQ(found, expected) << "step " << step;
+  }
+  EXPECT_EQ(read("g"), expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FsContract,
+                         testing::Values(&memory_place, &direct_place, &posix_place));
 
 // ------------------------------------------------------------------ the crash model
 
@@ -201,6 +243,100 @@ TEST(MemoryFs, AFailedSyncIsNeverMadeGoodByALaterOne) {
   ASSERT_TRUE(file->sync().is_ok());
   for (const auto& image : fs.crash_states(100, 1))
     EXPECT_EQ(read_file(*image, "/d/f", 999).value()[0], std::byte{8});
+}
+
+// 4,096 ones, durable, then what a test does to the disk, then every legal image.
+struct Overwritten {
+  Overwritten() : fs({.direct_writes = true}) {
+    EXPECT_TRUE(write_file_atomic(fs, "f", Bytes(4096, std::byte{1})).is_ok());
+    file = fs.open("f", OpenMode::kReadWrite).value();
+  }
+  std::set<std::string> images() const {
+    std::set<std::string> out;
+    for (const auto& image : fs.crash_states(1000, 1))
+      out.emplace(as_text(read_file(*image, "f", 1 << 20).value()));
+    return out;
+  }
+  MemoryFs fs;
+  std::unique_ptr<File> file;
+};
+
+std::string sectors(std::initializer_list<char> values) {
+  std::string out;
+  for (const char value : values) out.append(512, value);
+  return out;
+}
+
+TEST(MemoryFs, ADirectWritePromisesItsOwnRangeAlone) {
+  Overwritten disk;
+  ASSERT_TRUE(disk.file->write_at(0, as_byte_span(sectors({2, 2}))).is_ok());
+  const auto before = disk.fs.operations();
+  ASSERT_TRUE(disk.file->write_durable(512, as_byte_span(sectors({3, 3}))).is_ok());
+  EXPECT_EQ(disk.fs.operations(), before + 1);
+  EXPECT_EQ(disk.images(), (std::set<std::string>{sectors({1, 3, 3, 1, 1, 1, 1, 1}),
+                                                  sectors({2, 3, 3, 1, 1, 1, 1, 1})}));
+  ASSERT_TRUE(
+      disk.file->write_at(1024, as_byte_span(sectors({4}))).is_ok());  // later: may be lost again
+  EXPECT_EQ(disk.images().size(), 4u);
+  ASSERT_TRUE(disk.file->sync().is_ok());
+  EXPECT_EQ(disk.images(), (std::set<std::string>{sectors({2, 3, 4, 1, 1, 1, 1, 1})}));
+}
+
+TEST(MemoryFs, ADirectWriteCutOrFailedInItsMidstLeavesAnyOfItsSectors) {
+  const std::set<std::string> any{
+      sectors({1, 1, 1, 1, 1, 1, 1, 1}), sectors({2, 1, 1, 1, 1, 1, 1, 1}),
+      sectors({1, 2, 1, 1, 1, 1, 1, 1}), sectors({2, 2, 1, 1, 1, 1, 1, 1})};
+  Overwritten cut;
+  cut.fs.cut_power_at(1);
+  EXPECT_EQ(cut.file->write_durable(0, as_byte_span(sectors({2, 2}))).outcome(),
+            Outcome::kUnavailable);
+  EXPECT_EQ(cut.images(), any);
+  EXPECT_EQ(cut.file->write_durable(1024, as_byte_span(sectors({2}))).outcome(),
+            Outcome::kUnavailable);
+  EXPECT_EQ(cut.images(), any);
+  for (const FaultEffect effect :
+       {FaultEffect::kIoError, FaultEffect::kShortWrite, FaultEffect::kNoSpace}) {
+    Overwritten failed;
+    const auto fault = failed.fs.inject({.effect = effect,
+                                         .on = static_cast<std::uint32_t>(Operation::kWriteDurable),
+                                         .path_contains = {}});
+    EXPECT_FALSE(failed.file->write_durable(0, as_byte_span(sectors({2, 2}))).is_ok());
+    EXPECT_EQ(failed.fs.fired(fault), 1u);
+    EXPECT_TRUE(failed.file->sync().is_ok());  // makes good nothing
+    const std::size_t states[] = {4, 2, 1};
+    EXPECT_EQ(failed.images().size(), states[effect == FaultEffect::kIoError      ? 0
+                                             : effect == FaultEffect::kShortWrite ? 1
+                                                                                  : 2]);
+    ASSERT_TRUE(failed.file->write_durable(0, as_byte_span(sectors({3, 3}))).is_ok());
+    EXPECT_EQ(failed.images(), (std::set<std::string>{sectors({3, 3, 1, 1, 1, 1, 1, 1})}));
+  }
+}
+
+TEST(MemoryFs, ADirectWriteBringsTheSizeItNeedsAndNoMore) {
+  Overwritten disk;
+  ASSERT_TRUE(disk.file->truncate(700).is_ok());
+  ASSERT_TRUE(disk.file->fill_zeros(8192).is_ok());
+  ASSERT_TRUE(disk.file->write_durable(1024, as_byte_span(sectors({2}))).is_ok());
+  std::set<std::size_t> sizes;
+  for (const std::string& image : disk.images()) {
+    ASSERT_GE(image.size(), 1536u);
+    sizes.insert(image.size());
+    EXPECT_EQ(image[699], 1);
+    EXPECT_EQ(image[700], 0);
+    EXPECT_EQ(image[1024], 2);
+  }
+  EXPECT_GT(sizes.size(), 1u);
+  ASSERT_TRUE(disk.file->sync().is_ok());
+  ASSERT_EQ(disk.images().size(), 1u);
+  EXPECT_EQ(disk.images().begin()->size(), 8192u);
+}
+
+TEST(MemoryFs, ALyingDirectWriteIsLosable) {
+  Overwritten disk;
+  const auto fault = disk.fs.inject({.effect = FaultEffect::kLyingSync, .path_contains = {}});
+  ASSERT_TRUE(disk.file->write_durable(0, as_byte_span(sectors({2}))).is_ok());
+  EXPECT_EQ(disk.fs.fired(fault), 1u);
+  EXPECT_EQ(disk.images().size(), 2u);
 }
 
 TEST(MemoryFs, EveryFaultFiresWhereItIsTold) {

@@ -10,6 +10,14 @@
 
 namespace edgecore {
 
+// Every operation is cut; under ThreadSanitizer, twenty times as slow and with one thread to watch,
+// every thirteenth.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr std::uint64_t kStride = 13;
+#else
+inline constexpr std::uint64_t kStride = 1;
+#endif
+
 inline SchemaPtr make_schema(const std::string& stream, Tier tier) {
   auto schema = std::make_shared<Schema>();
   schema->stream = stream;
