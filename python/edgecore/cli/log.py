@@ -1,39 +1,49 @@
-"""`edgecore log`: inspect, verify, export. All of them read; a writer may have the log open."""
+"""`edgecore log`: inspect, verify, export, repair --report. All of them read; a writer may have
+the log open."""
 
 from __future__ import annotations
 
 import json
-import sys
 
-from edgecore.errors import Corrupt, Invalid, from_os
-from edgecore.log import POSITION_MAX, Log
+from edgecore.cli import log_export, log_report
+from edgecore.errors import Corrupt
+from edgecore.log import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
     from typing import Any
 
 
 def register(subparsers: Any) -> None:
     """Adds the command's parsers; each sets ``run``, a function of the arguments."""
-    log = subparsers.add_parser("log", help="the event log: inspect, verify, export")
+    log = subparsers.add_parser("log", help="the event log: inspect, verify, export, repair")
     commands = log.add_subparsers(dest="log_command", required=True)
-    for name, run, what in (
-        ("inspect", _inspect, "what a log holds, and what its last recovery found"),
-        ("verify", _verify, "read and check everything; exit 12 when rows are lost"),
-        ("export", _export, "print all events as JSON lines, in order of arrival"),
-    ):
-        parser = commands.add_parser(name, help=what)
+
+    def add(name: str, run: Any, help: str, **more: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser(name, help=help, **more)
         parser.add_argument("directory", metavar="DIR")
         parser.set_defaults(run=run)
-        if name == "export":
-            parser.add_argument("--json", action="store_true", help="the lines are, in any case")
-            parser.add_argument("--stream", help="of this stream only")
-            parser.add_argument("--after", type=int, default=0, help="positions above this")
-            parser.add_argument("--out", metavar="FILE", help="instead of standard output")
-        else:
-            parser.add_argument("--json", action="store_true", help="one JSON object")
+        return parser
+
+    inspect = add("inspect", _inspect, "what a log holds, and what its last recovery found")
+    inspect.add_argument("--json", action="store_true", help="one JSON object")
+    verify = add("verify", _verify, "read and check everything; exit 12 when rows are lost")
+    verify.add_argument("--json", action="store_true", help="one JSON object")
+    export = add("export", log_export.run, "all events, or a stream as a table")
+    export.add_argument("--format", choices=log_export.FORMATS, default="jsonl",
+                        help="jsonl: a line per event, in order of arrival (default); csv, "
+                             "parquet: a table of one stream; parquet needs pyarrow")  # fmt: skip
+    export.add_argument("--json", action="store_const", const="jsonl", dest="format",
+                        help="as --format jsonl")  # fmt: skip
+    export.add_argument("--stream", help="of this stream only")
+    export.add_argument("--after", type=int, default=0, help="positions above this")
+    export.add_argument("--out", metavar="FILE", help="instead of standard output")
+    repair = add("repair", log_report.run, "say what is damaged; no repair by hand is ever needed",
+                 description=log_report.__doc__)  # fmt: skip
+    repair.add_argument("--report", action="store_true", required=True,
+                        help="read everything and say what is lost; changes nothing")  # fmt: skip
+    repair.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def _ranges(found: list[tuple[int, int, int, str]]) -> list[dict[str, object]]:
@@ -108,40 +118,4 @@ def _verify(arguments: argparse.Namespace) -> int:
             f"{arguments.directory}: {missing} rows lost at its end, which were durable; "
             "the rows before them are readable"
         )
-    return 0
-
-
-def export_lines(log: Log, stream: str | None = None, after: int = 0) -> Iterator[str]:
-    """The log's events in the form of docs/formats/export.md."""
-    from edgecore.wire import export, rowbatch
-
-    for scanned in log.scan(stream, after=after):
-        if scanned.schema is None:
-            raise Corrupt(f"partition {scanned.partition}: a schema that can't be read")
-        rows = rowbatch.read_rows(scanned.schema, scanned.payload)
-        for index, (_, row) in enumerate(rows):
-            yield export.line(
-                log.store_id, scanned.partition, scanned.first + index,
-                scanned.position + index, scanned.schema, row,
-            )  # fmt: skip
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from contextlib import nullcontext
-    from pathlib import Path
-
-    path = arguments.out
-    if not 0 <= arguments.after <= POSITION_MAX:
-        raise Invalid(f"--after {arguments.after}: a position is 0 to {POSITION_MAX}")
-    try:
-        with (
-            Log.open(arguments.directory, read_only=True) as log,
-            Path(path).open("w") if path else nullcontext(sys.stdout) as out,
-        ):
-            for line in export_lines(log, arguments.stream, arguments.after):
-                out.write(line + "\n")
-    except OSError as error:
-        if path is None:
-            raise
-        raise from_os(error, path) from None
     return 0
