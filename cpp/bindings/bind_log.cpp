@@ -14,6 +14,8 @@ using Row = std::tuple<int, std::int64_t, std::uint32_t>;  // level, group ns, g
 using Keep = std::tuple<std::optional<std::uint64_t>, std::optional<std::uint64_t>,
                         std::optional<std::int64_t>>;  // bytes, rows, ns
 
+using Range = std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::string>;
+
 StoreId store_id_of(const py::bytes& bytes) {
   const BufferView view(bytes);
   StoreId id{};
@@ -82,29 +84,27 @@ struct PyScanned {
 
 }  // namespace
 
-// Iterates a snapshot of the log, one segment in memory at a time.
+// Iterates a snapshot of the log, one part of it in memory at a time.
 class PyScan {
  public:
-  PyScan(PyLogPtr log, LogReader reader, std::optional<std::set<std::uint32_t>> partitions,
-         std::uint64_t after, std::uint64_t until)
+  PyScan(PyLogPtr log, LogReader reader, std::optional<Wanted> wanted, std::uint64_t after,
+         std::uint64_t until)
       : log_(std::move(log)),
         reader_(std::move(reader)),
-        partitions_(std::move(partitions)),
+        wanted_(std::move(wanted)),
         after_(after),
-        until_(until) {}
+        until_(std::min(until, reader_.position_max())),
+        through_(after) {}
 
   PyScanned next() {
     while (at_ == found_.size()) {
-      if (segment_ == reader_.segments()) throw py::stop_iteration();
+      if (through_ >= until_) throw py::stop_iteration();
       found_.clear();
       at_ = 0;
-      if (!wanted(segment_)) {
-        ++segment_;
-        continue;
-      }
-      unlocked([this] {
-        return reader_.visit_segment(
-            segment_++, after_, [this](const RecordView& record) { return keep(record); }, buffer_);
+      through_ = unlocked([this] {
+        return reader_.visit_part(
+            through_, wanted_ ? &*wanted_ : nullptr,
+            [this](const RecordView& record) { return keep(record); }, buffer_);
       });
     }
     PyScanned out = std::move(found_[at_++]);
@@ -113,16 +113,9 @@ class PyScan {
   }
 
  private:
-  bool wanted(std::size_t segment) const {
-    if (!partitions_) return true;
-    for (const std::uint32_t partition : *partitions_)
-      if (reader_.may_hold(segment, partition, 0)) return true;
-    return false;
-  }
-
   bool keep(const RecordView& record) {
     if (record.position > until_) return false;
-    if (partitions_ && !partitions_->contains(record.head.partition)) return true;
+    if (wanted_ && !wanted_->partitions.contains(record.head.partition)) return true;
     if (join(record)) return true;
     PyScanned scanned;
     scanned.head = record.head;
@@ -167,10 +160,10 @@ class PyScan {
 
   PyLogPtr log_;
   LogReader reader_;
-  std::optional<std::set<std::uint32_t>> partitions_;
+  std::optional<Wanted> wanted_;
   std::uint64_t after_;
   std::uint64_t until_;
-  std::size_t segment_ = 0;
+  std::uint64_t through_;  // the part that was read last
   std::vector<PyScanned> found_;
   std::size_t at_ = 0;
   Bytes buffer_;  // the segment
@@ -283,8 +276,16 @@ py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std:
   return out;
 }
 
+constexpr const char* kReasons[] = {"lost", "burnt", "uncertain", "dropped", "expired"};
+
+LossRange::Reason reason_of(const std::string& name) {
+  for (std::uint8_t i = 0; i < kLossReasons; ++i)
+    if (name == kReasons[i]) return static_cast<LossRange::Reason>(i);
+  raise_if_bad(Status::invalid("no reason '" + name + "'"));
+  return LossRange::kLost;
+}
+
 py::list tuples_of(const std::vector<LossRange>& ranges) {
-  static constexpr const char* kReasons[] = {"lost", "burnt", "uncertain"};
   py::list out;
   for (const LossRange& range : ranges)
     out.append(py::make_tuple(range.partition, range.first, range.last, kReasons[range.reason]));
@@ -301,7 +302,7 @@ py::tuple recovery_of(PyLog& self) {
 py::tuple verify(PyLog& self) {
   std::uint64_t rows = 0, records = 0, bytes = 0;
   std::vector<LossRange> losses;
-  const LogReader reader = self.core().reader();
+  LogReader reader = self.core().reader();
   unlocked([&]() -> Status {
     Status status;
     EDGECORE_TRY(reader.visit(
@@ -377,6 +378,29 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
           },
           py::arg("acked"), py::arg("upto"), py::arg("announced"))
       .def(
+          "seal",
+          [](PyLog& self, std::size_t segments_kept, std::uint64_t bytes, bool dense) {
+            Log& log = self.core();
+            const SealRequest request{segments_kept, bytes, dense ? Coding::kDense : Coding::kFast};
+            const Sealed done = unlocked([&] { return log.seal(request); });
+            return py::make_tuple(done.rows, done.packs, done.bytes, done.segments);
+          },
+          py::arg("segments_kept"), py::arg("bytes"), py::arg("dense"))
+      .def(
+          "told",
+          [](PyLog& self, const std::vector<Range>& ranges) {
+            Log& log = self.core();
+            std::vector<LossRange> told;
+            for (const auto& [partition, first, last, reason] : ranges)
+              told.push_back({partition, first, last, reason_of(reason)});
+            unlocked([&] {
+              log.told(told);
+              return Status::ok();
+            });
+          },
+          py::arg("ranges"))
+      .def("untold", [](PyLog& self) { return tuples_of(self.core().untold()); })
+      .def(
           "wait_durable",
           [](PyLog& self, std::uint64_t position) {
             Log& log = self.core();
@@ -390,7 +414,9 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
          "scan",
          [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
             std::uint64_t after, std::uint64_t until) {
-           return PyScan(self, self->core().reader(), std::move(partitions), after, until);
+           std::optional<Wanted> wanted;
+           if (partitions) wanted = Wanted{std::move(*partitions), 0};
+           return PyScan(self, self->core().reader(), std::move(wanted), after, until);
          },
          py::arg("partitions"), py::arg("after"), py::arg("until"))
       .def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))

@@ -17,6 +17,7 @@ constexpr std::size_t kSchemaAt = 52;
 constexpr std::size_t kDigestAt = 84;
 constexpr std::size_t kChecksumAt = 122;
 constexpr std::size_t kHeaderBytes = 126;
+constexpr std::size_t kDirectoryBytesMax = 11;  // of a column: flags and length
 // The columns that every block has, before those of the fields.
 constexpr std::size_t kTime = 0;
 constexpr std::size_t kSource = 1;
@@ -217,6 +218,9 @@ Result<Bytes> encode_block(const BlockIdentity& identity, const RowBatch& rows,
     columns.push_back(write_column(coding, fields[f].dtype, column_of_field(rows, f), groups));
 
   Bytes out;
+  std::size_t size = kHeaderBytes;
+  for (const WrittenColumn& column : columns) size += kDirectoryBytesMax + column.bytes.size();
+  out.reserve(size);
   put_header(identity, rows, coding, canonical, columns.size(), out);
   for (const WrittenColumn& column : columns) {
     out.push_back(static_cast<std::byte>(column.flags));
@@ -374,7 +378,7 @@ Status BlockReader::find_groups(ByteSpan bytes) {
 Result<DecodedBlock> decode_block(ByteSpan block, SchemaPtr schema) {
   EDGECORE_ASSIGN(auto reader, BlockReader::open(block, *schema));
   const BlockHeader& header = reader.header();
-  DecodedBlock out{RowBatch(schema), {}};
+  DecodedBlock out{RowBatch(schema), {}, {}};
   EDGECORE_TRY(reader.read_arrivals(out.arrivals));
   EDGECORE_TRY(fill_rows(reader, out.rows));
   Bytes canonical;
@@ -384,6 +388,7 @@ Result<DecodedBlock> decode_block(ByteSpan block, SchemaPtr schema) {
       run_digest(identity.store, identity.partition, identity.first, header.count, header.schema,
                  canonical) != header.digest)
     return malformed("its rows are not those that its run digest names");
+  out.canonical = std::move(canonical);
   return out;
 }
 

@@ -40,6 +40,7 @@ struct BlockHeader {
 struct DecodedBlock {
   RowBatch rows;
   std::vector<Arrival> arrivals;
+  Bytes canonical;  // the same rows
 };
 
 // Invalid: no rows, more than fit, or arrivals that are not those of the rows.

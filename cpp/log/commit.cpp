@@ -284,6 +284,7 @@ Status Log::key_segment(wal::SegmentHeader& header) {
 // A file with its header and its first block on stable storage; only then it is the log's segment.
 Status Log::begin_segment(std::uint64_t bytes_needed) {
   EDGECORE_TRY(open_mark());
+  EDGECORE_TRY(open_contents(*contents_));
   SegmentInfo next;
   next.header.sector = std::max<std::uint32_t>(512, fs_->sector_size());
   next.header.store = store_;

@@ -282,6 +282,7 @@ std::uint64_t Log::data_bytes() const {
   std::uint64_t total = 0;
   for (const SegmentInfo& segment : segments_)
     total += segment.end - std::min(segment.end, wal::kHeaderBytes);
+  for (const PackEntry& pack : contents_->packs) total += pack.bytes;
   return total;
 }
 
@@ -296,9 +297,27 @@ std::uint64_t Log::next_sequence(std::uint32_t partition) const {
   return found == next_.end() ? 1 : found->second;
 }
 
-LogReader Log::reader() const {
+Result<LogReader::Source> Log::source_now() const {
   const std::lock_guard guard(mutex_);
-  return {fs_, segments_, catalogue_, next_position_ - 1, directory_, released_, keys_};
+  return LogReader::Source{segments_, catalogue_, contents_, keys_};
+}
+
+LogReader Log::reader() const {
+  LogReader::Renew renew = [this] { return source_now(); };
+  if (options_.read_only)
+    renew = [fs = fs_, directory = directory_, options = options_, clock = clock_,
+             known = catalogue()]() -> Result<LogReader::Source> {
+      EDGECORE_ASSIGN(const auto again, open(fs, directory, options, clock));
+      for (const CatalogueEntry& entry : known)
+        if (entry.schema != nullptr) static_cast<void>(again->attach_schema(entry.schema));
+      return again->source_now();
+    };
+  const std::lock_guard guard(mutex_);
+  return {fs_,
+          directory_,
+          {segments_, catalogue_, contents_, keys_},
+          std::move(renew),
+          next_position_ - 1};
 }
 
 }  // namespace edgecore

@@ -14,6 +14,10 @@
 // older than the truth, which only makes more of the tail "uncertain". Recovery writes nothing
 // until the first commit, so it may itself be cut anywhere.
 //
+// - A row is in a segment or in a pack: the side file `contents` says which files are the log's,
+// and
+//   one write to one of its two slots moves rows from the one to the other, or lets them go.
+//
 // Thread-safe. mutex_ is never held across I/O; commit_mutex_ makes one committer.
 #pragma once
 
@@ -28,9 +32,11 @@
 
 #include "base/clock.hpp"
 #include "base/fs.hpp"
+#include "columns/stream.hpp"
 #include "log/format.hpp"
+#include "log/pack.hpp"
 #include "log/reader.hpp"
-#include "log/released.hpp"
+#include "log/stale.hpp"
 
 namespace edgecore {
 
@@ -64,12 +70,29 @@ struct LogOptions {
   std::shared_ptr<Cipher> cipher;
 };
 
+// One sealing: the oldest segments that hold this much become packs.
+struct SealRequest {
+  std::size_t segments_kept = 2;  // the newest stay, two at least
+  std::uint64_t bytes = 4u << 20;
+  Coding coding = Coding::kFast;
+};
+
+struct Sealed {
+  std::uint64_t rows = 0;
+  std::uint64_t packs = 0;
+  std::uint64_t bytes = 0;                                 // of the packs
+  std::uint64_t segments = 0;                              // that were freed
+  explicit operator bool() const { return segments > 0; }  // whether there was something to seal
+};
+
 struct Appended {
   std::uint32_t partition = 0;
   std::uint64_t first = 0;
   std::uint32_t count = 0;
   std::uint64_t position = 0;  // of the first row
 };
+
+class PackWriter;
 
 class Log {
  public:
@@ -114,13 +137,23 @@ class Log {
 
   std::uint64_t position() const;          // of the last row appended; 0 = none
   std::uint64_t durable_position() const;  // of the last row on stable storage
-  // Bytes of the blocks in all segments, padding included; not the zeros made beforehand.
+  // Bytes of the packs and of the blocks in all segments, padding included; not the zeros made
+  // beforehand.
   std::uint64_t data_bytes() const;
   std::uint64_t next_sequence(std::uint32_t partition) const;
 
-  // Frees the oldest segments whose rows are all at or below `acked`, by partition, that no limit
-  // of `keep` wants and that end at or below position `upto`. Returns how many rows went. Needs no
-  // space; a row that went is accounted for by released(), not by a loss.
+  // Moves the rows of the oldest segments into packs of column blocks, one tier each, and frees the
+  // segments. Rows stay what and where they are for every reader. Incompatible when a schema is not
+  // attached. A cut leaves the rows in the segments or in the packs, never in both or in neither.
+  Result<Sealed> seal(const SealRequest& request);
+  // Ranges found lost on the way that edgecore.losses may not tell of yet; told() ends that.
+  std::vector<LossRange> untold() const;
+  void told(const std::vector<LossRange>& ranges);
+
+  // Frees packs, the oldest of each tier first, and behind the last pack the oldest segments, whose
+  // rows are all at or below `acked`, by partition, that no limit of `keep` wants and that end at
+  // or below position `upto`. Returns how many rows went. Needs no space; a row that went is
+  // accounted for by released(), not by a loss.
   using Sequences = std::map<std::uint32_t, std::uint64_t>;
   // `announced`: how many schemas, by number, the log's own rows have named; announced() remembers
   // it when those rows are gone.
@@ -159,6 +192,7 @@ class Log {
   Status recover();
   Status read_segments();
   Status read_segment(const std::string& name);
+  bool holds_pack(const std::string& name) const;
   Status recover_tail();
   Status check_keys() const;
   Status burn_unreadable_segments();
@@ -167,10 +201,29 @@ class Log {
   void burn(const SegmentWalk& walk);
   void read_mark();
 
-  // release.cpp; all but the last three with commit_mutex_ held
+  // release.cpp; all with commit_mutex_ held
   bool may_release(std::size_t index, const Sequences& acked, std::uint64_t upto) const;
-  Status open_released();
-  Status write_released(const wal::Released& next);
+  bool may_release(const PackEntry& pack, std::uint64_t bytes_behind, const Sequences& acked,
+                   std::uint64_t upto);
+  bool unwanted(std::uint64_t last, std::uint64_t hlc, std::uint64_t bytes_behind,
+                std::uint64_t upto) const;
+  std::uint64_t release_packs(wal::Contents& next, const Sequences& acked, std::uint64_t upto);
+  const std::vector<PackRange>& ranges_of(const PackEntry& pack);
+  std::uint64_t segment_bytes(std::size_t from) const;
+
+  // log_contents.cpp; all but the first with commit_mutex_ held
+  Status read_contents();
+  Status open_contents(const wal::Contents& next);
+  Status write_contents(const wal::Contents& next);
+  void adopt_contents(wal::Contents next, std::size_t segments);
+  void remove_packs(const std::vector<PackEntry>& before, const std::vector<PackEntry>& after);
+
+  // seal.cpp, with seal_mutex_ held
+  std::vector<SegmentInfo> segments_to_seal(const SealRequest& request) const;
+  Status seal_segments(const std::vector<SegmentInfo>& segments, PackWriter& writer) const;
+  Status write_pack(const PackEntry& entry, ByteSpan file);
+
+  // pool.cpp; all but the last two with commit_mutex_ held
   void free_files(const std::vector<SegmentInfo>& freed);
   void forget_keys(const std::vector<SegmentInfo>& freed);
   std::unique_ptr<File> take_pooled(const wal::SegmentHeader& header, std::string& path);
@@ -179,7 +232,8 @@ class Log {
   void note_stale(const wal::SegmentHeader& header, ByteSpan bytes);
   void note_pooled(const std::string& path);
   bool tail_is_stale(const wal::SegmentHeader& header, ByteSpan bytes, std::uint64_t from) const;
-  void read_released();
+
+  Result<LogReader::Source> source_now() const;
 
   // commit.cpp; all of these with commit_mutex_ held
   Status commit_locked(bool durable, bool closing);
@@ -233,18 +287,24 @@ class Log {
   // make it sooner, and need not look at the clock.
   std::int64_t deadline_wait_ns_ = INT64_MAX;
   std::vector<SegmentInfo> segments_;
-  wal::Released released_;
+  std::shared_ptr<const wal::Contents> contents_ = std::make_shared<wal::Contents>();
   Status failure_;  // of the last commit
   std::condition_variable durable_changed_;
   std::condition_variable work_;
   bool stopping_ = false;
   bool closed_ = false;
 
+  std::mutex seal_mutex_;  // one sealing or release at a time; taken before commit_mutex_
+  std::uint64_t next_pack_ = 1;
+  std::vector<std::string> orphans_;  // packs of sealings that did not come to their end
+
   std::mutex commit_mutex_;  // guards the members below; taken before mutex_
   std::unique_ptr<File> segment_;
   std::unique_ptr<File> mark_file_;
-  std::unique_ptr<File> released_file_;
-  std::deque<std::string> pool_;        // files to take over, the oldest first
+  std::unique_ptr<File> contents_file_;
+  std::uint64_t contents_slot_ = 0;                         // bytes of each of its two slots
+  std::map<std::uint64_t, std::vector<PackRange>> ranges_;  // of packs, by number, as far as read
+  std::deque<std::string> pool_;                            // files to take over, the oldest first
   std::vector<std::string> leftovers_;  // files to remove: a crash came before that
   // What the blocks written so far say, and what those on stable storage say.
   struct Written {

@@ -5,22 +5,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "base/fs.hpp"
+#include "log/contents.hpp"
 #include "log/format.hpp"
 #include "log/keys.hpp"
-#include "log/released.hpp"
 
 namespace edgecore {
-
-// A span of sequences that will never be read, and why.
-struct LossRange {
-  enum Reason : std::uint8_t { kLost = 0, kBurnt = 1, kUncertain = 2, kPurged = 5 };
-  std::uint32_t partition = 0;
-  std::uint64_t first = 0;
-  std::uint64_t last = 0;
-  Reason reason = kLost;
-};
 
 struct RecoveryReport {
   bool clean = true;              // the log was closed in order, or is new
@@ -60,6 +52,8 @@ struct SegmentInfo {
   std::map<std::uint32_t, std::uint64_t> ended;
   std::uint64_t hlc = 0;  // of its first block
 };
+
+struct Pack;
 
 // One intact record, in order of position. `payload` borrows until the next step.
 struct RecordView {
@@ -122,55 +116,89 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
                          const RecordVisitor& visit, std::uint64_t after = 0,
                          const SegmentKey& key = {});
 
+// What a reader looks for; it may be given more.
+struct Wanted {
+  std::set<std::uint32_t> partitions;
+  std::uint64_t sequence_after = 0;  // in each of them
+};
+
+// A snapshot of the log, in parts: what was sealed, the oldest first, then the segments. A caller
+// goes on from part to part by position:
+//   for (std::uint64_t at = after; at < reader.position_max();) at = visit_part(at, ...);
+// What is released meanwhile is passed over; what is sealed meanwhile is found where it went.
 class LogReader {
  public:
-  LogReader(std::shared_ptr<Fs> fs, std::vector<SegmentInfo> segments, Catalogue catalogue,
-            std::uint64_t position_max, std::string directory, wal::Released released,
-            std::shared_ptr<const KeyRing> keys = nullptr)
-      : fs_(std::move(fs)),
-        segments_(std::move(segments)),
-        catalogue_(std::move(catalogue)),
-        position_max_(position_max),
-        directory_(std::move(directory)),
-        released_(std::move(released)),
-        keys_(std::move(keys)) {}
+  struct Source {
+    std::vector<SegmentInfo> segments;
+    Catalogue catalogue;
+    std::shared_ptr<const wal::Contents> contents;
+    std::shared_ptr<const KeyRing> keys;
+  };
+  // The log as it is now.
+  using Renew = std::function<Result<Source>()>;
 
-  // Visits intact records that hold positions above `after`, in order, from the first position that
-  // is kept. Losses found are added to `losses` when given; what is released is none, also when
-  // that happens meanwhile: it is passed over. Sealed records whose keys can't be had are an error,
+  LogReader(std::shared_ptr<Fs> fs, std::string directory, Source source, Renew renew,
+            std::uint64_t position_max)
+      : fs_(std::move(fs)),
+        directory_(std::move(directory)),
+        source_(std::move(source)),
+        renew_(std::move(renew)),
+        position_max_(position_max) {}
+
+  // Visits the intact records, in order of position, of the first part that holds positions above
+  // `after`, and returns the last position of that part, or UINT64_MAX when nothing follows.
+  // Records may be of any partition; those that are not `wanted`, when given, may be left out. A
+  // caller may give each part the same buffer.
+  Result<std::uint64_t> visit_part(std::uint64_t after, const Wanted* wanted,
+                                   const RecordVisitor& visit, Bytes& buffer);
+  // Visits everything above `after`. Losses to damage are added to `losses` when given; then
+  // everything is read, whatever `after` is. Sealed records whose keys can't be had are an error,
   // or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
-               std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr) const;
-  // The same for one segment, 0 to segments() - 1; nothing when it holds none above `after`.
-  // A caller that stops between segments goes on with the next one, and may give each the same
-  // buffer.
-  Status visit_segment(std::size_t index, std::uint64_t after, const RecordVisitor& visit,
-                       Bytes& buffer) const;
-  // Whether a segment can hold sequences above `after` of a partition, by what its first block and
-  // the next one's say.
-  bool may_hold(std::size_t index, std::uint32_t partition, std::uint64_t after) const;
-  std::size_t segments() const { return segments_.size(); }
-  std::uint64_t base_position(std::size_t index) const {
-    return segments_[index].header.base_position;
-  }
-  const Catalogue& catalogue() const { return catalogue_; }
+               std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr);
+  // The first position of the part that holds `position`.
+  std::uint64_t part_base(std::uint64_t position) const;
+
+  const Catalogue& catalogue() const { return source_.catalogue; }
   std::uint64_t position_max() const { return position_max_; }
-  std::uint64_t first_position() const { return released_.position; }  // that is kept
+  std::uint64_t first_position() const { return source_.contents->first_position(); }
 
  private:
-  // A segment's bytes up to its end; nullopt when it was released since this reader was made. The
-  // buffer only grows, so that it is filled without being cleared first.
+  using Table = std::map<std::uint32_t, wal::TableEntry>;
+  struct Account {
+    std::vector<LossRange>* losses;  // may be null
+    Unopened* unopened;              // may be null
+    Table table;                     // what stood before the part
+  };
+
+  std::size_t pack_at(std::uint64_t position) const;
+  std::size_t segment_at(std::uint64_t position) const;
+  Result<std::uint64_t> visit_span(std::size_t first, std::uint64_t after, const Wanted* wanted,
+                                   const RecordVisitor& visit, Account* account);
+  Result<std::uint64_t> visit_segment(std::size_t index, std::uint64_t after, const Wanted* wanted,
+                                      const RecordVisitor& visit, Bytes& buffer, Account* account);
+  Result<std::uint64_t> visit_next(std::uint64_t after, const Wanted* wanted,
+                                   const RecordVisitor& visit, Bytes& buffer, Account* account);
+  bool may_hold(std::size_t segment, const Wanted* wanted) const;
+  Status load_span(std::size_t first, std::size_t end, const Wanted* wanted,
+                   std::vector<Pack>& packs) const;
+  void take_account(const std::vector<Pack>& packs, Account& account) const;
+  // A segment's bytes up to its end; nullopt when it is the log's no more. The buffer only grows,
+  // so that it is filled without being cleared first.
   Result<std::optional<ByteSpan>> load(const SegmentInfo& segment, Bytes& buffer) const;
-  bool released_since(const SegmentInfo& segment) const;
-  Result<SegmentKey> key_of(const SegmentInfo& segment) const;
+  std::optional<wal::Contents> contents_now() const;
 
   std::shared_ptr<Fs> fs_;
-  std::vector<SegmentInfo> segments_;
-  Catalogue catalogue_;
-  std::uint64_t position_max_;
   std::string directory_;
-  wal::Released released_;
-  std::shared_ptr<const KeyRing> keys_;
+  Source source_;
+  Renew renew_;
+  std::uint64_t position_max_;
 };
+
+// The key of a segment's records, if it has one. A key of which the file says nothing is lost, and
+// with it what it has sealed.
+Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment);
+
+std::string pack_path(const std::string& directory, std::uint64_t number);
 
 }  // namespace edgecore

@@ -69,11 +69,13 @@ Status Log::recover() {
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, catalogue, kCatalogueBytesMax));
     EDGECORE_ASSIGN(catalogue_, Catalogue::from_bytes(bytes));
   }
-  read_released();
+  EDGECORE_TRY(read_contents());
   EDGECORE_TRY(read_segments());
   EDGECORE_ASSIGN(keys_, KeyRing::open(fs_, directory_, store_, options_.cipher));
   if (!options_.read_only) EDGECORE_TRY(check_keys());
   for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
+  for (const auto& [partition, kept] : contents_->kept) written_.next[partition] = kept.segment;
+  written_.position = contents_->position - 1;
   read_mark();
   if (segments_.empty())
     end_at({});
@@ -88,17 +90,33 @@ Status Log::recover() {
 
 Status Log::read_segments() {
   EDGECORE_ASSIGN(const auto names, fs_->list(directory_));
+  number_ = std::max<std::uint64_t>(contents_->segment, 1) - 1;
   for (const std::string& name : names) {
+    if (name.starts_with("pack-") && !holds_pack(name))
+      leftovers_.push_back(join_path(directory_, name));
     if (!name.ends_with(".seg")) continue;
     if (name.starts_with("pool-")) note_pooled(join_path(directory_, name));
     if (!name.starts_with("wal-")) continue;
-    if (number_of(name) < released_.segment)
+    if (number_of(name) < contents_->segment)
       leftovers_.push_back(join_path(directory_, name));
     else
       EDGECORE_TRY(read_segment(name));
   }
   recovery_.segments = segments_.size();
-  return Status::ok();
+  if (!options_.read_only) return Status::ok();
+  // Beside a writer rows may have moved between the contents and the names.
+  const auto generation = contents_->generation;
+  EDGECORE_TRY(read_contents());
+  return generation == contents_->generation
+             ? Status::ok()
+             : Status::unavailable(directory_ + ": it changes faster than it is opened");
+}
+
+bool Log::holds_pack(const std::string& name) const {
+  const auto& packs = contents_->packs;
+  return std::any_of(packs.begin(), packs.end(), [&](const PackEntry& pack) {
+    return pack_path(directory_, pack.number) == join_path(directory_, name);
+  });
 }
 
 Status Log::read_segment(const std::string& name) {
@@ -161,7 +179,8 @@ Result<Log::Table> Log::table_before() {
   }
   for (const CatalogueEntry& entry : catalogue_.entries)
     table[entry.partition] = {entry.partition, 1, 0};
-  for (const auto& [partition, start] : released_.starts) table[partition] = {partition, start, 0};
+  for (const auto& [partition, kept] : contents_->kept)
+    table[partition] = {partition, kept.segment, 0};
   return table;
 }
 

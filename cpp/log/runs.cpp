@@ -85,17 +85,18 @@ class Collector {
 
 }  // namespace
 
-Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request) {
+Result<std::vector<Run>> collect_runs(LogReader reader, const RunRequest& request) {
   Collector collector(reader.catalogue(), request);
   const auto take = [&](const RecordView& record) { return collector.take(record); };
+  const Wanted wanted{{request.partition}, request.after};
   Bytes buffer;
-  for (std::size_t i = 0; i < reader.segments() && !collector.done(); ++i)
-    if (reader.may_hold(i, request.partition, request.after))
-      EDGECORE_TRY(reader.visit_segment(i, request.position_from, take, buffer));
+  for (std::uint64_t at = request.position_from; at < reader.position_max() && !collector.done();) {
+    EDGECORE_ASSIGN(at, reader.visit_part(at, &wanted, take, buffer));
+  }
   return std::move(collector).finish();
 }
 
-Result<std::uint64_t> sequence_at(const LogReader& reader, std::uint32_t partition,
+Result<std::uint64_t> sequence_at(LogReader reader, std::uint32_t partition,
                                   std::uint64_t position) {
   std::uint64_t found = 0;
   const auto take = [&](const RecordView& record) {
@@ -105,10 +106,13 @@ Result<std::uint64_t> sequence_at(const LogReader& reader, std::uint32_t partiti
     if (record.head.partition == partition) found = record.head.first + rows - 1;
     return true;
   };
+  const Wanted wanted{{partition}, 0};
   Bytes buffer;
-  for (std::size_t i = reader.segments(); i-- > 0 && found == 0;)
-    if (reader.base_position(i) <= position && reader.may_hold(i, partition, 0))
-      EDGECORE_TRY(reader.visit_segment(i, 0, take, buffer));
+  for (std::uint64_t at = std::min(position, reader.position_max()); at > 0 && found == 0;) {
+    const std::uint64_t base = reader.part_base(at);
+    EDGECORE_TRY(reader.visit_part(std::min(base, at) - 1, &wanted, take, buffer).status());
+    at = std::min(base, at) - 1;
+  }
   return found;
 }
 

@@ -25,10 +25,10 @@ struct RunRequest {
 };
 
 // In order of sequence. Schemas must be attached (a record may have to be cut between rows).
-Result<std::vector<Run>> collect_runs(const LogReader& reader, const RunRequest& request);
+Result<std::vector<Run>> collect_runs(LogReader reader, const RunRequest& request);
 
 // The last sequence of a partition at or below a position; 0 when there is none.
-Result<std::uint64_t> sequence_at(const LogReader& reader, std::uint32_t partition,
+Result<std::uint64_t> sequence_at(LogReader reader, std::uint32_t partition,
                                   std::uint64_t position);
 
 }  // namespace edgecore

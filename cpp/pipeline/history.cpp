@@ -4,7 +4,7 @@
 
 namespace edgecore::pipeline {
 
-Status visit_rows(const LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
+Status visit_rows(LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
                   std::uint64_t until, const RowsVisitor& visit) {
   const auto& entries = reader.catalogue().entries;
   const auto entry = std::find_if(entries.begin(), entries.end(), [&](const CatalogueEntry& one) {
@@ -30,7 +30,7 @@ Status visit_rows(const LogReader& reader, const SchemaPtr& schema, std::uint64_
   return status;
 }
 
-Result<std::vector<Context>> read_contexts(const LogReader& reader, const SchemaPtr& schema) {
+Result<std::vector<Context>> read_contexts(LogReader reader, const SchemaPtr& schema) {
   const int number = schema->find("context"), body = schema->find("body");
   if (number < 0 || body < 0)
     return Status::incompatible(schema->stream + " has no fields context and body");
@@ -47,7 +47,7 @@ Result<std::vector<Context>> read_contexts(const LogReader& reader, const Schema
   return out;
 }
 
-Result<Recordings> Recordings::read(const LogReader& reader, const SchemaPtr& prediction,
+Result<Recordings> Recordings::read(LogReader reader, const SchemaPtr& prediction,
                                     std::uint64_t after, const std::set<std::uint32_t>& serving) {
   EDGECORE_ASSIGN(const PredictionColumns columns, PredictionColumns::find(*prediction));
   Recordings out;

@@ -16,7 +16,7 @@ using RowsVisitor =
     std::function<Status(const RowBatch& rows, std::size_t first, std::uint64_t position)>;
 
 // The rows of exactly this schema at positions in (after, until].
-Status visit_rows(const LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
+Status visit_rows(LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
                   std::uint64_t until, const RowsVisitor& visit);
 
 struct Context {
@@ -26,14 +26,14 @@ struct Context {
 };
 
 // Every row of the context schema (fields `context` and `body`). Incompatible: fields are missing.
-Result<std::vector<Context>> read_contexts(const LogReader& reader, const SchemaPtr& schema);
+Result<std::vector<Context>> read_contexts(LogReader reader, const SchemaPtr& schema);
 
 // The predictions that stand in a log: which rows they answer, and in which contexts.
 class Recordings {
  public:
   // Those that answer rows behind `after`. `serving` are the contexts of roles that serve.
-  static Result<Recordings> read(const LogReader& reader, const SchemaPtr& prediction,
-                                 std::uint64_t after, const std::set<std::uint32_t>& serving);
+  static Result<Recordings> read(LogReader reader, const SchemaPtr& prediction, std::uint64_t after,
+                                 const std::set<std::uint32_t>& serving);
   std::uint64_t last_served() const;                           // row with a serving prediction
   bool served(std::uint64_t position) const;                   // by any role that serves
   bool has(std::uint64_t position, const RoleSpec& by) const;  // in any context of this run

@@ -53,7 +53,7 @@ Status Pipeline::set_role(Part part, RoleSpec spec) {
   if (part != Part::kRule && now.folded_to() < position_) {
     Status status = log_->flush();
     if (status.is_ok()) {
-      const LogReader reader = log_->reader();
+      LogReader reader = log_->reader();
       const auto past = Recordings::read(reader, prediction_, now.folded_to(), serving_);
       status = past.is_ok() ? catch_up(reader, past.value()) : past.status();
     }

@@ -111,7 +111,7 @@ class Pipeline {
   Task task_of(std::uint64_t position, const Recordings& recordings) const;
   Status replay_rows(const RowBatch& rows, std::size_t first, std::uint64_t position,
                      const Recordings& recordings, Predictions& scratch);
-  Status catch_up(const LogReader& reader, const Recordings& recordings);
+  Status catch_up(LogReader& reader, const Recordings& recordings);
   void catch_up_row(const RowBatch& rows, std::size_t row, std::uint64_t position,
                     const Recordings& recordings);
   std::string_view entity_of(const RowBatch& rows, std::size_t row) const;

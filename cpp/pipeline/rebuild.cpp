@@ -51,8 +51,8 @@ struct Walk {
 
 }  // namespace
 
-Result<Found> find_prediction(const LogReader& reader, const SchemaPtr& schema,
-                              std::uint32_t partition, std::uint64_t sequence) {
+Result<Found> find_prediction(LogReader reader, const SchemaPtr& schema, std::uint32_t partition,
+                              std::uint64_t sequence) {
   EDGECORE_ASSIGN(const PredictionColumns columns, PredictionColumns::find(*schema));
   std::optional<Found> found;
   Status status;
@@ -78,7 +78,7 @@ Result<Found> find_prediction(const LogReader& reader, const SchemaPtr& schema,
   return *found;
 }
 
-Result<Rebuilt> rebuild(const LogReader& reader, const RebuildPlan& plan, std::uint64_t position) {
+Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position) {
   // From fewer rows than it was made of, another answer would come out, and look like a forgery.
   if (reader.first_position() > 1)
     return Status::unavailable("the rows below position " +

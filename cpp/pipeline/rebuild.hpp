@@ -17,8 +17,8 @@ struct Found {
 };
 
 // The prediction with this identity. Invalid: there is none.
-Result<Found> find_prediction(const LogReader& reader, const SchemaPtr& schema,
-                              std::uint32_t partition, std::uint64_t sequence);
+Result<Found> find_prediction(LogReader reader, const SchemaPtr& schema, std::uint32_t partition,
+                              std::uint64_t sequence);
 
 struct Rebuilt {
   Prediction prediction;
@@ -38,6 +38,6 @@ struct RebuildPlan {
 
 // The answer to the source row at `position`. Invalid: no such row is in the log. Corrupt: the
 // role can't answer it.
-Result<Rebuilt> rebuild(const LogReader& reader, const RebuildPlan& plan, std::uint64_t position);
+Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position);
 
 }  // namespace edgecore::pipeline

@@ -53,7 +53,7 @@ Status Pipeline::replay() {
   EDGECORE_TRY(settle());
   EDGECORE_TRY(log_->flush());
   const std::uint64_t next = log_->next_sequence(partition_);
-  const LogReader reader = log_->reader();
+  LogReader reader = log_->reader();
   std::uint64_t low = position_;
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback})
     if (const Role* one = find_role(part)) low = std::min(low, one->folded_to());
@@ -89,7 +89,7 @@ void Pipeline::catch_up_row(const RowBatch& rows, std::size_t row, std::uint64_t
 
 // Brings verdicts that are behind the features up to them, through fresh features: the pipeline's
 // own can't go back.
-Status Pipeline::catch_up(const LogReader& reader, const Recordings& recordings) {
+Status Pipeline::catch_up(LogReader& reader, const Recordings& recordings) {
   bool behind = false;
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback})
     if (const Role* one = find_role(part)) behind = behind || one->folded_to() < position_;

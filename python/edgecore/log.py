@@ -9,7 +9,8 @@
 One writer, many readers (``read_only=True``). An event's identity is (store id, partition,
 sequence), dense per partition from 1; a position is its place in the whole log. A log carries its
 own schemas (stream ``edgecore.schemas``, partition 0) and says exactly what it lost
-(``edgecore.losses``). Bytes on disk: docs/formats/segment.md and log-side-files.md.
+(``edgecore.losses``). Bytes on disk: docs/formats/segment.md, pack.md and
+log-side-files.md.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 POSITION_MAX = 2**64 - 2
 SEGMENT_BYTES = 1 << 20
+SEALED_BYTES = 4 << 20  # of segments that become packs at once: what a reader of them holds
 SYNC_CURSOR = "sync"
 CURSOR_PREFIX = "cursor-"
 
@@ -146,8 +148,9 @@ class Log:
             self._announced = number + 1
 
     def _record_losses(self) -> None:
-        """Rows of what was found; also of earlier burns whose row a second crash has prevented."""
-        if self.recovery.clean:
+        """Rows of what was found; also of earlier losses whose row a second crash has prevented."""
+        untold = self.core.untold()
+        if self.recovery.clean and not untold:
             return
         known = {
             (row["partition"], row["first"], row["last"])
@@ -156,11 +159,15 @@ class Log:
         }
         rows = [
             {"partition": partition, "first": first, "last": last, "reason": reason}
-            for partition, first, last, reason in self.recovery.burnt + self.recovery.ranges
+            for partition, first, last, reason in self._found() + untold
             if (partition, first, last) not in known
         ]
         if rows:
             self.append(LOSSES.stream, rows)
+        self.core.told(untold)
+
+    def _found(self) -> list[Range]:
+        return [] if self.recovery.clean else self.recovery.burnt + self.recovery.ranges
 
     def register(self, schema: Schema) -> int:
         """Adds a stream, or a new version of one. Returns its partition."""
@@ -231,7 +238,8 @@ class Log:
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all blocks on disk, padding included; not the zeros of a segment's free end."""
+        """Bytes of packs, and of all blocks of segments, padding included; not the zeros of a
+        segment's free end."""
         return self.core.data_bytes
 
     @property
@@ -267,7 +275,8 @@ class Log:
     ) -> Iterator[Scanned]:
         """Rows with positions in (after, until], of one stream or of all, in order of position.
         `after` may be a (partition, sequence): from the partition's next row on. A snapshot: rows
-        appended later are not seen. One segment is in memory at a time."""
+        appended later are not seen. One segment, or what one sealing made, is in memory at a
+        time."""
         wanted = None if stream is None else self._partitions_of(stream)
         self.core.flush()
         if isinstance(after, tuple):
@@ -319,8 +328,9 @@ class Log:
             return  # the acknowledgement holds all the same; the next one tries again
 
     def release(self, upto: int = POSITION_MAX) -> int:
-        """Frees the oldest segments whose rows every cursor has acknowledged, no ``retain_`` limit
-        wants and that end at or below position `upto`; the number of rows that went. Done by itself
+        """Frees packs, the oldest of each tier first, and behind the last pack the oldest segments,
+        whose rows every cursor has acknowledged, no ``retain_`` limit wants and that end at or
+        below position `upto`; the number of rows that went. Done by itself
         when a cursor moves. A cursor holds back every partition it has not acknowledged; without
         any cursor nothing goes. Needs no free space. Raises ``Unavailable`` on a disk error."""
         if not self._all_cursors:
@@ -331,6 +341,29 @@ class Log:
         cursors = list(self._cursors.values())
         acked = {p: min((c.acked(p) for c in cursors), default=0) for p, _, _ in self.partitions()}
         return self.core.release(acked, upto, self._announced)
+
+    def seal(self, *, segments_kept: int = 2, dense: bool = False) -> int:
+        """Moves the rows of all segments but the newest `segments_kept` (2 at least) into packs:
+        files of one tier each, of column blocks, in the coding ``fast``, or ``dense``, which is
+        smaller and slower (docs/formats/pack.md). Every reader finds them as before. Returns how
+        many rows moved. Raises ``Exhausted`` when there is no space for the packs, ``Incompatible``
+        for rows of a schema that this build can't read; these stay where they are."""
+        moved = 0
+        while True:
+            rows, _, _, segments = self.core.seal(segments_kept, SEALED_BYTES, dense)
+            self._tell()
+            moved += rows
+            if not segments:
+                return moved
+
+    def _tell(self) -> None:
+        """Rows of losses that came to light since the log was opened."""
+        untold = self.core.untold()
+        if not untold:
+            return
+        names = ("partition", "first", "last", "reason")
+        self.append(LOSSES.stream, [dict(zip(names, range_, strict=True)) for range_ in untold])
+        self.core.told(untold)
 
     @property
     def first_position(self) -> int:

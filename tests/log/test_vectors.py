@@ -160,3 +160,25 @@ def test_vectors_catalogue_and_mark_checksums() -> None:
     for text in values("log-side-files.txt", "mark"):
         slot = bytes.fromhex(text).ljust(44, b"\0")
         assert crc32c(slot[:40]) == int.from_bytes(slot[40:44], "little")
+
+
+def test_vectors_pack_is_as_its_page_says() -> None:
+    data = bytes.fromhex(dict(lines("pack.txt"))["pack"])
+    (length,) = struct.unpack_from("<I", data, len(data) - 8)
+    assert data[-4:] == b"ECPE"
+    index = data[:length]
+    assert data[-8 - length : -8] == index
+    assert crc32c(index[:-4]) == int.from_bytes(index[-4:], "little")
+    magic, version, tier = struct.unpack_from("<4sHH", index)
+    assert (magic, version, tier) == (b"ECPK", 1, 4)
+    number, base, end, blocks, ranges, gaps = struct.unpack_from("<QQQIII", index, 64)
+    assert (number, base, end, blocks, ranges, gaps) == (5, 1000, 1 << 33, 2, 2, 1)
+    found = list(struct.iter_unpack("<IIQIIIQQQQqq", index[104 : 104 + 76 * blocks]))
+    assert [data[b[4] : b[4] + b[5]] for b in found] == [bytes(range(1, 8)), bytes(range(200, 205))]
+    at = 104 + 76 * blocks
+    assert list(struct.iter_unpack("<IQQ", index[at : at + 20 * ranges])) == [
+        (1, 55, 60),
+        (3, 1, 3),
+    ]
+    assert struct.unpack_from("<IQQI", index, at + 20 * ranges) == (1, 58, 59, 1)
+    assert len(index) == at + 20 * ranges + 24 * gaps + 4

@@ -13,15 +13,20 @@ const std::shared_ptr<ToyCipher> kCipher = std::make_shared<ToyCipher>();
 // One life of a log, and what it handed out and promised.
 class Life {
  public:
-  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch, bool recycles = false,
-       bool sealed = false)
-      : fs_(std::move(fs)), epoch_(epoch), recycles_(recycles), sealed_(sealed) {}
+  enum Kind : unsigned { kGrows = 0, kRecycles = 1, kSeals = 2, kEncrypts = 4 };
+
+  Life(std::shared_ptr<MemoryFs> fs, std::uint64_t epoch, unsigned kind = kGrows)
+      : fs_(std::move(fs)),
+        epoch_(epoch),
+        kind_(kind),
+        recycles_((kind & kRecycles) != 0),
+        seals_((kind & kSeals) != 0) {}
 
   Status open() {
     LogOptions options;
     options.segment_bytes = 20 * 1024;
     if (recycles_) options.keep.rows = 12;
-    if (sealed_) options.cipher = kCipher;
+    if ((kind_ & kEncrypts) != 0) options.cipher = kCipher;
     options.store.fill(std::byte{7});
     options.epoch = epoch_;
     options.salt = epoch_ * 0x1234567;
@@ -60,6 +65,12 @@ class Life {
     return Status::ok();
   }
 
+  Status seal() {
+    EDGECORE_ASSIGN(const Sealed done, log_->seal({2, 30'000, Coding::kFast}));
+    sealed_ += done.rows;
+    return Status::ok();
+  }
+
   // Stops at the first error, as a power cut gives it.
   void work(int steps) {
     Status status = open();
@@ -69,8 +80,10 @@ class Life {
         clock_->advance(60'000'000);
         status = log_->poll(clock_->monotonic_ns()).status();
       }
-      if (status.is_ok() && (recycles_ || step % 6 == 5)) status = log_->flush();
+      if (status.is_ok() && ((kind_ & (kRecycles | kSeals)) != 0 || step % 6 == 5))
+        status = log_->flush();
       note_promises();
+      if (status.is_ok() && seals_ && step % 7 == 6) status = seal();
       if (status.is_ok() && recycles_ && step % 5 == 4) status = release();
     }
     if (status.is_ok() && steps % 2 == 0) static_cast<void>(log_->close());
@@ -83,9 +96,11 @@ class Life {
   std::shared_ptr<MemoryFs> fs_;
   std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
   std::uint64_t epoch_;
+  unsigned kind_;
   bool recycles_;
-  bool sealed_;
+  bool seals_;
   std::uint64_t released_ = 0;  // rows
+  std::uint64_t sealed_ = 0;
   Log::Sequences acked_;
   std::unique_ptr<Log> log_;
   std::int64_t value_ = 1;
@@ -94,8 +109,21 @@ class Life {
   std::vector<std::pair<Appended, std::int64_t>> unpromised_;
 };
 
+// What the packs say of numbers that are in none of their blocks.
+std::vector<LossRange> gaps_of(const MemoryFs& disk) {
+  std::vector<LossRange> out;
+  auto& fs = const_cast<MemoryFs&>(disk);
+  const auto contents = wal::decode_contents(read_file(fs, "log/contents", 1u << 20).value());
+  for (const PackEntry& entry : contents->packs) {
+    const auto index = decode_pack(read_file(fs, pack_path("log", entry.number), 1u << 20).value());
+    out.insert(out.end(), index->gaps.begin(), index->gaps.end());
+  }
+  return out;
+}
+
 // Every number below a partition's next is there, released (and was acknowledged), or burnt.
-void check_density(const Log& log, const Events& found, const Log::Sequences& acked) {
+void check_density(const Log& log, const Events& found, const Log::Sequences& acked,
+                   const std::vector<LossRange>& gaps) {
   const Log::Sequences released = log.released();
   for (const auto& [partition, last] : released) {
     const auto mark = acked.find(partition);
@@ -103,6 +131,7 @@ void check_density(const Log& log, const Events& found, const Log::Sequences& ac
   }
   auto ranges = log.recovery().ranges;
   ranges.insert(ranges.end(), log.recovery().burnt.begin(), log.recovery().burnt.end());
+  ranges.insert(ranges.end(), gaps.begin(), gaps.end());
   for (const std::uint32_t partition : {1u, 2u}) {
     const auto gone = released.find(partition);
     std::uint64_t at = gone == released.end() ? 1 : gone->second + 1;
@@ -125,13 +154,15 @@ void check_density(const Log& log, const Events& found, const Log::Sequences& ac
 // Opens the image: promised rows are there, all others were handed out as such, and no number that
 // was handed out is given again. Then it works on, and the same holds of both lives.
 void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std::uint64_t epoch) {
-  Life after(image, epoch, before.recycles_, before.sealed_);
+  Life after(image, epoch, before.kind_);
   const Status status = after.open();
   ASSERT_TRUE(status.is_ok()) << status.to_string();
   after.value_ = before.value_ + 1000;
   const Events found = read_all(*after.log_, after.schemas_);
   after.acked_ = before.acked_;
-  check_density(*after.log_, found, before.acked_);
+  const bool has_contents = image->exists("log/contents").value();
+  check_density(*after.log_, found, before.acked_,
+                has_contents ? gaps_of(*image) : std::vector<LossRange>{});
   if (testing::Test::HasFatalFailure()) return;
   const Log::Sequences released = after.log_->released();
   const auto is_released = [&](const auto& key) {
@@ -161,6 +192,11 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
   Events expected = found;
   expected.insert(after.handed_.begin(), after.handed_.end());
   ASSERT_EQ(read_all(*after.log_, after.schemas_), expected);
+  if (after.seals_) {
+    ASSERT_TRUE(after.seal().is_ok());
+    ASSERT_EQ(read_all(*after.log_, after.schemas_), expected);
+    ASSERT_TRUE(after.log_->untold().empty());
+  }
   if (after.recycles_) {
     ASSERT_TRUE(after.release().is_ok());
     std::erase_if(expected, [&](const auto& item) {
@@ -170,39 +206,37 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
     });
   }
   after.log_.reset();
-  Life reader(image, epoch + 1, before.recycles_, before.sealed_);
+  Life reader(image, epoch + 1, before.kind_);
   ASSERT_TRUE(reader.open().is_ok());
   ASSERT_EQ(read_all(*reader.log_, reader.schemas_), expected);
 }
 
 void cut_everywhere(const MemoryFsOptions& options, int steps, std::size_t limit,
-                    bool recycles = false, bool sealed = false) {
-  const std::size_t sealed_before = kCipher->sealed();
-  std::size_t images = 0, recycled = 0;
+                    unsigned kind = Life::kGrows) {
+  const std::size_t spans_before = kCipher->sealed();
+  std::size_t images = 0, recycled = 0, sealed = 0;
   for (std::uint64_t cut = 1;; cut += kStride) {
     const auto disk = std::make_shared<MemoryFs>(options);
     disk->cut_power_at(cut);
-    Life life(disk, 1, recycles, sealed);
+    Life life(disk, 1, kind);
     life.work(steps);
     SCOPED_TRACE("cut before operation " + std::to_string(cut));
     for (const auto& image : disk->crash_states(limit, kSeed + cut)) {
       // Before it is opened: that changes it.
       if (image->exists("log/stale").value()) ++recycled;
+      if (life.sealed_ > 0) ++sealed;
       check_image(life, image, 2);
       ++images;
       if (testing::Test::HasFatalFailure()) return;
     }
     if (!disk->power_is_cut()) break;
   }
-  std::printf("%zu images, %zu with a recycled segment, seed %llu\n", images, recycled,
-              static_cast<unsigned long long>(kSeed));
+  std::printf("%zu images, %zu with a recycled segment, %zu with packs, seed %llu\n", images,
+              recycled, sealed, static_cast<unsigned long long>(kSeed));
   EXPECT_GT(images, 500u / kStride);
-  EXPECT_EQ(kCipher->sealed() > sealed_before + images, sealed);
-  if (recycles) {
-    EXPECT_GT(recycled, images / 3);
-  } else {
-    EXPECT_EQ(recycled, 0u);
-  }
+  EXPECT_EQ(recycled > images / 4, (kind & (Life::kRecycles | Life::kSeals)) != 0);
+  EXPECT_EQ(sealed > images / 4, (kind & Life::kSeals) != 0);
+  EXPECT_EQ(kCipher->sealed() > spans_before + images, (kind & Life::kEncrypts) != 0);
 }
 
 constexpr MemoryFsOptions kPosixDisk{.model = DiskModel::kPosix};
@@ -235,42 +269,53 @@ TEST(LogCrash, LargeSectorsCutAtEveryDirectWriteKeepWhatWasPromised) {
 }
 
 TEST(LogCrash, PosixDiskCutWhileSegmentsAreReleasedAndRecycled) {
-  cut_everywhere(kPosixDisk, 240, 40, true);
+  cut_everywhere(kPosixDisk, 240, 40, Life::kRecycles);
 }
 TEST(LogCrash, Ext4DiskCutWhileSegmentsAreReleasedAndRecycled) {
-  cut_everywhere(kExt4Disk, 240, 40, true);
+  cut_everywhere(kExt4Disk, 240, 40, Life::kRecycles);
 }
 TEST(LogCrash, PosixDiskCutAtDirectWritesIntoRecycledSegments) {
-  cut_everywhere(direct(kPosixDisk), 240, 40, true);
+  cut_everywhere(direct(kPosixDisk), 240, 40, Life::kRecycles);
 }
 TEST(LogCrash, Ext4DiskCutAtDirectWritesIntoRecycledSegments) {
-  cut_everywhere(direct(kExt4Disk), 240, 40, true);
+  cut_everywhere(direct(kExt4Disk), 240, 40, Life::kRecycles);
+}
+
+TEST(LogCrash, PosixDiskCutWhileSegmentsAreSealed) {
+  cut_everywhere(direct(kPosixDisk), 240, 30, Life::kSeals);
+}
+TEST(LogCrash, Ext4DiskCutWhileSegmentsAreSealed) {
+  cut_everywhere(kExt4Disk, 240, 30, Life::kSeals);
+}
+TEST(LogCrash, PosixDiskCutWhilePacksAreReleased) {
+  cut_everywhere(kPosixDisk, 300, 30, Life::kSeals | Life::kRecycles);
 }
 
 TEST(LogCrash, PosixDiskCutAtEveryOperationOfASealedLogKeepsWhatWasPromised) {
-  cut_everywhere(kPosixDisk, 160, 20, false, true);
+  cut_everywhere(kPosixDisk, 160, 20, Life::kEncrypts);
 }
 TEST(LogCrash, PosixDiskCutAtEveryDirectWriteOfASealedLogKeepsWhatWasPromised) {
-  cut_everywhere(direct(kPosixDisk), 200, 20, false, true);
+  cut_everywhere(direct(kPosixDisk), 200, 20, Life::kEncrypts);
 }
 TEST(LogCrash, Ext4DiskCutWhileSealedSegmentsAreReleasedAndRecycled) {
-  cut_everywhere({.sector_size = 4096, .model = DiskModel::kExt4}, 160, 20, true, true);
+  cut_everywhere({.sector_size = 4096, .model = DiskModel::kExt4}, 160, 20,
+                 Life::kRecycles | Life::kEncrypts);
 }
 
 // A second life is cut too, on images of the first one's end.
-void cut_recovery_again(std::uint64_t cuts, int steps, bool recycles, bool sealed = false) {
+void cut_recovery_again(std::uint64_t cuts, int steps, unsigned kind) {
   for (const MemoryFsOptions& options :
        {kPosixDisk, kExt4Disk, direct(kPosixDisk), direct(kExt4Disk)}) {
     std::size_t images = 0;
     for (std::uint64_t first_cut = 4; first_cut < cuts; first_cut += 7 * kStride) {
       const auto disk = std::make_shared<MemoryFs>(options);
       disk->cut_power_at(first_cut);
-      Life first(disk, 1, recycles, sealed);
+      Life first(disk, 1, kind);
       first.work(steps);
       for (std::uint64_t cut = 1; cut < 40; ++cut) {
         const auto image = disk->crash(kSeed + first_cut);
         image->cut_power_at(cut);
-        Life second(image, 2, recycles, sealed);
+        Life second(image, 2, kind);
         second.acked_ = first.acked_;
         second.value_ = first.value_ + 500;
         second.work(8);
@@ -291,19 +336,24 @@ void cut_recovery_again(std::uint64_t cuts, int steps, bool recycles, bool seale
 }
 
 TEST(LogCrash, RecoveryCutAgainKeepsWhatBothLivesPromised) {
-  cut_recovery_again(90, 31, false);
+  cut_recovery_again(90, 31, Life::kGrows);
 }
 TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreRecycled) {
-  cut_recovery_again(400, 130, true);
+  cut_recovery_again(400, 130, Life::kRecycles);
+}
+
+TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreSealed) {
+  cut_recovery_again(400, 130, Life::kSeals | Life::kRecycles);
 }
 TEST(LogCrash, RecoveryOfASealedLogCutAgainKeepsWhatBothLivesPromised) {
-  cut_recovery_again(90, 31, false, true);
+  cut_recovery_again(90, 31, Life::kEncrypts);
 }
 
 // The rows of an append that failed may not be, or be read; they never come back as others.
-void fail_everywhere(bool recycles, bool sealed = false, const MemoryFsOptions& options = {},
+void fail_everywhere(unsigned kind, const MemoryFsOptions& options = {},
                      std::uint32_t on = kMutations) {
-  std::size_t released_in = 0, errors = 0;
+  const bool recycles = (kind & (Life::kRecycles | Life::kSeals)) != 0;
+  std::size_t released_in = 0, sealed_in = 0, errors = 0;
   for (const FaultEffect effect :
        {FaultEffect::kIoError, FaultEffect::kNoSpace, FaultEffect::kShortWrite}) {
     // While recycling each operation meets one of the errors, to keep it short.
@@ -311,14 +361,15 @@ void fail_everywhere(bool recycles, bool sealed = false, const MemoryFsOptions& 
     for (auto skip = recycles ? static_cast<std::uint64_t>(effect) : 0;; skip += stride) {
       const auto disk = std::make_shared<MemoryFs>(options);
       const std::size_t fault = disk->inject({effect, on, "", skip, false});
-      Life life(disk, 1, recycles, sealed);
+      Life life(disk, 1, kind);
       Status status = life.open();
       for (int step = 0; step < (recycles ? 160 : 40); ++step) {
         if (!life.log_ && !(status = life.open()).is_ok()) continue;
         static_cast<void>(life.append(step % 3 == 2 ? 1 : 0, 1 + step % 5));
         if (recycles || step % 4 == 3) static_cast<void>(life.log_->sync());
         life.note_promises();
-        if (recycles && step % 3 == 2) static_cast<void>(life.release());
+        if (life.seals_ && step % 5 == 4) static_cast<void>(life.seal());
+        if (life.recycles_ && step % 3 == 2) static_cast<void>(life.release());
       }
       ASSERT_TRUE(life.log_ != nullptr);
       EXPECT_TRUE(life.log_->sync().is_ok());
@@ -335,6 +386,7 @@ void fail_everywhere(bool recycles, bool sealed = false, const MemoryFsOptions& 
         return gone != released.end() && item.first.second <= gone->second;
       });
       if (expected.size() < life.handed_.size()) ++released_in;
+      if (life.sealed_ > 0) ++sealed_in;
       EXPECT_EQ(read_all(*life.log_, life.schemas_), expected);
       life.log_.reset();
       check_image(life, disk->crash(kSeed + skip), 2);
@@ -344,22 +396,26 @@ void fail_everywhere(bool recycles, bool sealed = false, const MemoryFsOptions& 
   }
   EXPECT_GT(errors, (recycles ? 100 : 20) / kStride);
   EXPECT_EQ(released_in > 100 / kStride, recycles);
+  EXPECT_EQ(sealed_in > 100 / kStride, (kind & Life::kSeals) != 0);
 }
 
 TEST(LogCrash, ErrorAtEveryOperationLosesNothingPromised) {
-  fail_everywhere(false);
+  fail_everywhere(Life::kGrows);
 }
 TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreRecycledLosesNothingPromised) {
-  fail_everywhere(true);
+  fail_everywhere(Life::kRecycles);
+}
+TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreSealedLosesNothingPromised) {
+  fail_everywhere(Life::kSeals | Life::kRecycles);
 }
 TEST(LogCrash, ErrorAtEveryOperationOfASealedLogLosesNothingPromised) {
-  fail_everywhere(false, true);
+  fail_everywhere(Life::kEncrypts);
 }
 
 TEST(LogCrash, ErrorAtEveryDirectWriteLosesNothingPromised) {
   constexpr auto kDirect = static_cast<std::uint32_t>(Operation::kWriteDurable);
-  fail_everywhere(false, false, direct(kPosixDisk), kDirect);
-  fail_everywhere(true, true, direct(kPosixDisk), kDirect);
+  fail_everywhere(Life::kGrows, direct(kPosixDisk), kDirect);
+  fail_everywhere(Life::kRecycles | Life::kEncrypts, direct(kPosixDisk), kDirect);
 }
 
 // The sync fails, and so does the new segment that should take its rows: they wait, and are written

@@ -223,7 +223,7 @@ TEST_F(Release, ReadersGoOnWhereRowsAreKept) {
   append(*log, 200);
   const LogReader inside = log->reader();
   auto beside = open({}, true);
-  const auto first_of = [](const LogReader& reader, std::vector<LossRange>* losses) {
+  const auto first_of = [](LogReader reader, std::vector<LossRange>* losses) {
     std::uint64_t first = 0;
     const Status status = reader.visit(
         0,
@@ -238,7 +238,7 @@ TEST_F(Release, ReadersGoOnWhereRowsAreKept) {
   EXPECT_EQ(first_of(inside, nullptr), 1u);
   ASSERT_GT(log->release({{2, 200}}).value(), 0u);
   append(*log, 200);  // the files have other contents now
-  for (const LogReader& reader : {inside, beside->reader(), log->reader()}) {
+  for (LogReader reader : {inside, beside->reader(), log->reader()}) {
     std::vector<LossRange> losses;
     EXPECT_EQ(first_of(reader, &losses), log->first_position());
     EXPECT_TRUE(losses.empty());
@@ -258,26 +258,34 @@ TEST_F(Release, ASegmentThatIsGoneWithoutBeingReleasedIsALoss) {
   EXPECT_EQ(losses[0].first, 1u);
 }
 
-// Every byte of the released slots, flipped: never another answer than the older one or none.
-TEST_F(Release, AFlippedByteOfTheReleasedSlotsIsSeen) {
-  wal::Released older{4, 7, 100, 2, {{0, 1}, {1, 55}}}, newer{5, 9, 200, 3, {{0, 3}, {1, 99}}};
-  Bytes file(2 * wal::kReleasedSlotBytes);
-  const Bytes first = wal::encode_released(older), second = wal::encode_released(newer);
+// Every byte of the slots of `contents`, flipped: never another answer than the older one or none.
+TEST_F(Release, AFlippedByteOfTheContentsIsSeen) {
+  wal::Contents older;
+  older.generation = 4;
+  older.segment = 7;
+  older.position = 100;
+  older.kept = {{0, {1, 1}}, {1, {55, 60}}};
+  older.packs = {{3, 50, 100, 4, 9, 4000, 0, 77, -5, 6}};
+  older.untold = {{1, 20, 30, LossRange::kLost}};
+  wal::Contents newer = older;
+  newer.generation = 5;
+  newer.packs.clear();
+  const std::size_t half = 4096;
+  Bytes file(2 * half);
+  const Bytes first = wal::encode_contents(older), second = wal::encode_contents(newer);
   std::copy(first.begin(), first.end(), file.begin());
-  std::copy(second.begin(), second.end(),
-            file.begin() + static_cast<std::ptrdiff_t>(wal::kReleasedSlotBytes));
-  ASSERT_EQ(wal::decode_released(file)->generation, 5u);
+  std::copy(second.begin(), second.end(), file.begin() + static_cast<std::ptrdiff_t>(half));
+  ASSERT_EQ(wal::decode_contents(file)->generation, 5u);
   for (std::size_t i = 0; i < second.size(); ++i) {
     Bytes bad = file;
-    bad[wal::kReleasedSlotBytes + i] ^= std::byte{0x11};
-    const auto found = wal::decode_released(bad);
+    bad[half + i] ^= std::byte{0x11};
+    const auto found = wal::decode_contents(bad);
     ASSERT_TRUE(found.has_value());
     EXPECT_EQ(found->generation, 4u) << "byte " << i;
-    EXPECT_EQ(found->starts, older.starts);
-    EXPECT_EQ(found->announced, 2u);
+    EXPECT_EQ(wal::encode_contents(*found), first);
   }
-  for (std::size_t size = 0; size < first.size(); ++size)
-    EXPECT_FALSE(wal::decode_released(ByteSpan(first).first(size)).has_value());
+  for (std::size_t size = 0; size < 2 * first.size(); ++size)
+    EXPECT_FALSE(wal::decode_contents(ByteSpan(file).first(size)).has_value());
 }
 
 }  // namespace

@@ -6,8 +6,11 @@
 #include <sstream>
 
 #include "base/normalise.hpp"
+#include "log/contents.hpp"
 #include "log/mark.hpp"
+#include "log/pack.hpp"
 #include "log/reader.hpp"
+#include "log/stale.hpp"
 
 namespace edgecore {
 namespace {
@@ -180,24 +183,25 @@ TEST(Vectors, CatalogueAndMarkAreReadAndWrittenAsTheFormatPageSays) {
   EXPECT_TRUE(std::equal(written.begin(), written.end(), file.begin() + at));
 }
 
-TEST(Vectors, ReleasedAndStaleAreReadAndWrittenAsTheFormatPageSays) {
+TEST(Vectors, ContentsAndStaleAreReadAndWrittenAsTheFormatPageSays) {
   const Lines lines = read_vectors("log-side-files.txt");
-  Bytes file;
-  for (const auto& [word, rest] : lines) {
-    if (word != "released") continue;
-    Bytes slot = from_hex(rest);
-    const Bytes used = slot;
-    EXPECT_EQ(wal::encode_released(wal::decode_released(slot).value()), used);
-    slot.resize(wal::kReleasedSlotBytes);
-    file.insert(file.end(), slot.begin(), slot.end());
-  }
-  const auto released = wal::decode_released(file);
-  ASSERT_TRUE(released.has_value());
-  EXPECT_EQ(released->generation, 5u);
-  EXPECT_EQ(released->segment, 9u);
-  EXPECT_EQ(released->position, std::uint64_t{1} << 33);
-  EXPECT_EQ(released->announced, 3u);
-  EXPECT_EQ(released->starts, (std::map<std::uint32_t, std::uint64_t>{{0, 3}, {1, 99}}));
+  const Bytes used = from_hex(value_of(lines, "contents"));
+  Bytes file = used;
+  file.resize(8192);
+  const auto contents = wal::decode_contents(file);
+  ASSERT_TRUE(contents.has_value());
+  EXPECT_EQ(wal::encode_contents(*contents), used);
+  EXPECT_EQ(contents->generation, 4u);
+  EXPECT_EQ(contents->segment, 9u);
+  EXPECT_EQ(contents->position, std::uint64_t{1} << 33);
+  EXPECT_EQ(contents->next_pack, 6u);
+  EXPECT_EQ(contents->announced, 3u);
+  EXPECT_EQ(contents->kept.at(1).first, 55u);
+  EXPECT_EQ(contents->kept.at(1).segment, 99u);
+  ASSERT_EQ(contents->packs.size(), 1u);
+  EXPECT_EQ(contents->packs[0].number, 5u);
+  EXPECT_EQ(contents->packs[0].time_min, -7);
+  EXPECT_EQ(contents->untold, (std::vector<LossRange>{{1, 60, 62, LossRange::kLost}}));
   wal::SegmentHeader header;
   header.number = 9;
   header.salt = 0x0123456789abcdef;
@@ -215,6 +219,42 @@ TEST(Vectors, ReleasedAndStaleAreReadAndWrittenAsTheFormatPageSays) {
     bad[i] ^= std::byte{0x21};
     EXPECT_FALSE(wal::only_stale(bad, header, segment, 1024)) << "byte " << i;
   }
+}
+
+TEST(Vectors, PackIsReadAndWrittenAsTheFormatPageSays) {
+  const Bytes file = from_hex(value_of(read_vectors("pack.txt"), "pack"));
+  auto index = decode_pack(file);
+  ASSERT_TRUE(index.is_ok()) << index.status().to_string();
+  EXPECT_EQ(index->tier, 4u);
+  EXPECT_EQ(index->number, 5u);
+  EXPECT_EQ(index->epoch, 0x1122334455667788u);
+  ASSERT_EQ(index->blocks.size(), 2u);
+  EXPECT_EQ(index->blocks[1].partition, 3u);
+  EXPECT_EQ(index->blocks[0].time_min, -7);
+  EXPECT_EQ(index->blocks[1].position_last, 1010u);
+  EXPECT_EQ(index->gaps, (std::vector<LossRange>{{1, 58, 59, LossRange::kBurnt}}));
+  const PackEntry entry = index->entry(file.size());
+  EXPECT_EQ(entry.rows, 5u);
+  EXPECT_EQ(entry.time_max, 8);
+  const std::size_t begin = index->blocks[0].offset;
+  EXPECT_EQ(file[begin], std::byte{1});
+  const Bytes blocks(file.begin() + static_cast<std::ptrdiff_t>(begin),
+                     file.begin() + static_cast<std::ptrdiff_t>(begin + 12));
+  EXPECT_EQ(encode_pack(index.value(), blocks), file);
+  // One flipped byte costs one of the two indexes at most; both gone, the pack is refused.
+  for (std::size_t at = 0; at < file.size(); ++at) {
+    Bytes bad = file;
+    bad[at] ^= std::byte{0x21};
+    const auto again = decode_pack(bad);
+    ASSERT_TRUE(again.is_ok()) << "byte " << at;
+    EXPECT_EQ(again->blocks[1].offset, index->blocks[1].offset);
+    bad[file.size() - 40] ^= std::byte{0x12};
+    if (at < begin) {
+      EXPECT_EQ(decode_pack(bad).status().outcome(), Outcome::kCorrupt) << "byte " << at;
+    }
+  }
+  for (std::size_t size = 0; size < begin; ++size)
+    EXPECT_FALSE(decode_pack(ByteSpan(file).first(size)).is_ok());
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ std::size_t source_rows(Device& device) {
     return Status::ok();
   };
   EXPECT_TRUE(device.log->flush().is_ok());
-  EXPECT_TRUE(visit_rows(device.log->reader(), device.source, 0, UINT64_MAX, add).is_ok());
+  LogReader reader = device.log->reader();
+  EXPECT_TRUE(visit_rows(reader, device.source, 0, UINT64_MAX, add).is_ok());
   EXPECT_TRUE(seqs.empty() || *seqs.rbegin() == seqs.size());
   return seqs.size();
 }

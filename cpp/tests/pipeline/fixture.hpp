@@ -210,7 +210,7 @@ struct Said {
 
 inline std::vector<Said> said(Device& device) {
   EXPECT_TRUE(device.log->flush().is_ok());
-  const LogReader reader = device.log->reader();
+  LogReader reader = device.log->reader();
   std::map<std::uint64_t, std::uint64_t> seqs;
   const auto rows_of = [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
     for (std::size_t row = first; row < rows.count(); ++row)

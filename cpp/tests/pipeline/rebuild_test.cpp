@@ -89,8 +89,10 @@ TEST_F(Rebuild, PositionWithoutASourceRowIsInvalid) {
 
 TEST_F(Rebuild, FromALogThatHasReleasedRowsIsRefused) {
   const LogReader whole = device_.log->reader();
-  const LogReader rest(device_.fs, {}, whole.catalogue(), whole.position_max(), "log",
-                       {1, 2, 50, 0, {}});
+  auto contents = std::make_shared<wal::Contents>();
+  contents->position = 50;
+  const LogReader rest(device_.fs, "log", {{}, whole.catalogue(), contents, nullptr}, nullptr,
+                       whole.position_max());
   const auto refused = rebuild(rest, plan(), found_[118].position);
   EXPECT_EQ(refused.status().outcome(), Outcome::kUnavailable);
 }

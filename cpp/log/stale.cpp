@@ -1,4 +1,4 @@
-#include "log/released.hpp"
+#include "log/stale.hpp"
 
 #include <algorithm>
 
@@ -7,68 +7,15 @@
 namespace edgecore::wal {
 namespace {
 
-constexpr std::uint32_t kReleasedMagic = 0x4C524345;  // "ECRL"
-constexpr std::uint32_t kStaleMagic = 0x54534345;     // "ECST"
-constexpr std::size_t kReleasedHeadBytes = 40;
-constexpr std::size_t kStartBytes = 12;
+constexpr std::uint32_t kStaleMagic = 0x54534345;  // "ECST"
 constexpr std::size_t kStaleHeadBytes = 28;
 constexpr std::size_t kCrcBytes = 4;
-
-std::optional<Released> decode_slot(ByteSpan slot) {
-  if (slot.size() < kReleasedHeadBytes + kCrcBytes ||
-      load_le<std::uint32_t>(slot.data()) != kReleasedMagic ||
-      load_le<std::uint16_t>(slot.data() + 4) != kVersion)
-    return std::nullopt;
-  const std::size_t count = load_le<std::uint32_t>(slot.data() + 36);
-  const std::size_t end = kReleasedHeadBytes + count * kStartBytes;
-  if (count > kPartitionsMax || slot.size() < end + kCrcBytes ||
-      crc32c(slot.first(end)) != load_le<std::uint32_t>(slot.data() + end))
-    return std::nullopt;
-  Released out{load_le<std::uint64_t>(slot.data() + 8),
-               load_le<std::uint64_t>(slot.data() + 16),
-               load_le<std::uint64_t>(slot.data() + 24),
-               load_le<std::uint32_t>(slot.data() + 32),
-               {}};
-  for (std::size_t at = kReleasedHeadBytes; at < end; at += kStartBytes)
-    out.starts[load_le<std::uint32_t>(slot.data() + at)] =
-        load_le<std::uint64_t>(slot.data() + at + 4);
-  return out;
-}
 
 bool blank(ByteSpan bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
 
 }  // namespace
-
-Bytes encode_released(const Released& released) {
-  Bytes slot;
-  ByteWriter writer(slot);
-  writer.put(kReleasedMagic);
-  writer.put(kVersion);
-  writer.put(std::uint16_t{0});
-  writer.put(released.generation);
-  writer.put(released.segment);
-  writer.put(released.position);
-  writer.put(released.announced);
-  writer.put(static_cast<std::uint32_t>(released.starts.size()));
-  for (const auto& [partition, start] : released.starts) {
-    writer.put(partition);
-    writer.put(start);
-  }
-  writer.put(crc32c(slot));
-  return slot;
-}
-
-std::optional<Released> decode_released(ByteSpan file) {
-  std::optional<Released> newest;
-  for (const std::uint64_t at : {std::uint64_t{0}, kReleasedSlotBytes}) {
-    if (file.size() <= at) continue;
-    auto found = decode_slot(file.subspan(at));
-    if (found && (!newest || found->generation > newest->generation)) newest = std::move(found);
-  }
-  return newest;
-}
 
 Bytes encode_stale(const SegmentHeader& header, ByteSpan file) {
   Bytes slot;

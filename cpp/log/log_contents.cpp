@@ -1,0 +1,94 @@
+// Which files are the log's: reading and writing `contents`, and removing what it no longer names.
+#include <algorithm>
+
+#include "log/log.hpp"
+
+namespace edgecore {
+namespace {
+
+constexpr std::uint64_t kContentsBytesMax = 64u << 20;
+constexpr std::uint64_t kSlotBytesMin = 12 * 1024;
+
+std::string contents_path(const std::string& directory) {
+  return join_path(directory, "contents");
+}
+
+}  // namespace
+
+Status Log::read_contents() {
+  const std::string path = contents_path(directory_);
+  EDGECORE_ASSIGN(const bool there, fs_->exists(path));
+  if (!there) return Status::ok();
+  EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, kContentsBytesMax));
+  auto found = wal::decode_contents(bytes);
+  if (!found)
+    return Status::corrupt(path +
+                           ": both of its copies are damaged; the rows are in the other "
+                           "files of the log, keep all of them");
+  contents_slot_ = bytes.size() / 2;
+  next_pack_ = found->next_pack;
+  contents_ = std::make_shared<const wal::Contents>(std::move(*found));
+  return Status::ok();
+}
+
+// Made whole before it is first needed, and again before a slot grows too small, so that a release
+// needs no space.
+Status Log::open_contents(const wal::Contents& next) {
+  const std::string path = contents_path(directory_);
+  const std::uint64_t room = wal::contents_room(next, catalogue_.entries.size());
+  if (room > contents_slot_) {
+    const std::uint64_t slot =
+        wal::round_up(std::max<std::uint64_t>(kSlotBytesMin, 2 * room), 4096);
+    Bytes file = wal::encode_contents(*contents_);
+    const std::uint64_t at = contents_->generation % 2 * slot;
+    file.insert(file.begin(), at, std::byte{0});
+    file.resize(2 * slot);
+    contents_file_.reset();
+    EDGECORE_TRY(write_file_atomic(*fs_, path, file));
+    contents_slot_ = slot;
+  }
+  if (contents_file_ != nullptr) return Status::ok();
+  EDGECORE_ASSIGN(contents_file_, fs_->open(path, OpenMode::kReadWrite));
+  return Status::ok();
+}
+
+Status Log::write_contents(const wal::Contents& next) {
+  EDGECORE_TRY(open_contents(next));
+  const Bytes slot = wal::encode_contents(next);
+  Status status = contents_file_->write_at(next.generation % 2 * contents_slot_, slot);
+  if (status.is_ok()) status = contents_file_->sync();
+  if (!status.is_ok()) contents_file_.reset();  // its descriptor is not synced again
+  return status;
+}
+
+// The files that the new contents, now durable, do not name any more are freed; `segments` of them
+// are segments, the oldest ones.
+void Log::adopt_contents(wal::Contents next, std::size_t segments) {
+  std::vector<SegmentInfo> freed;
+  const auto before = contents_;
+  {
+    const std::lock_guard guard(mutex_);
+    const auto end = segments_.begin() + static_cast<std::ptrdiff_t>(segments);
+    freed.assign(segments_.begin(), end);
+    segments_.erase(segments_.begin(), end);
+    contents_ = std::make_shared<const wal::Contents>(std::move(next));
+  }
+  free_files(freed);
+  forget_keys(freed);
+  remove_packs(before->packs, contents_->packs);
+}
+
+// What can't be removed now is found by the next open.
+void Log::remove_packs(const std::vector<PackEntry>& before, const std::vector<PackEntry>& after) {
+  auto kept = after.begin();  // both are in order of number
+  for (const PackEntry& pack : before) {
+    while (kept != after.end() && kept->number < pack.number) ++kept;
+    if (kept != after.end() && kept->number == pack.number) continue;
+    ranges_.erase(pack.number);
+    static_cast<void>(fs_->remove(pack_path(directory_, pack.number)));
+  }
+  for (const std::string& path : orphans_) static_cast<void>(fs_->remove(path));
+  orphans_.clear();
+}
+
+}  // namespace edgecore

@@ -1,0 +1,150 @@
+#include "log/pack_writer.hpp"
+
+#include <algorithm>
+
+namespace edgecore {
+namespace {
+
+constexpr std::size_t kBlockRowBytes = 128 * 1024;  // of canonical rows: a block is cut behind it
+
+}  // namespace
+
+PackWriter::PackWriter(Common common, const Catalogue& catalogue,
+                       std::map<std::uint32_t, std::uint64_t> next, Sink sink)
+    : common_(std::move(common)),
+      catalogue_(catalogue),
+      next_(std::move(next)),
+      sink_(std::move(sink)) {}
+
+Result<const CatalogueEntry*> PackWriter::entry_of(std::uint32_t schema) const {
+  const CatalogueEntry* entry = catalogue_.find(schema);
+  if (entry == nullptr || entry->schema == nullptr)
+    return Status::incompatible("schema " + std::to_string(schema) +
+                                " of the log is not attached: its rows can't be sealed");
+  return entry;
+}
+
+Result<std::uint32_t> PackWriter::tier_of(std::uint32_t partition) const {
+  for (const CatalogueEntry& entry : catalogue_.entries)
+    if (entry.partition == partition) return std::uint32_t{entry.tier};
+  return Status::corrupt("partition " + std::to_string(partition) + " is not in the catalogue");
+}
+
+Status PackWriter::add(const RecordView& record) {
+  const std::uint32_t partition = record.head.partition;
+  EDGECORE_ASSIGN(const CatalogueEntry* entry, entry_of(record.head.schema));
+  Run& run = runs_[partition];
+  const std::uint64_t next =
+      run.count > 0 ? run.first + run.count : next_.try_emplace(partition, 1).first->second;
+  if (record.head.first < next)
+    return Status::corrupt("partition " + std::to_string(partition) + ": sequence " +
+                           std::to_string(record.head.first) + " stands twice in the log");
+  EDGECORE_TRY(skip(partition, record.head.first, LossRange::kLost));
+  if (run.count > 0 && (run.entry != entry || run.epoch != record.epoch))
+    EDGECORE_TRY(cut_block(partition, run));
+  ByteSpan rows = record.payload;
+  for (std::uint32_t done = 0; done < record.head.count;) {
+    const std::uint32_t count = std::min(record.head.count - done, kPackBlockRows - run.count);
+    EDGECORE_ASSIGN(const std::size_t size, rows_size(*entry->schema, rows, count));
+    run.entry = entry;
+    run.epoch = record.epoch;
+    take_rows(run, record, done, count, rows.first(size));
+    rows = rows.subspan(size);
+    done += count;
+    if (run.count >= kPackBlockRows || run.rows.size() >= kBlockRowBytes)
+      EDGECORE_TRY(cut_block(partition, run));
+  }
+  return Status::ok();
+}
+
+void PackWriter::take_rows(Run& run, const RecordView& record, std::uint64_t skip,
+                           std::uint32_t count, ByteSpan rows) {
+  if (run.count == 0) run.first = record.head.first + skip;
+  run.count += count;
+  run.rows.insert(run.rows.end(), rows.begin(), rows.end());
+  const Arrival arrival{count, record.position + skip, record.hlc, record.clock_trust};
+  Arrival* last = run.arrivals.empty() ? nullptr : &run.arrivals.back();
+  if (last != nullptr && last->position + last->rows == arrival.position &&
+      last->hlc == arrival.hlc && last->clock_trust == arrival.clock_trust)
+    last->rows += count;
+  else
+    run.arrivals.push_back(arrival);
+}
+
+void PackWriter::account(Open& pack, std::uint32_t partition, std::uint64_t end) {
+  std::uint64_t& next = next_.try_emplace(partition, 1).first->second;
+  for (PackRange& range : pack.index.ranges)
+    if (range.partition == partition) {
+      range.end = next = end;
+      return;
+    }
+  pack.index.ranges.push_back({partition, next, end});
+  next = end;
+}
+
+Status PackWriter::skip(std::uint32_t partition, std::uint64_t next, LossRange::Reason reason) {
+  Run& run = runs_[partition];
+  if (run.count > 0 && next <= run.first + run.count) return Status::ok();
+  EDGECORE_TRY(cut_block(partition, run));
+  const std::uint64_t from = next_.try_emplace(partition, 1).first->second;
+  if (next <= from) return Status::ok();
+  EDGECORE_ASSIGN(const std::uint32_t tier, tier_of(partition));
+  Open& pack = open_[tier];
+  add_loss(pack.index.gaps, {partition, from, next - 1, reason});
+  account(pack, partition, next);
+  return Status::ok();
+}
+
+Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
+  if (run.count == 0) return Status::ok();
+  RowBatch rows(run.entry->schema);
+  EDGECORE_TRY(decode_rows(run.rows, run.count, rows));
+  const BlockIdentity identity{common_.index.store, partition, run.first};
+  EDGECORE_ASSIGN(const Bytes block, encode_block(identity, rows, run.arrivals, common_.coding));
+  PackBlock made{partition, run.entry->number, run.first,      run.count, 0, 0, run.epoch, 0, 0,
+                 0,         rows.time_ns(0),   rows.time_ns(0)};
+  made.length = static_cast<std::uint32_t>(block.size());
+  made.position_first = run.arrivals.front().position;
+  made.position_last = run.arrivals.back().position + run.arrivals.back().rows - 1;
+  made.hlc = run.arrivals.back().hlc;
+  for (std::size_t row = 1; row < rows.count(); ++row) {
+    made.time_min = std::min(made.time_min, rows.time_ns(row));
+    made.time_max = std::max(made.time_max, rows.time_ns(row));
+  }
+  const std::uint32_t tier = run.entry->tier;
+  const Open& before = open_[tier];
+  const std::size_t size = 2 * before.index.encoded_bytes() + before.blocks.size() + block.size();
+  if (before.begun() && size + 512 > kPackBytesMax) EDGECORE_TRY(cut_pack(tier));
+  Open& pack = open_[tier];
+  pack.index.blocks.push_back(made);
+  pack.blocks.insert(pack.blocks.end(), block.begin(), block.end());
+  account(pack, partition, run.first + run.count);
+  run.count = 0;
+  run.rows.clear();
+  run.arrivals.clear();
+  return Status::ok();
+}
+
+Status PackWriter::cut_pack(std::uint32_t tier) {
+  Open pack = std::move(open_[tier]);
+  open_[tier] = {};
+  if (!pack.begun()) return Status::ok();
+  PackIndex index = common_.index;
+  ++common_.index.number;
+  index.tier = static_cast<std::uint16_t>(tier);
+  index.blocks = std::move(pack.index.blocks);
+  index.ranges = std::move(pack.index.ranges);
+  index.gaps = std::move(pack.index.gaps);
+  const Bytes file = encode_pack(index, pack.blocks);
+  return sink_(index.entry(file.size()), index, file);
+}
+
+Status PackWriter::finish() {
+  for (auto& [partition, run] : runs_) EDGECORE_TRY(cut_block(partition, run));
+  std::vector<std::uint32_t> tiers;
+  for (const auto& [tier, pack] : open_) tiers.push_back(tier);
+  for (const std::uint32_t tier : tiers) EDGECORE_TRY(cut_pack(tier));
+  return Status::ok();
+}
+
+}  // namespace edgecore

@@ -1,0 +1,69 @@
+// Sorts the records of a sealing by tier and partition, and makes packs of them: blocks whose
+// boundaries are cut here, once, and an account of every sequence between.
+#pragma once
+
+#include <functional>
+
+#include "columns/block.hpp"
+#include "log/pack.hpp"
+#include "log/reader.hpp"
+
+namespace edgecore {
+
+class PackWriter {
+ public:
+  // What the packs have in common; blocks, ranges and gaps are left empty. Its number is the first
+  // pack's, the others follow.
+  struct Common {
+    PackIndex index;
+    Coding coding = Coding::kFast;
+  };
+  using Sink = std::function<Status(const PackEntry&, const PackIndex&, ByteSpan file)>;
+
+  PackWriter(Common common, const Catalogue& catalogue, std::map<std::uint32_t, std::uint64_t> next,
+             Sink sink);
+
+  // In order of position. Incompatible when the record's schema is not attached.
+  Status add(const RecordView& record);
+  // The partition goes on at `next`; sequences before it that no record brought are gone.
+  Status skip(std::uint32_t partition, std::uint64_t next, LossRange::Reason reason);
+  // The last packs.
+  Status finish();
+
+  // By partition, the first sequence that is not accounted for yet.
+  const std::map<std::uint32_t, std::uint64_t>& next() const { return next_; }
+  std::uint64_t next_number() const { return common_.index.number; }
+
+ private:
+  // Rows of one partition that wait to become a block.
+  struct Run {
+    const CatalogueEntry* entry = nullptr;
+    std::uint64_t epoch = 0;
+    std::uint64_t first = 0;
+    std::uint32_t count = 0;
+    Bytes rows;
+    std::vector<Arrival> arrivals;
+  };
+  struct Open {  // the pack of a tier
+    PackIndex index;
+    Bytes blocks;
+    bool begun() const { return !index.ranges.empty(); }
+  };
+
+  void take_rows(Run& run, const RecordView& record, std::uint64_t skip, std::uint32_t count,
+                 ByteSpan rows);
+  Status cut_block(std::uint32_t partition, Run& run);
+  Status cut_pack(std::uint32_t tier);
+  void account(Open& pack, std::uint32_t partition, std::uint64_t end);
+  Result<const CatalogueEntry*> entry_of(std::uint32_t schema) const;
+  Result<std::uint32_t> tier_of(std::uint32_t partition) const;
+
+  Common common_;
+  const Catalogue& catalogue_;
+  std::map<std::uint32_t, std::uint64_t> next_;
+  Sink sink_;
+  std::map<std::uint32_t, Run> runs_;   // by partition
+  std::map<std::uint32_t, Open> open_;  // by tier
+};
+
+}  // namespace edgecore

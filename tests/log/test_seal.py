@@ -1,0 +1,145 @@
+"""Sealing through the Python face: what moves into packs is read, sent and accounted for as
+before."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+import edgecore as ec
+from edgecore.clock import ManualClock
+from edgecore.errors import Exhausted
+from edgecore.fs import MemoryFs
+from edgecore.log import LOSSES, Log
+
+TELEMETRY = ec.Schema(
+    "telemetry",
+    tier="bulk",
+    fields=[
+        ec.Field("pump", "category"),
+        ec.Field("temp", "decimal(3)", unit="degC", range=(-40, 150)),
+        ec.Field("load", "f64"),
+        ec.Field("note", "utf8"),
+    ],
+)
+ALARMS = ec.Schema("alarms", tier="critical", fields=[ec.Field("code", "i32", required=True)])
+START = 1_700_000_000_000_000_000
+
+
+def open_log(fs: MemoryFs, clock: ManualClock, **settings: Any) -> Log:
+    return Log.open(
+        "log", schemas=[TELEMETRY, ALARMS], fs=fs, flusher="manual", clock=clock,
+        segment_bytes=32768, **settings,
+    )  # fmt: skip
+
+
+def fill(log: Log, clock: ManualClock, dice: random.Random, appends: int) -> None:
+    for i in range(appends):
+        rows = [
+            {
+                "pump": dice.choice(["p1", "p2", None]),
+                "temp": round(dice.gauss(40, 5), 3),
+                "load": dice.random() if dice.random() < 0.9 else None,
+                "note": dice.choice(["", "läuft", "x" * 40]),
+                "source": "test",
+                "source_seq": i,
+            }
+            for _ in range(dice.randint(1, 30))
+        ]
+        log.append("telemetry", rows)
+        if dice.random() < 0.1:
+            log.append("alarms", {"code": dice.randint(-5, 5)})
+        clock.advance(10_000_000)
+        log.poll(clock.monotonic_ns())
+    log.sync()
+
+
+def everything(log: Log) -> list[Any]:
+    found = [
+        (scanned.partition, scanned.first + i, scanned.position + i, row)
+        for scanned in log.scan()
+        for i, row in enumerate(scanned.rows(exact=True))
+    ]
+    assert [item[2] for item in found] == sorted(item[2] for item in found)
+    return found
+
+
+def column(log: Log, name: str) -> list[str]:
+    return [repr(value) for scanned in log.scan("telemetry") for value in scanned.column(name)]
+
+
+def test_seal_moves_rows_that_are_read_and_sent_as_before(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock) as log:
+        fill(log, clock, dice, 400)
+        before, size = everything(log), log.data_bytes
+        runs = [(r.first, r.count, r.digest) for r in log.runs(2, 0, 1 << 30)]
+        temps = column(log, "temp")
+        assert log.seal() > len(before) / 2
+        assert log.data_bytes < size / 2
+        assert everything(log) == before
+        assert [(r.first, r.count, r.digest) for r in log.runs(2, 0, 1 << 30)] == runs
+        assert column(log, "temp") == temps
+        assert log.seal() == 0
+        fill(log, clock, dice, 100)
+        assert log.seal(dense=True) > 0
+        after = everything(log)
+        assert after[: len(before)] == before
+    with open_log(fs, clock) as log:
+        assert everything(log) == after
+        assert log.verify()[3] == []
+
+
+def test_seal_on_a_full_disk_is_refused_and_leaves_everything(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock) as log:
+        fill(log, clock, dice, 200)
+        before = everything(log)
+        fault = fs.inject("no_space", path_contains="pack-", skip=1, sticky=True)
+        with pytest.raises(Exhausted):
+            log.seal()
+        assert fs.fired(fault) > 0
+        fs.clear_faults()
+        assert [name for name in fs.list("log") if name.startswith("pack-")] == []
+        assert everything(log) == before
+        assert log.seal() > 0
+        assert everything(log) == before
+
+
+def test_seal_says_what_damage_took_as_an_event(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock) as log:
+        fill(log, clock, dice, 200)
+        before = everything(log)
+        with fs.open("log/wal-0000000000000001.seg", "read_write") as file:
+            byte = file.read_at(4096 + 512 + 150, 1)
+            file.write_at(4096 + 512 + 150, bytes([byte[0] ^ 1]))
+        left = everything(log)
+        assert len(left) < len(before)
+        log.seal()
+        told = [row for scanned in log.scan(LOSSES.stream) for row in scanned.rows()]
+        gone = {(p, s) for p, s, _, _ in before} - {(p, s) for p, s, _, _ in left}
+        assert {
+            (row["partition"], s) for row in told for s in range(row["first"], row["last"] + 1)
+        } == gone
+        assert {row["reason"] for row in told} == {"lost"}
+
+
+def test_seal_then_release_frees_packs_of_what_is_acknowledged(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock, retain_rows=0) as log:
+        fill(log, clock, dice, 400)
+        log.seal()
+        before = everything(log)
+        bulk = next(p for p, stream, _ in log.partitions() if stream == "telemetry")
+        log.acknowledge(bulk, log.next_sequence(bulk) - 1)
+        left = everything(log)
+        assert {item[0] for item in before} == {item[0] for item in left}
+        gone = log.released[bulk]
+        assert gone > 0
+        assert [i for i in before if i[0] != bulk or i[1] > gone] == left
+        for partition, _, _ in log.partitions():
+            log.acknowledge(partition, log.next_sequence(partition) - 1)
+        assert [name for name in fs.list("log") if name.startswith("pack-")] == []
