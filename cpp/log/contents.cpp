@@ -129,9 +129,8 @@ std::size_t contents_room(const Contents& contents, std::size_t partitions) {
 
 std::optional<Contents> decode_contents(ByteSpan file) {
   std::optional<Contents> newest;
-  const std::size_t half = file.size() / 2;
-  for (const std::size_t at : {std::size_t{0}, half}) {
-    auto found = decode_slot(file.subspan(at, half));
+  for (std::size_t at = 0; at < file.size(); at += kContentsSlotUnit) {
+    auto found = decode_slot(file.subspan(at));
     if (found && (!newest || found->generation > newest->generation)) newest = std::move(found);
   }
   return newest;

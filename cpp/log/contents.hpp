@@ -50,6 +50,7 @@ namespace wal {
 
 inline constexpr std::uint32_t kPacksMax = 1u << 16;
 inline constexpr std::uint32_t kUntoldMax = 256;
+inline constexpr std::size_t kContentsSlotUnit = 4096;  // a slot begins at a multiple of it
 
 struct Kept {
   std::uint64_t first = 1;    // the first sequence that is kept anywhere

@@ -211,8 +211,9 @@ class Log {
   const std::vector<PackRange>& ranges_of(const PackEntry& pack);
   std::uint64_t segment_bytes(std::size_t from) const;
 
-  // log_contents.cpp; all but the first with commit_mutex_ held
+  // log_contents.cpp; all but the first two with commit_mutex_ held
   Status read_contents();
+  Result<wal::Contents> rebuild_contents() const;
   Status open_contents(const wal::Contents& next);
   Status write_contents(const wal::Contents& next);
   void adopt_contents(wal::Contents next, std::size_t segments);
@@ -296,6 +297,7 @@ class Log {
 
   std::mutex seal_mutex_;  // one sealing or release at a time; taken before commit_mutex_
   std::uint64_t next_pack_ = 1;
+  bool rebuilt_ = false;              // the contents, from the log's files
   std::vector<std::string> orphans_;  // packs of sealings that did not come to their end
 
   std::mutex commit_mutex_;  // guards the members below; taken before mutex_

@@ -21,14 +21,62 @@ Status Log::read_contents() {
   if (!there) return Status::ok();
   EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, kContentsBytesMax));
   auto found = wal::decode_contents(bytes);
-  if (!found)
-    return Status::corrupt(path +
-                           ": both of its copies are damaged; the rows are in the other "
-                           "files of the log, keep all of them");
-  contents_slot_ = bytes.size() / 2;
+  if (!found) {
+    EDGECORE_ASSIGN(found, rebuild_contents());
+    rebuilt_ = true;
+  } else if (bytes.size() % (2 * wal::kContentsSlotUnit) == 0) {
+    contents_slot_ = bytes.size() / 2;
+  }
   next_pack_ = found->next_pack;
   contents_ = std::make_shared<const wal::Contents>(std::move(*found));
   return Status::ok();
+}
+
+// Both slots are damaged: what the log is made of is told by its files. A sealing of which the
+// first segment is still there may not have come to its end, so the segments count; else the packs
+// do, and segments that they cover are what a crash has left. What was released before is not known
+// any more, but that nothing of it is here.
+Result<wal::Contents> Log::rebuild_contents() const {
+  EDGECORE_ASSIGN(const auto names, fs_->list(directory_));
+  std::vector<wal::SegmentHeader> headers;
+  std::vector<std::pair<PackIndex, std::size_t>> packs;
+  wal::Contents out;
+  for (const std::string& name : names) {
+    const std::string path = join_path(directory_, name);
+    if (name.starts_with("wal-")) {
+      EDGECORE_ASSIGN(const auto file, fs_->open(path, OpenMode::kRead));
+      Bytes page(wal::kHeaderBytes);
+      EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, page));
+      const auto header = wal::decode_header(ByteSpan(page).first(got));
+      if (header.is_ok()) headers.push_back(header.value());
+    } else if (name.starts_with("pack-")) {
+      EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, UINT32_MAX));
+      auto index = decode_pack(bytes);
+      if (index.is_ok()) packs.emplace_back(std::move(index).value(), bytes.size());
+    }
+  }
+  for (const auto& [index, bytes] : packs) {
+    out.next_pack = std::max(out.next_pack, index.number + 1);
+    const std::uint64_t base = index.base;
+    if (std::any_of(headers.begin(), headers.end(),
+                    [&](const auto& header) { return header.base_position == base; }))
+      continue;
+    out.packs.push_back(index.entry(bytes));
+    out.position = std::max(out.position, index.end);
+    for (const PackRange& range : index.ranges) {
+      wal::Kept& kept =
+          out.kept.try_emplace(range.partition, wal::Kept{range.first, 1}).first->second;
+      kept.first = std::min(kept.first, range.first);
+      kept.segment = std::max(kept.segment, range.end);
+    }
+  }
+  for (const wal::SegmentHeader& header : headers)
+    if (header.base_position >= out.position) {
+      out.segment = header.number;
+      out.position = header.base_position;
+      break;
+    }
+  return out;
 }
 
 // Made whole before it is first needed, and again before a slot grows too small, so that a release

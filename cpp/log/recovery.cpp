@@ -82,6 +82,7 @@ Status Log::recover() {
   else
     EDGECORE_TRY(recover_tail());
   EDGECORE_TRY(burn_unreadable_segments());
+  recovery_.clean = recovery_.clean && !rebuilt_;
   next_ = written_.next;
   next_position_ = written_.position + 1;
   synced_ = written_;

@@ -8,6 +8,7 @@ namespace edgecore {
 namespace {
 
 constexpr std::uint64_t kSegmentBytes = 20 * 1024;
+constexpr std::uint64_t kCopySeed = 1;  // of a crash at which everything is durable
 
 // One row as a reader sees it.
 struct Seen {
@@ -328,6 +329,38 @@ TEST_F(Seal, ASchemaThatIsNotAttachedKeepsItsRowsInTheirSegments) {
   EXPECT_TRUE(files("pack-").empty());
   bare.reset();
   EXPECT_TRUE(seen(open()->reader()) == before);
+}
+
+// Both slots damaged, whatever state the sealing was in: the files tell what the log is made of.
+TEST_F(Seal, WithoutItsContentsTheLogIsWhatItsFilesAre) {
+  auto log = open();
+  fill(*log, 900);
+  seal(*log);
+  const auto before = seen(log->reader());
+  log.reset();
+  for (const bool orphans : {false, true}) {
+    if (orphans) {  // packs of a sealing that did not come to its end
+      log = open();
+      const auto image = disk_->crash(kCopySeed);
+      ASSERT_GT(seal(*log).packs, 0u);
+      log.reset();
+      for (const std::string& path : files("pack-"))
+        ASSERT_TRUE(
+            write_file_atomic(*image, path, read_file(*disk_, path, 1u << 20).value()).is_ok());
+      disk_ = image;
+    }
+    Bytes bad = read_file(*disk_, "log/contents", 1u << 20).value();
+    for (std::size_t at = 0; at < bad.size(); at += bad.size() / 2) bad[at + 20] ^= std::byte{1};
+    ASSERT_TRUE(write_file_atomic(*disk_, "log/contents", bad).is_ok());
+    EXPECT_TRUE(seen(open(true)->reader()) == before);
+    log = open();
+    EXPECT_FALSE(log->recovery().clean);
+    EXPECT_TRUE(seen(log->reader()) == before);
+    EXPECT_GT(seal(*log).rows, 0u);
+    EXPECT_TRUE(seen(log->reader()) == before);
+    log.reset();
+    EXPECT_TRUE(seen(open()->reader()) == before);
+  }
 }
 
 }  // namespace
