@@ -402,10 +402,13 @@ void Log::promise(std::uint64_t position) {
   durable_changed_.notify_all();
 }
 
-// Made whole before anything is promised, so that marks need no space later.
+// Made whole before anything is promised, so that marks need no space later. One without a mark is
+// made anew: a size whose sync has failed may never become durable.
 Status Log::open_mark() {
   if (mark_file_ != nullptr) return Status::ok();
-  EDGECORE_ASSIGN(auto file, fs_->open(join_path(directory_, "mark"), OpenMode::kCreate));
+  const std::string path = join_path(directory_, "mark");
+  if (mark_generation_ == 0) EDGECORE_TRY(fs_->remove(path));
+  EDGECORE_ASSIGN(auto file, fs_->open(path, OpenMode::kCreate));
   EDGECORE_TRY(file->fill_zeros(2 * wal::kMarkSlotBytes));
   EDGECORE_TRY(file->sync());
   mark_file_ = std::move(file);
@@ -417,9 +420,13 @@ Status Log::write_mark(bool clean) {
   if (mark_file_ == nullptr || (position == marked_position_ && clean == marked_clean_))
     return Status::ok();
   const wal::Mark mark{++mark_generation_, options_.epoch, position, number_, clean};
-  EDGECORE_TRY(
-      mark_file_->write_at((mark.generation % 2) * wal::kMarkSlotBytes, wal::encode_mark(mark)));
-  EDGECORE_TRY(mark_file_->sync());
+  const std::uint64_t at = mark.generation % 2 * wal::kMarkSlotBytes;
+  Status status = mark_file_->write_at(at, wal::encode_mark(mark));
+  if (status.is_ok()) status = mark_file_->sync();
+  if (!status.is_ok()) {
+    mark_file_.reset();  // its descriptor is not synced again
+    return status;
+  }
   marked_position_ = position;
   marked_clean_ = clean;
   return Status::ok();
