@@ -417,8 +417,9 @@ Status Log::open_mark() {
 
 Status Log::write_mark(bool clean) {
   const std::uint64_t position = durable_position();
-  if (mark_file_ == nullptr || (position == marked_position_ && clean == marked_clean_))
+  if (segment_ == nullptr || (position == marked_position_ && clean == marked_clean_))
     return Status::ok();
+  EDGECORE_TRY(open_mark());
   const wal::Mark mark{++mark_generation_, options_.epoch, position, number_, clean};
   const std::uint64_t at = mark.generation % 2 * wal::kMarkSlotBytes;
   Status status = mark_file_->write_at(at, wal::encode_mark(mark));

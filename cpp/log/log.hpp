@@ -199,7 +199,7 @@ class Log {
   Result<Table> table_before();
   void end_at(const SegmentWalk& walk);
   void burn(const SegmentWalk& walk);
-  void read_mark();
+  Status read_mark();
 
   // release.cpp; all with commit_mutex_ held
   bool may_release(std::size_t index, const Sequences& acked, std::uint64_t upto) const;

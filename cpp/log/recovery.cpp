@@ -76,7 +76,7 @@ Status Log::recover() {
   for (const CatalogueEntry& entry : catalogue_.entries) written_.next[entry.partition] = 1;
   for (const auto& [partition, kept] : contents_->kept) written_.next[partition] = kept.segment;
   written_.position = contents_->position - 1;
-  read_mark();
+  EDGECORE_TRY(read_mark());
   if (segments_.empty())
     end_at({});
   else
@@ -279,13 +279,20 @@ Status Log::burn_unreadable_segments() {
   return Status::ok();
 }
 
-void Log::read_mark() {
-  const auto bytes = read_file(*fs_, join_path(directory_, "mark"), 1u << 20);
-  if (!bytes.is_ok()) return;  // an older truth is only less sure of the tail
+// Without a mark the tail is only less sure. A disk error is not taken for its absence: marks would
+// be numbered from the start again.
+Status Log::read_mark() {
+  const std::string path = join_path(directory_, "mark");
+  EDGECORE_ASSIGN(const bool there, fs_->exists(path));
+  if (!there) return Status::ok();
+  const auto bytes = read_file(*fs_, path, 1u << 20);
+  if (!bytes.is_ok())
+    return bytes.status().outcome() == Outcome::kCorrupt ? Status::ok() : bytes.status();
   const auto mark = wal::decode_marks(bytes.value());
-  if (!mark) return;
+  if (!mark) return Status::ok();
   mark_generation_ = mark->generation;
   durable_position_ = mark->position;
+  return Status::ok();
 }
 
 }  // namespace edgecore

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from edgecore._core.base import crc32c
-from edgecore.errors import Exhausted, Invalid
+from edgecore.errors import EdgecoreError, Exhausted, Incompatible, Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,16 +34,19 @@ def encode(generation: int, acked: dict[int, int]) -> bytes:
 
 
 def decode(slot: bytes) -> tuple[int, dict[int, int]] | None:
-    """(generation, acked) of a slot, or None when it is not intact."""
+    """(generation, acked) of a slot, or None when it is not intact. Raises ``Incompatible`` for an
+    intact one of another version."""
     if len(slot) < _HEAD.size:
         return None
     magic, version, zero, generation, entries, crc = _HEAD.unpack_from(slot)
-    if magic != MAGIC or version != VERSION or zero or entries > ENTRIES_MAX:
+    if magic != MAGIC or zero or entries > ENTRIES_MAX:
         return None
     end = _HEAD.size + entries * _ENTRY.size
     head = _HEAD.pack(magic, version, zero, generation, entries, 0)
     if len(slot) < end or crc32c(head + slot[_HEAD.size : end]) != crc:
         return None
+    if version != VERSION:
+        raise Incompatible(f"cursor: version {version}, known is {VERSION}")
     found = _ENTRY.iter_unpack(slot[_HEAD.size : end])
     return generation, {partition: sequence for partition, _, sequence in found}
 
@@ -70,19 +73,22 @@ class Cursor:
         self._generation = 0
         self._acked: dict[int, int] = {}
         self._file: File | None = None
-        path = f"{directory}/cursor-{name}"
-        data = fs.read_file(path, 2 * SLOT_BYTES) if fs.exists(path) else b""
+        self._fs = fs
+        self._path = path = f"{directory}/cursor-{name}"
+        self._open = not read_only
+        data = b""
+        if fs.exists(path):
+            with fs.open(path, "read") as file:
+                data = file.read_at(0, 2 * SLOT_BYTES)
+        whole = data.ljust(2 * SLOT_BYTES, b"\0")
         for at in (0, SLOT_BYTES):
-            found = decode(data[at : at + SLOT_BYTES])
+            found = decode(whole[at : at + SLOT_BYTES])
             if found and found[0] > self._generation:
                 self._generation, self._acked = found
-        if read_only:
-            return
-        self._file = fs.open(path, "create")
-        if len(data) < 2 * SLOT_BYTES:
-            self._file.fill_zeros(2 * SLOT_BYTES)
-            self._file.sync()
-            fs.sync_directory(directory)
+        # Also a whole file without a slot: the sync of its size may have failed, and then it may
+        # never become durable.
+        if self._open and (self._generation == 0 or len(data) < len(whole)):
+            fs.write_atomic(path, whole)
 
     def acked(self, partition: int) -> int:
         """The highest sequence acknowledged; 0 when there is none."""
@@ -92,7 +98,7 @@ class Cursor:
         """Acknowledges a partition up to sequence `upto`, or all partitions of a stream up to
         position `upto`. Durable when it returns; never moves back. Raises ``Unavailable`` on a
         disk error; needs no free space."""
-        if self._file is None:
+        if not self._open:
             raise Invalid("the cursor is open for reading, or closed")
         if isinstance(what, int):
             moved = {what: upto}
@@ -106,15 +112,26 @@ class Cursor:
         acked = {**self._acked, **ahead}
         if len(acked) > ENTRIES_MAX:
             raise Exhausted(f"a cursor holds at most {ENTRIES_MAX} partitions")
-        slot = encode(self._generation + 1, acked)
-        self._file.write_at((self._generation + 1) % 2 * SLOT_BYTES, slot)
-        self._file.sync()
+        self._write(encode(self._generation + 1, acked), (self._generation + 1) % 2 * SLOT_BYTES)
         self._generation += 1
         self._acked = acked
         if self._moved is not None:
             self._moved()
 
+    def _write(self, slot: bytes, at: int) -> None:
+        """A descriptor with an error is left: its next sync would not speak of this write."""
+        if self._file is None:
+            self._file = self._fs.open(self._path, "read_write")
+        try:
+            self._file.write_at(at, slot)
+            self._file.sync()
+        except EdgecoreError:
+            self._file.close()
+            self._file = None
+            raise
+
     def close(self) -> None:
+        self._open = False
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -11,10 +11,18 @@ import pytest
 
 import edgecore as ec
 from edgecore import cursor
+from edgecore._core.base import crc32c
 from edgecore.cli import main
 from edgecore.clock import ManualClock
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
+from edgecore.errors import (
+    Corrupt,
+    EdgecoreError,
+    Exhausted,
+    Incompatible,
+    Invalid,
+    Unavailable,
+)
 from edgecore.fs import MemoryFs
 from edgecore.log import LOSSES, SCHEMAS, Log, parse_durability
 from edgecore.wire import catalogue, rowbatch
@@ -327,13 +335,68 @@ def test_cursor_slots_survive_cuts_and_damage() -> None:
         mover.ack(3, 5)  # never back
         assert mover.acked(3) == promised
         data = base.read_file("d/cursor-sync", 2 * cursor.SLOT_BYTES)
-        for at in range(0, 60):
+        used = len(cursor.encode(1, {3: 1}))
+        for at in (*range(used + 16), *range(used, cursor.SLOT_BYTES, 512)):
             for slot in (0, cursor.SLOT_BYTES):
                 bad = bytearray(data)
                 bad[slot + at] ^= 0x10
                 base.write_atomic("d/cursor-sync", bytes(bad))
-                found = cursor.Cursor(base, "d", "sync", read_only=True).acked(3)
-                assert found in (promised - 1, promised)
+                moved = cursor.Cursor(base, "d", "sync")
+                assert moved.acked(3) in (promised - 1, promised)
+                moved.ack(3, promised + 1)
+                again = cursor.Cursor(base, "d", "sync", read_only=True)
+                assert again.acked(3) == promised + 1
+        for size in (*range(used + 2), 512, cursor.SLOT_BYTES, cursor.SLOT_BYTES + used - 1):
+            base.write_atomic("d/cursor-sync", data[:size])
+            moved = cursor.Cursor(base, "d", "sync")
+            assert moved.acked(3) in (0, promised - 1, promised)
+            moved.ack(3, promised + 1)
+            assert cursor.Cursor(base, "d", "sync", read_only=True).acked(3) == promised + 1
+
+
+def test_cursor_of_a_later_version_is_incompatible_and_left() -> None:
+    fs = MemoryFs()
+    fs.make_directories("d")
+    cursor.Cursor(fs, "d", "sync").ack(1, 5)
+    data = bytearray(fs.read_file("d/cursor-sync", 1 << 20))
+    slot = memoryview(data)[cursor.SLOT_BYTES :]
+    slot[4] = 2
+    slot[20:24] = bytes(4)
+    slot[20:24] = crc32c(slot[:40]).to_bytes(4, "little")
+    fs.write_atomic("d/cursor-sync", data)
+    with pytest.raises(Incompatible, match="version 2"):
+        cursor.Cursor(fs, "d", "sync")
+    assert fs.read_file("d/cursor-sync", 1 << 20) == data
+
+
+@pytest.mark.parametrize("effect", ["io_error", "no_space", "short_write"])
+@pytest.mark.parametrize("sticky", [False, True])
+def test_cursor_error_at_every_call_keeps_what_was_acked(effect: str, sticky: bool) -> None:
+    met = 0
+    for skip in range(100):
+        fs = MemoryFs()
+        fs.make_directories("d")
+        fault = fs.inject(effect, "all", "", skip, sticky)
+        promised, mover = 0, None
+        for upto in range(1, 6):
+            try:
+                mover = mover or cursor.Cursor(fs, "d", "sync")
+                mover.ack(3, upto)
+                promised = upto
+            except (Unavailable, Exhausted):
+                pass
+        fired = fs.fired(fault)
+        fs.clear_faults()
+        for image in fs.crash_states(12, skip):
+            assert cursor.Cursor(image, "d", "sync").acked(3) >= promised
+        mover = mover or cursor.Cursor(fs, "d", "sync")
+        mover.ack(3, 9)
+        for image in fs.crash_states(12, skip):
+            assert cursor.Cursor(image, "d", "sync").acked(3) == 9
+        met += fired > 0
+        if not fired:
+            break
+    assert met > 15
 
 
 def test_cursor_acks_a_stream_by_position() -> None:
