@@ -1,6 +1,6 @@
 // The seam to encryption at rest. The core has no cryptography of its own: a shell gives it a
 // Cipher, which makes keys, keeps them wrapped by a key that the core never sees, and seals and
-// opens spans with them. docs/adr/0024-sealing-at-rest.md.
+// opens spans with them. docs/adr/0024-encryption-at-rest.md.
 //
 // Contract
 // - A key is random, made here and now, from the operating system's entropy; nobody else has it.

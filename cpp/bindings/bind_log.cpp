@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 
+#include "bindings/cipher.hpp"
 #include "bindings/log.hpp"
 #include "log/runs.hpp"
 
@@ -234,8 +235,9 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
                   std::shared_ptr<Clock> clock, const std::vector<Row>& durability,
                   const py::bytes& store, std::uint64_t epoch, std::uint64_t salt,
                   std::uint64_t segment_bytes, bool flusher_thread, bool read_only,
-                  const Keep& keep) {
+                  const Keep& keep, const py::object& cipher) {
   LogOptions options;
+  options.cipher = cipher_of(cipher);
   options.read_only = read_only;
   options.flusher_thread = flusher_thread;
   options.segment_bytes = segment_bytes;
@@ -276,7 +278,8 @@ py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std:
   return out;
 }
 
-constexpr const char* kReasons[] = {"lost", "burnt", "uncertain", "dropped", "expired"};
+constexpr const char* kReasons[] = {"lost", "burnt", "uncertain", "dropped", "expired", "purged"};
+static_assert(std::size(kReasons) == kLossReasons);
 
 LossRange::Reason reason_of(const std::string& name) {
   for (std::uint8_t i = 0; i < kLossReasons; ++i)
@@ -298,10 +301,12 @@ py::tuple recovery_of(PyLog& self) {
                         tuples_of(report.burnt), report.missing);
 }
 
-// Reads everything there is: (rows, records, bytes of rows, [(partition, first, last, "lost")]).
+// Reads everything there is: (rows, records, bytes of rows, [(partition, first, last, reason)], of
+// these without their keys (rows, rows missing)).
 py::tuple verify(PyLog& self) {
   std::uint64_t rows = 0, records = 0, bytes = 0;
   std::vector<LossRange> losses;
+  Unopened unopened;
   LogReader reader = self.core().reader();
   unlocked([&]() -> Status {
     Status status;
@@ -318,10 +323,11 @@ py::tuple verify(PyLog& self) {
           bytes += record.payload.size();
           return status.is_ok();
         },
-        &losses));
+        &losses, &unopened));
     return status;
   });
-  return py::make_tuple(rows, records, bytes, tuples_of(losses));
+  return py::make_tuple(rows + unopened.rows, records + unopened.records, bytes + unopened.bytes,
+                        tuples_of(losses), py::make_tuple(unopened.rows, unopened.missing));
 }
 
 py::list catalogue_of(PyLog& self) {
@@ -466,9 +472,11 @@ void bind_log_class(py::module_& m) {
   bind_append(m, log);
   bind_writing(log);
   bind_reading(log);
+  bind_encryption(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
         py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
-        py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"), py::arg("keep"));
+        py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"), py::arg("keep"),
+        py::arg("cipher") = py::none());
 }
 
 }  // namespace

@@ -196,8 +196,11 @@ class PyPipeline {
       : log_(std::move(log)), batch_(std::move(source)) {
     // The log outlives the pipeline by log_; every use asks first whether it is still open.
     const std::shared_ptr<Log> borrowed(std::shared_ptr<void>(), &log_->core());
-    core_ = take(
-        Pipeline::create(borrowed, plan, batch_.schema()->schema(), prediction->schema(), serving));
+    // Registers schemas, which waits for a commit.
+    core_ = take(unlocked([&] {
+      return Pipeline::create(borrowed, plan, batch_.schema()->schema(), prediction->schema(),
+                              serving);
+    }));
     core_->set_waiter([](const std::function<Status()>& work) {
       if (PyGILState_Check() == 0) return work();
       const py::gil_scoped_release release;

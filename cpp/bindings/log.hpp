@@ -14,6 +14,12 @@ class PyLog {
  public:
   PyLog(std::unique_ptr<Log> log, std::shared_ptr<Clock> clock)
       : log_(std::move(log)), clock_(std::move(clock)) {}
+  ~PyLog() {
+    const py::gil_scoped_release release;  // the flusher that is waited for may need it
+    log_.reset();
+  }
+  PyLog(const PyLog&) = delete;
+  PyLog& operator=(const PyLog&) = delete;
   Log& core() {
     if (!log_) raise_if_bad(Status::invalid("the log is closed"));
     return *log_;
@@ -57,5 +63,7 @@ Appended append_batch(Log& log, const RowBatch& rows);
 
 // bind_append.cpp
 void bind_append(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
+// bind_cipher.cpp
+void bind_encryption(py::class_<PyLog, PyLogPtr>& log);
 
 }  // namespace edgecore::bindings

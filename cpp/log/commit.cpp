@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "base/crc32c.hpp"
+#include "log/encryption.hpp"
 #include "log/log.hpp"
 #include "log/mark.hpp"
-#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -126,7 +126,7 @@ Status Log::write_block(Pending& block, bool durable, bool closing) {
 
 Status Log::make_room(const Pending& block) {
   const std::uint64_t size = wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes +
-                             (options_.cipher ? wal::kSealedExtraBytes : 0) + block.bytes.size();
+                             (options_.cipher ? wal::kSpanExtraBytes : 0) + block.bytes.size();
   if (broken_) EDGECORE_TRY(rewrite_retained());
   for (;;) {
     if (segment_ == nullptr) {
@@ -216,26 +216,26 @@ Result<Bytes> Log::first_block(const wal::SegmentHeader& header) {
 
 Status Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
                          std::uint64_t offset, Bytes& bytes) const {
-  const bool sealed = wal::is_sealed(into) && !block.empty();
+  const bool encrypted = wal::is_encrypted(into) && !block.empty();
   head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size() +
-                                           (sealed ? wal::kSealedExtraBytes : 0));
+                                           (encrypted ? wal::kSpanExtraBytes : 0));
   bytes.resize(wal::round_up(head.length, into.sector));
   std::memset(bytes.data() + head.length, 0, bytes.size() - head.length);
   wal::encode_block_head(head, into.salt, bytes.data());
-  std::byte* at = bytes.data() + head.head_bytes() + (sealed ? wal::kSpanCrcBytes : 0);
+  std::byte* at = bytes.data() + head.head_bytes() + (encrypted ? wal::kSpanCrcBytes : 0);
   if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
   const std::uint32_t seed = wal::salted(into.salt);
   for (std::uint32_t i = 0; i < block.records; ++i) at = wal::seal_record(at, seed);
-  if (!sealed) return Status::ok();
-  return wal::seal_records(*segment_key_.key, into, offset, head,
-                           std::span(bytes).first(head.length));
+  if (!encrypted) return Status::ok();
+  return wal::encrypt_records(*segment_key_.key, into, offset, head,
+                              std::span(bytes).first(head.length));
 }
 
 Status Log::put_block(const Pending& block, bool durable, bool closing) {
   SegmentInfo& current = segments_.back();
   const bool checkpoint = closing || block.empty();
   wal::BlockHead head = head_of(block, checkpoint, closing);
-  // An offset is given to one block alone: when this fails, nothing sealed there gets out.
+  // An offset is given to one block alone: when this fails, nothing encrypted there gets out.
   EDGECORE_TRY(encode_block(head, block, current.header, current.end, block_));
   const std::size_t size = block_.size();
   const bool alone = durable && !unsynced();
@@ -262,7 +262,7 @@ Status Log::put_block(const Pending& block, bool durable, bool closing) {
 }
 
 // The key of the next segment, on stable storage before the segment is. A segment that could not be
-// begun leaves it to the next attempt: nothing was sealed with it.
+// begun leaves it to the next attempt: nothing was encrypted with it.
 Status Log::key_segment(wal::SegmentHeader& header) {
   if (options_.cipher == nullptr) return Status::ok();
   if (!keys_checked_) {
@@ -275,7 +275,7 @@ Status Log::key_segment(wal::SegmentHeader& header) {
   if (next_key_.key == nullptr) {
     EDGECORE_ASSIGN(next_key_, keys_->make({KeyUse::kSegment, 0, header.number}));
   }
-  header.required_features |= wal::kSealedFeature;
+  header.required_features |= wal::kEncryptedFeature;
   header.cipher = next_key_.cipher;
   header.key = next_key_.id;
   return Status::ok();
@@ -357,7 +357,7 @@ Status Log::rewrite_retained() {
   EDGECORE_TRY(begin_segment(wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes));
   if (retained_.empty()) return Status::ok();
   const Status status = put_block(retained_, false, false);
-  broken_ = broken_ || !status.is_ok();  // also when it could not be sealed: they stand nowhere
+  broken_ = broken_ || !status.is_ok();  // also when it could not be encrypted: they stand nowhere
   EDGECORE_TRY(status);
   return sync_segment();
 }

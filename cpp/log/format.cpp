@@ -68,10 +68,10 @@ Result<SegmentHeader> decode_header(ByteSpan bytes) {
     if (bytes.size() < at || !decode_copy(bytes.subspan(at), header, version)) continue;
     if (version != kVersion)
       return Status::incompatible("segment version " + std::to_string(version));
-    const bool sealed = header.required_features == kSealedFeature;
-    if ((header.required_features & ~kSealedFeature) != 0 || header.cipher > kAes256Gcm)
+    const bool encrypted = header.required_features == kEncryptedFeature;
+    if ((header.required_features & ~kEncryptedFeature) != 0 || header.cipher > kAes256Gcm)
       return Status::incompatible("segment needs a feature or cipher that is not known");
-    if (sealed != (header.cipher != kPlain) || sealed != (header.key != 0))
+    if (encrypted != (header.cipher != kPlain) || encrypted != (header.key != 0))
       return Status::corrupt("segment header: cipher and key");
     if (header.sector < 512 || header.sector > 65536 || (header.sector & (header.sector - 1)) != 0)
       return Status::corrupt("segment header: sector size");

@@ -21,7 +21,7 @@ inline constexpr std::uint32_t kPartitionsMax = 4096;
 inline constexpr std::uint32_t kBlockBytesMax = 256u << 20;
 
 // Required features of a segment.
-inline constexpr std::uint32_t kSealedFeature = 1;  // records are sealed, block by block
+inline constexpr std::uint32_t kEncryptedFeature = 1;  // records are encrypted, block by block
 
 enum BlockFlag : std::uint16_t {
   kCheckpoint = 1,  // the table names every partition of the store

@@ -1,9 +1,9 @@
-// The keys that a log's files are sealed with, wrapped, in a file beside them: one page per key,
-// written before the key seals anything and blanked when nothing that it has sealed is left.
+// The keys that a log's files are encrypted with, wrapped, in a file beside them: one page per key,
+// written before the key encrypts anything and blanked when nothing that it has encrypted is left.
 // docs/formats/keys.md.
 //
-// What a cut leaves: a page that is torn, whose key never sealed anything; a key of which the log
-// has no file, which the next open forgets.
+// What a cut leaves: a page that is torn, whose key never encrypted anything; a key of which the
+// log has no file, which the next open forgets.
 #pragma once
 
 #include <map>
@@ -17,7 +17,7 @@
 
 namespace edgecore {
 
-// What a key seals: one segment, or the packs of one tier that one open makes in one period.
+// What a key encrypts: one segment, or the packs of one tier that one open makes in one period.
 struct KeyUse {
   enum Kind : std::uint16_t { kSegment = 1, kPack = 2 };
   Kind kind = kSegment;
@@ -72,8 +72,8 @@ class KeyRing {
   };
   // A new key, on stable storage when this returns.
   Result<Made> make(const KeyUse& use);
-  // Overwrites keys whose files remain: what they have sealed can't be read again, and is known to
-  // be so. Needs no space.
+  // Overwrites keys whose files remain: what they have encrypted can't be read again, and is known
+  // to be so. Needs no space.
   Status destroy(const std::set<std::uint32_t>& ids);
   // Blanks the pages of keys that have no file any more. Needs no space.
   Status forget(const std::set<std::uint32_t>& ids);

@@ -297,6 +297,11 @@ std::uint64_t Log::next_sequence(std::uint32_t partition) const {
   return found == next_.end() ? 1 : found->second;
 }
 
+std::vector<SegmentInfo> Log::segments() const {
+  const std::lock_guard guard(mutex_);
+  return segments_;
+}
+
 Result<LogReader::Source> Log::source_now() const {
   const std::lock_guard guard(mutex_);
   return LogReader::Source{segments_, catalogue_, contents_, keys_};

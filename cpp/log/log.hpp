@@ -65,8 +65,8 @@ struct LogOptions {
   std::uint64_t epoch = 0;                 // random, of this open
   std::uint64_t salt = 0;                  // random, of this open
   LogKeep keep;
-  // Seals what is written from here on, and opens what was. A log that has sealed segments needs it
-  // to be written to, or scanned.
+  // Encrypts what is written from here on, and opens what was. A log with encrypted segments needs
+  // it to be written to, or scanned.
   std::shared_ptr<Cipher> cipher;
 };
 
@@ -165,6 +165,7 @@ class Log {
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 
   const KeyRing& keys() const { return *keys_; }
+  std::vector<SegmentInfo> segments() const;
 
   // Reads what has reached the operating system (read-only logs: what is intact). A reader is a
   // snapshot; it needs no lock and may outlive later appends.
@@ -324,8 +325,8 @@ class Log {
   Pending retained_;
   Bytes block_;  // buffers that are used again: the block being written, the next pending rows
   Bytes spare_;
-  KeyRing::Made segment_key_;  // of the segment that is written; none: it is not sealed
-  KeyRing::Made next_key_;     // of the next one: it has sealed nothing yet
+  KeyRing::Made segment_key_;  // of the segment that is written; none: it is not encrypted
+  KeyRing::Made next_key_;     // of the next one: it has encrypted nothing yet
   bool keys_checked_ = false;  // those of no file are forgotten
   bool broken_ = false;        // the segment had an error: it is sealed at synced_.end and left
   bool full_ = false;          // the segment was left, but no next one could be begun yet

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "log/sealed.hpp"
+#include "log/encryption.hpp"
 #include "log/span.hpp"
 
 namespace edgecore {
@@ -23,8 +23,8 @@ std::string pack_path(const std::string& directory, std::uint64_t number) {
 
 Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment) {
   SegmentKey key;
-  if (!wal::is_sealed(segment.header)) return key;
-  if (keys == nullptr) return Status::unavailable(segment.path + ": is sealed");
+  if (!wal::is_encrypted(segment.header)) return key;
+  if (keys == nullptr) return Status::unavailable(segment.path + ": is encrypted");
   const KeyRing::State state = keys->state(segment.header.key);
   if (state == KeyRing::State::kDestroyed) key.gone = LossRange::kPurged;
   if (state == KeyRing::State::kUnknown && keys->present()) key.gone = LossRange::kLost;

@@ -65,14 +65,15 @@ struct RecordView {
   ByteSpan payload;
 };
 
-// How a walk meets the records of a sealed segment. Without a key they are checked, not visited;
-// a walk that visits nothing opens them only to tell what a damaged block before them held.
+// How a walk meets the records of an encrypted segment. Without a key they are checked, not
+// visited; a walk that visits nothing opens them only to tell what a damaged block before them
+// held.
 struct SegmentKey {
   std::shared_ptr<CipherKey> key;
   std::optional<LossRange::Reason> gone;  // nobody has the key any more, and why
 };
 
-// Of sealed records that were checked by their checksums alone.
+// Of encrypted records that were checked by their checksums alone.
 struct Unopened {
   std::uint64_t rows = 0;
   std::uint64_t records = 0;
@@ -108,8 +109,8 @@ using RecordVisitor = std::function<bool(const RecordView&)>;  // false stops
 // whose rows were durable (`durable` or the mark of any later block reaches past them), is damage:
 // it is skipped and its rows are lost. Any other is torn: the data ends before it. `expected` is
 // the next sequence per partition before the segment. Blocks that hold nothing above `after` are
-// stepped over: their records are neither checked nor visited. Sealed records that `key` does not
-// open, though they are intact, were made by somebody else: they are damage too.
+// stepped over: their records are neither checked nor visited. Encrypted records that `key` does
+// not open, though they are intact, were made by somebody else: they are damage too.
 SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::uint64_t limit,
                          std::uint64_t durable,
                          const std::map<std::uint32_t, wal::TableEntry>& expected,
@@ -152,8 +153,8 @@ class LogReader {
   Result<std::uint64_t> visit_part(std::uint64_t after, const Wanted* wanted,
                                    const RecordVisitor& visit, Bytes& buffer);
   // Visits everything above `after`. Losses to damage are added to `losses` when given; then
-  // everything is read, whatever `after` is. Sealed records whose keys can't be had are an error,
-  // or, when `unopened` is given, checked and counted there.
+  // everything is read, whatever `after` is. Encrypted records whose keys can't be had are an
+  // error, or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr);
   // The first position of the part that holds `position`.
@@ -196,7 +197,7 @@ class LogReader {
 };
 
 // The key of a segment's records, if it has one. A key of which the file says nothing is lost, and
-// with it what it has sealed.
+// with it what it has encrypted.
 Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment);
 
 std::string pack_path(const std::string& directory, std::uint64_t number);

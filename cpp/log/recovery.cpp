@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "log/encryption.hpp"
 #include "log/log.hpp"
 #include "log/mark.hpp"
-#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -153,11 +153,11 @@ Status Log::read_segment(const std::string& name) {
   return Status::ok();
 }
 
-// A writer reads what it has; the rows of a sealed segment whose key can't be had now are not lost,
-// so nothing is done in their absence.
+// A writer reads what it has; the rows of an encrypted segment whose key can't be had now are not
+// lost, so nothing is done in their absence.
 Status Log::check_keys() const {
   for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
-    if (!wal::is_sealed(segment->header)) continue;
+    if (!wal::is_encrypted(segment->header)) continue;
     const KeyRing::State state = keys_->state(segment->header.key);
     if (state == KeyRing::State::kDestroyed) continue;
     if (state == KeyRing::State::kUnknown && keys_->present() && keys_->has_cipher()) continue;
@@ -190,7 +190,7 @@ Status Log::recover_tail() {
   EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, last.path, UINT32_MAX));
   EDGECORE_ASSIGN(const auto expected, table_before());
   SegmentKey key;
-  if (wal::is_sealed(last.header) && keys_->has_cipher()) {
+  if (wal::is_encrypted(last.header) && keys_->has_cipher()) {
     auto found = keys_->find(last.header.key);
     if (found.is_ok()) key.key = std::move(found).value();
   }

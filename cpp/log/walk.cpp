@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "log/encryption.hpp"
 #include "log/reader.hpp"
-#include "log/sealed.hpp"
 
 namespace edgecore {
 namespace {
@@ -77,12 +77,12 @@ class Walker {
     return proven_ + 1 >= position;
   }
 
-  bool sealed(const wal::BlockHead& head) const {
-    return wal::is_sealed(header_) && head.records > 0;
+  bool encrypted(const wal::BlockHead& head) const {
+    return wal::is_encrypted(header_) && head.records > 0;
   }
 
   bool records_intact(ByteSpan block, const wal::BlockHead& head) const {
-    if (sealed(head)) return wal::span_intact(block, head, seed_);
+    if (encrypted(head)) return wal::span_intact(block, head, seed_);
     std::size_t at = head.head_bytes();
     for (std::uint32_t i = 0; i < head.records; ++i) {
       ByteSpan payload;
@@ -99,8 +99,8 @@ class Walker {
     records = block.subspan(head.head_bytes());
     const std::uint64_t missing = head.first_position - walk_.next_position;
     exact_ = exact_ || missing > 0;
-    if (wal::is_sealed(header_) && key_.key == nullptr) walk_.unopened.missing += missing;
-    if (!sealed(head)) return true;
+    if (wal::is_encrypted(header_) && key_.key == nullptr) walk_.unopened.missing += missing;
+    if (!encrypted(head)) return true;
     if (!wal::span_intact(block, head, seed_)) {
       records = {};
       return true;
@@ -111,11 +111,14 @@ class Walker {
       return true;
     }
     if (key_.key == nullptr || (!visit_ && !exact_)) {
-      walk_.unopened.add({head.rows, head.records, records.size() - wal::kSealedExtraBytes, 0});
+      const std::uint64_t extra =
+          wal::kSpanExtraBytes + std::uint64_t{head.records} * wal::kRecordHeadBytes;
+      walk_.unopened.add({head.rows, head.records,
+                          records.size() - std::min<std::uint64_t>(extra, records.size()), 0});
       step_over(head);
       return false;
     }
-    Status status = wal::open_records(*key_.key, header_, offset, head, block, opened_);
+    Status status = wal::decrypt_records(*key_.key, header_, offset, head, block, opened_);
     records = opened_;
     if (status.outcome() == Outcome::kUntrusted)
       records = {};
@@ -199,7 +202,7 @@ class Walker {
   std::uint64_t after_;
   const SegmentKey& key_;
   SegmentWalk& walk_;
-  Bytes opened_;        // the records of a sealed block
+  Bytes opened_;        // the records of an encrypted block
   bool exact_ = false;  // rows are missing before: which ones, the records that follow tell
   LossRange::Reason reason_ = LossRange::kLost;
   bool go_on_ = true;

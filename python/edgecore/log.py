@@ -22,7 +22,7 @@ from edgecore._core import log as _log
 from edgecore.clock import SystemClock
 from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Invalid
 from edgecore.fs import PosixFs
-from edgecore.log_values import GROUP, Recovery, Run, Scanned, parse_durability
+from edgecore.log_values import GROUP, Encryption, Recovery, Run, Scanned, parse_durability
 from edgecore.schema import TIERS, Schema
 from edgecore.streams import LOSSES, SCHEMAS
 
@@ -55,6 +55,7 @@ class Log:
         self.append = core.append  # type: ignore[method-assign]
         self._by_number: dict[int, Schema] = {}
         self._cursors: dict[str, _cursor.Cursor] = {}
+        self.cipher: Any = None
         self._releases = self._all_cursors = False
         self._announced = 0  # schemas that partition 0 names
         self.recovery = Recovery(*core.recovery())
@@ -73,6 +74,7 @@ class Log:
         retain_bytes: int | None = None,
         retain_rows: int | None = None,
         retain_ns: int | None = None,
+        cipher: Any = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Log:
         """Opens the log in directory `path`, made if absent (not with ``read_only``).
@@ -85,9 +87,14 @@ class Log:
         :param retain_bytes, retain_rows, retain_ns: how much of the newest stays when every cursor
             has acknowledged it: bytes of blocks, rows, nanoseconds since it came; all that are
             given hold. None is given: everything stays. See :meth:`release`.
+        :param cipher: encrypts what is written from here on, and opens what was
+            (``edgecore.trust.at_rest.Cipher``). Without it an encrypted log opens ``read_only``
+            alone: it is checked by its checksums, and its rows are not read.
 
-        Raises ``Unavailable`` when another writer has it or there is none to read, ``Corrupt`` or
-        ``Incompatible`` when it can't be read at all. Damage short of that is in ``recovery``."""
+        Raises ``Unavailable`` when another writer has it, there is none to read, or rows are
+        encrypted and the cipher or their keys are not there, ``Untrusted`` when these are another
+        device's, ``Corrupt`` or ``Incompatible`` when it can't be read at all. Damage short of that
+        is in ``recovery``."""
         if flusher not in ("thread", "manual"):
             raise Invalid(f"flusher {flusher!r}: thread or manual")
         unknown = set(durability or ()) - set(TIERS)
@@ -103,9 +110,10 @@ class Log:
             fs, name, clock or SystemClock(), [parse_durability(words[tier]) for tier in TIERS],
             entropy(16), int.from_bytes(entropy(8), "little"),
             int.from_bytes(entropy(8), "little"), segment_bytes, flusher == "thread", read_only,
-            keep,
+            keep, cipher,
         )  # fmt: skip
         log = Log(core, fs, name, read_only)
+        log.cipher = cipher
         log._releases = not read_only and keep != (None, None, None)
         log._attach_known()
         if not read_only:
@@ -294,10 +302,16 @@ class Log:
         self.core.flush()
         return {p: self.core.sequence_at(p, position) for p in self._partitions_of(stream)}
 
-    def verify(self) -> tuple[int, int, int, list[Range]]:
-        """Reads and checks everything: (rows, records, bytes of rows, lost ranges)."""
+    def verify(self) -> tuple[int, int, int, list[Range], tuple[int, int]]:
+        """Reads and checks everything: (rows, records, bytes of rows, lost ranges, encrypted). The
+        last is for rows whose keys are not there: how many of the rows were checked by their
+        checksums alone, and how many are missing from damaged blocks (at least those of ranges)."""
         self.core.flush()
         return self.core.verify()
+
+    def encryption(self) -> Encryption:
+        """How the log's files are encrypted, and with which keys."""
+        return Encryption(self.cipher, *self.core.encryption())
 
     def next_sequence(self, partition: int) -> int:
         """The sequence that the partition's next row will have."""

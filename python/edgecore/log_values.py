@@ -153,4 +153,27 @@ class Scanned:
         return self._core.count
 
 
-__all__ = ["GROUP", "LEVELS", "Recovery", "Run", "Scanned", "parse_durability"]
+class Encryption:
+    """How a log is encrypted. ``cipher``: the name of the one for new rows, ``""`` for none;
+    ``storage``: where the device key lives and what that protects; ``""`` when no cipher
+    was given. ``segments``, ``encrypted``: how many there are, and are encrypted. ``keys``,
+    ``destroyed``: of those, how many can be unwrapped, and how many never again."""
+
+    __slots__ = ("cipher", "destroyed", "encrypted", "keys", "segments", "storage")
+
+    def __init__(
+        self, cipher: Any, segments: list[tuple[int, int, int]],
+        keys: list[tuple[int, int, bool, int, int, int]],
+    ) -> None:  # fmt: skip
+        self.cipher: str = cipher.name if cipher is not None else ""
+        self.storage: str = cipher.storage if cipher is not None else ""
+        self.segments = len(segments)
+        self.encrypted = sum(number != 0 for _, number, _ in segments)
+        self.destroyed = sum(key[2] for key in keys)
+        self.keys = len(keys) - self.destroyed
+
+    def facts(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+__all__ = ["GROUP", "LEVELS", "Recovery", "Run", "Scanned", "Encryption", "parse_durability"]

@@ -280,7 +280,7 @@ def read_values(fs: MemoryFs) -> tuple[list[int], bool]:
     """Values read, and whether something was reported."""
     with open_log(fs, read_only=True) as log:
         values = [row["rpm"] for s in log.scan("pump") for row in s.rows()]
-        _, _, _, lost = log.verify()
+        lost = log.verify()[3]
         recovery = log.recovery
         return values, bool(lost or recovery.ranges or recovery.tail_uncertain)
 

@@ -213,7 +213,7 @@ void check_image(const Life& before, const std::shared_ptr<MemoryFs>& image, std
 
 void cut_everywhere(const MemoryFsOptions& options, int steps, std::size_t limit,
                     unsigned kind = Life::kGrows) {
-  const std::size_t spans_before = kCipher->sealed();
+  const std::size_t spans_before = kCipher->encrypted();
   std::size_t images = 0, recycled = 0, sealed = 0;
   for (std::uint64_t cut = 1;; cut += kStride) {
     const auto disk = std::make_shared<MemoryFs>(options);
@@ -236,7 +236,7 @@ void cut_everywhere(const MemoryFsOptions& options, int steps, std::size_t limit
   EXPECT_GT(images, 500u / kStride);
   EXPECT_EQ(recycled > images / 4, (kind & (Life::kRecycles | Life::kSeals)) != 0);
   EXPECT_EQ(sealed > images / 4, (kind & Life::kSeals) != 0);
-  EXPECT_EQ(kCipher->sealed() > spans_before + images, (kind & Life::kEncrypts) != 0);
+  EXPECT_EQ(kCipher->encrypted() > spans_before + images, (kind & Life::kEncrypts) != 0);
 }
 
 constexpr MemoryFsOptions kPosixDisk{.model = DiskModel::kPosix};
@@ -291,13 +291,13 @@ TEST(LogCrash, PosixDiskCutWhilePacksAreReleased) {
   cut_everywhere(kPosixDisk, 300, 30, Life::kSeals | Life::kRecycles);
 }
 
-TEST(LogCrash, PosixDiskCutAtEveryOperationOfASealedLogKeepsWhatWasPromised) {
+TEST(LogCrash, PosixDiskCutAtEveryOperationOfAnEncryptedLogKeepsWhatWasPromised) {
   cut_everywhere(kPosixDisk, 160, 20, Life::kEncrypts);
 }
-TEST(LogCrash, PosixDiskCutAtEveryDirectWriteOfASealedLogKeepsWhatWasPromised) {
+TEST(LogCrash, PosixDiskCutAtEveryDirectWriteOfAnEncryptedLogKeepsWhatWasPromised) {
   cut_everywhere(direct(kPosixDisk), 200, 20, Life::kEncrypts);
 }
-TEST(LogCrash, Ext4DiskCutWhileSealedSegmentsAreReleasedAndRecycled) {
+TEST(LogCrash, Ext4DiskCutWhileEncryptedSegmentsAreReleasedAndRecycled) {
   cut_everywhere({.sector_size = 4096, .model = DiskModel::kExt4}, 160, 20,
                  Life::kRecycles | Life::kEncrypts);
 }
@@ -345,7 +345,7 @@ TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreRecycled) {
 TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreSealed) {
   cut_recovery_again(400, 130, Life::kSeals | Life::kRecycles);
 }
-TEST(LogCrash, RecoveryOfASealedLogCutAgainKeepsWhatBothLivesPromised) {
+TEST(LogCrash, RecoveryOfAnEncryptedLogCutAgainKeepsWhatBothLivesPromised) {
   cut_recovery_again(90, 31, Life::kEncrypts);
 }
 
@@ -408,7 +408,7 @@ TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreRecycledLosesNothingPromised
 TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreSealedLosesNothingPromised) {
   fail_everywhere(Life::kSeals | Life::kRecycles);
 }
-TEST(LogCrash, ErrorAtEveryOperationOfASealedLogLosesNothingPromised) {
+TEST(LogCrash, ErrorAtEveryOperationOfAnEncryptedLogLosesNothingPromised) {
   fail_everywhere(Life::kEncrypts);
 }
 

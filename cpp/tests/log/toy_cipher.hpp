@@ -44,7 +44,7 @@ class ToyCipher : public Cipher {
   }
 
   void fail(bool now) { fail_ = now; }
-  std::size_t sealed() const { return used_.size(); }
+  std::size_t encrypted() const { return used_.size(); }
 
  private:
   class Key : public CipherKey {
@@ -63,14 +63,14 @@ class ToyCipher : public Cipher {
       return Status::ok();
     }
 
-    Status open(const Nonce& nonce, ByteSpan associated, ByteSpan sealed,
+    Status open(const Nonce& nonce, ByteSpan associated, ByteSpan encrypted,
                 std::span<std::byte> out) override {
       if (cipher_.fail_) return Status::unavailable("toy cipher: told to fail");
-      const ByteSpan hidden = sealed.first(sealed.size() - kTagBytes);
+      const ByteSpan hidden = encrypted.first(encrypted.size() - kTagBytes);
       std::array<std::byte, kTagBytes> tag{};
       put_tag(nonce, associated, hidden, tag.data());
-      if (!std::equal(tag.begin(), tag.end(), sealed.end() - kTagBytes))
-        return Status::untrusted("toy cipher: not what was sealed");
+      if (!std::equal(tag.begin(), tag.end(), encrypted.end() - kTagBytes))
+        return Status::untrusted("toy cipher: not what was encrypted");
       mask(nonce, hidden, out);
       return Status::ok();
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from edgecore.cli import log_export, log_report
+from edgecore.cli import log_export, log_open, log_report
 from edgecore.errors import Corrupt
 from edgecore.log import Log
 
@@ -23,6 +23,7 @@ def register(subparsers: Any) -> None:
     def add(name: str, run: Any, help: str, **more: Any) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = commands.add_parser(name, help=help, **more)
         parser.add_argument("directory", metavar="DIR")
+        log_open.add_key(parser)
         parser.set_defaults(run=run)
         return parser
 
@@ -60,6 +61,7 @@ def _facts(log: Log) -> dict[str, Any]:
         "clean": log.recovery.clean,
         "tail_uncertain": log.recovery.tail_uncertain,
         "ranges": _ranges(log.recovery.ranges),
+        "encryption": log.encryption().facts(),
         "partitions": [
             {
                 "partition": partition,
@@ -75,7 +77,9 @@ def _facts(log: Log) -> dict[str, Any]:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    with Log.open(arguments.directory, read_only=True) as log:
+    from edgecore.device.status import at_rest
+
+    with log_open.open_log(arguments) as log:
         facts = _facts(log)
     if arguments.json:
         print(json.dumps(facts))
@@ -83,6 +87,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     state = "closed in order" if facts["clean"] else "open, or ended by a crash"
     size = f"{facts['position']} positions, {facts['data_bytes']} bytes"
     print(f"store {facts['store']}: {size}, {state}")
+    print(f"  at rest: {at_rest(facts['encryption'])}")
     for item in facts["partitions"]:
         print(
             f"  {item['partition']:>4}  {item['stream']:<32} {item['tier']:<10} "
@@ -94,16 +99,23 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    with Log.open(arguments.directory, read_only=True) as log:
-        rows, records, size, lost = log.verify()
+    with log_open.open_log(arguments) as log:
+        rows, records, size, found, (unopened, hidden) = log.verify()
         uncertain, missing = log.recovery.tail_uncertain, log.recovery.missing
+    purged = [item for item in found if item[3] == "purged"]
+    lost = [item for item in found if item[3] != "purged"]
     if arguments.json:
-        names = {"rows": rows, "records": records, "bytes": size}
-        found = {"lost": _ranges(lost), "missing": missing, "tail_uncertain": uncertain}
-        print(json.dumps({**names, **found}))
+        names = {"rows": rows, "records": records, "bytes": size, "unopened": unopened}
+        ranges = {"lost": _ranges(lost), "purged": _ranges(purged), "hidden": hidden}
+        print(json.dumps({**names, **ranges, "missing": missing, "tail_uncertain": uncertain}))
     else:
-        state = "the rest is intact" if lost or missing else "all intact"
+        state = "the rest is intact" if lost or missing or hidden else "all intact"
         print(f"{rows} rows in {records} records, {size} bytes of rows: {state}")
+        if unopened:
+            print(f"{unopened} of them are encrypted: their checksums hold, more tells only --key")
+        if purged:
+            count = sum(last - first + 1 for _, first, last, _ in purged)
+            print(f"{count} rows are purged: their keys were destroyed")
         if uncertain and not missing:
             print("behind them stands what a crash left of rows that were not durable yet")
     if lost:
@@ -112,6 +124,10 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise Corrupt(
             f"{arguments.directory}: {count} rows lost to damage in {len(lost)} ranges, the first "
             f"in partition {partition}: {first}-{last}; the other rows are readable"
+        )
+    if hidden:
+        raise Corrupt(
+            f"{arguments.directory}: {hidden} rows lost to damage; which ones tells only --key"
         )
     if missing:
         raise Corrupt(

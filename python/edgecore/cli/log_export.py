@@ -6,8 +6,9 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 
+from edgecore.cli.log_open import open_log
 from edgecore.errors import Corrupt, Invalid, from_os
-from edgecore.log import POSITION_MAX, Log
+from edgecore.log import POSITION_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, BinaryIO
 
+    from edgecore.log import Log
     from edgecore.schema import Field, Schema
 
     Write = Callable[[Log, str | None, int, BinaryIO], None]
@@ -249,7 +251,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out is None:
             raise Invalid("--format parquet: a Parquet table is a file; add --out FILE")
         arrow("pyarrow.parquet")  # missing: one line, before a file is begun
-    with Log.open(arguments.directory, read_only=True) as log:
+    with open_log(arguments) as log:
         if form != "jsonl":
             table_of(log, arguments.stream, form)
         with output(arguments.out) as out:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 
-from edgecore.errors import Corrupt, EdgecoreError, Incompatible
-from edgecore.log import Log
+from edgecore.cli.log_open import open_log
+from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any
+
+    from edgecore.log import Log
 
     Range = tuple[int, int, int, str]  # partition, first, last, reason
 
@@ -54,14 +56,17 @@ def _unused(log: Log, lost: list[Range]) -> list[Range]:
     ]
 
 
-def report(directory: str) -> dict[str, Any]:
-    """The facts. ``error``: the log can't be read at all, and why; then nothing else is there."""
+def report(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The facts. ``error``: the log can't be read at all, and why; then nothing else is there.
+    Raises ``Unavailable`` for rows whose keys are not there: what is lost of them can't be told."""
     try:
-        opened = Log.open(directory, read_only=True)
+        opened = open_log(arguments)
     except (Corrupt, Incompatible) as error:
         return {"error": str(error), "outcome": error.word}
     with opened as log:
-        rows, records, size, lost = log.verify()
+        rows, records, size, lost, (unopened, _) = log.verify()
+        if unopened:
+            raise Unavailable(f"{arguments.directory}: rows are encrypted; say --key")
         unused = [] if log.recovery.clean else _unused(log, lost)
         return {
             "store": log.store_id.hex(),
@@ -82,6 +87,8 @@ def _line(item: dict[str, Any]) -> str:
     if item["count"] == 1:
         numbers = f"{item['first']:,}"
     line = f"  {where}: {numbers}"
+    if item["reason"] == "purged":
+        return f"{line}; purged: their keys were destroyed"
     if item["reason"] == "lost":
         held = {0: "none of them", item["count"]: "all of them"}.get(item["acked"])
         line += f"; the hub has acknowledged {held or item['acked']}"
@@ -127,7 +134,7 @@ def text(facts: dict[str, Any]) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when nothing is lost, 12 when rows are, 11 or 12 when the log can't be read."""
-    facts = report(arguments.directory)
+    facts = report(arguments)
     if arguments.json:
         print(json.dumps(facts))
     elif "error" in facts:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgecore.fs import Fs
     from edgecore.pipeline import Predictions
     from edgecore.schema import Schema
+    from edgecore.trust.at_rest import Cipher
     from edgecore.wire.invite import Invite
 
 NOTICES_MAX = 64
@@ -90,6 +91,7 @@ class Device:
         self._log = Log.open(
             f"{config.state}/log", schemas=schemas, flusher=flusher, clock=clock, fs=fs,
             durability=config.durability, segment_bytes=config.segment_bytes, entropy=entropy,
+            cipher=_cipher(config, fs, entropy),
         )  # fmt: skip
         try:
             self._open_rest(how, transport, uniform, entropy)
@@ -281,6 +283,7 @@ class Device:
             "durable_position": log.durable_position,
             "unacked": unacked,
             "waiting": self._capture.waiting,
+            "encryption": log.encryption().facts(),
             "partitions": partitions,
         }
 
@@ -382,6 +385,20 @@ NO_LINK: dict[str, Any] = {
     "enrolled": False, "connected": False, "last_contact": 0, "sent": 0, "received": 0,
     "held_by_hub": {}, "forks": {}, "order": {"number": 0, "release": ""},
 }  # fmt: skip
+
+
+def _cipher(config: Config, fs: Fs, entropy: Callable[[int], bytes]) -> Cipher | None:
+    """A device key is made only for a log that has nothing encrypted with another."""
+    if not config.encryption_key:
+        return None
+    from edgecore.device.keystore import open_cipher
+
+    log = f"{config.state}/log"
+    fs.make_directories(log)
+    return open_cipher(
+        config.encryption_key, fs, entropy=entropy, cipher=config.encryption_cipher,
+        make=not fs.exists(f"{log}/keys"), beside=log,
+    )  # fmt: skip
 
 
 def has_hub(fs: Fs, config: Config) -> bool:

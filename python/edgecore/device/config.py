@@ -47,6 +47,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "envelope_bytes": (int, 64 * 1024),
     },
     "log": {"segment_bytes": (int, 1 << 20), "durability": (dict, {})},
+    "encryption": {"key": (str, ""), "cipher": (str, "auto")},
     "model": {"backend": (str, "auto"), "quota_bytes": (int, 256 << 20)},
     "agent": {
         "status_every": (str, "500ms"),
@@ -136,6 +137,12 @@ class Config:
         self.envelope_bytes = whole("hub.envelope_bytes", 4096, 1 << 20)
         self.segment_bytes = whole("log.segment_bytes", 64 * 1024, 1 << 30)
         self.durability = dict(values["log.durability"])
+        # kind:place of the device key; a file's path is relative to the configuration, like others
+        kind, _, place = text("encryption.key").partition(":")
+        if kind == "file" and place and not place.startswith("/"):
+            place = f"{directory}/{place.removeprefix('./')}"
+        self.encryption_key = f"{kind}:{place}" if kind else ""
+        self.encryption_cipher = text("encryption.cipher")
         self.backend = _one_of(f"{where}: model.backend", text("model.backend"), BACKENDS)
         self.quota_bytes = whole("model.quota_bytes", 1 << 16, 1 << 40)
         self.status_every_ns = duration("agent.status_every", 10 * MS)
@@ -200,6 +207,12 @@ timeout = "15s"
 
 [log]
 # durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync
+
+[encryption]
+# Events are encrypted on disk with a device key that is best kept apart; it is made when there is
+# none and nothing was encrypted yet. file:PATH or keyring:NAME.
+# key = "file:/media/key/device.key"
+# cipher = "auto"       # or chacha20-poly1305, aes-256-gcm
 
 [agent]
 snapshot_every = "10s"  # a restart replays the log from the last one

@@ -62,6 +62,19 @@ def ago(then_ns: int, now_ns: int) -> str:
     return f"{seconds:.1f} s ago"
 
 
+def at_rest(facts: dict[str, Any]) -> str:
+    """How a log is encrypted (:meth:`edgecore.Log.encryption`), in one line for an operator."""
+    if not facts["cipher"] and not facts["encrypted"]:
+        return "in the clear"
+    keys = f"{facts['keys']} keys" + (
+        f", {facts['destroyed']} destroyed" if facts["destroyed"] else ""
+    )
+    return (
+        f"{facts['cipher'] or 'encrypted'}, {facts['encrypted']} of {facts['segments']} segments, "
+        f"{keys}; device key: {facts['storage'] or 'not given'}"
+    )
+
+
 def render(report: dict[str, Any], now_ns: int) -> list[str]:
     """The report as lines, the most urgent first: errors, then link, log, releases, source."""
     link, log = report["link"], report["log"]
@@ -83,6 +96,7 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"  log       position {log['position']:,}, durable {log['durable_position']:,}, "
         f"not acknowledged {log['unacked']:,} events"
     )
+    lines.append(f"  at rest   {at_rest(log['encryption'])}")
     for part in log["partitions"]:
         lines.append(
             f"    {part['partition']:>3} {part['stream']:<20} {part['tier']:<10} "

@@ -1,4 +1,4 @@
-#include "log/sealed.hpp"
+#include "log/encryption.hpp"
 
 #include "base/crc32c.hpp"
 
@@ -30,8 +30,8 @@ Bytes associated(const SegmentHeader& header, std::uint64_t offset, const BlockH
 
 }  // namespace
 
-Status seal_records(CipherKey& key, const SegmentHeader& header, std::uint64_t offset,
-                    const BlockHead& head, std::span<std::byte> block) {
+Status encrypt_records(CipherKey& key, const SegmentHeader& header, std::uint64_t offset,
+                       const BlockHead& head, std::span<std::byte> block) {
   std::byte* const crc = block.data() + head.head_bytes();
   const std::span<std::byte> span(crc + kSpanCrcBytes,
                                   head.length - head.head_bytes() - kSpanCrcBytes);
@@ -43,15 +43,15 @@ Status seal_records(CipherKey& key, const SegmentHeader& header, std::uint64_t o
 
 bool span_intact(ByteSpan block, const BlockHead& head, std::uint32_t seed) {
   const ByteSpan rest = block.subspan(head.head_bytes());
-  return rest.size() >= kSealedExtraBytes &&
+  return rest.size() >= kSpanExtraBytes &&
          crc32c(rest.subspan(kSpanCrcBytes), seed) == load_le<std::uint32_t>(rest.data());
 }
 
-Status open_records(CipherKey& key, const SegmentHeader& header, std::uint64_t offset,
-                    const BlockHead& head, ByteSpan block, Bytes& records) {
+Status decrypt_records(CipherKey& key, const SegmentHeader& header, std::uint64_t offset,
+                       const BlockHead& head, ByteSpan block, Bytes& records) {
   const ByteSpan rest = block.subspan(head.head_bytes());
-  if (rest.size() < kSealedExtraBytes) return Status::untrusted("sealed block: too short");
-  records.resize(rest.size() - kSealedExtraBytes);
+  if (rest.size() < kSpanExtraBytes) return Status::untrusted("encrypted block: too short");
+  records.resize(rest.size() - kSpanExtraBytes);
   return key.open(nonce_at(offset), associated(header, offset, head, block),
                   rest.subspan(kSpanCrcBytes), records);
 }

@@ -1,5 +1,5 @@
-// Sealed logs: what is on disk, what opens it, what becomes of damage, forgery and lost keys.
-#include "log/sealed.hpp"
+// Encrypted logs: what is on disk, what opens it, what becomes of damage, forgery and lost keys.
+#include "log/encryption.hpp"
 
 #include <algorithm>
 
@@ -13,7 +13,7 @@ namespace {
 constexpr std::uint64_t kSegmentBytes = 20 * 1024;
 const std::string kFirst = "log/wal-0000000000000001.seg";
 
-class Sealed : public testing::Test {
+class Encrypted : public testing::Test {
  protected:
   LogOptions options(std::shared_ptr<Cipher> cipher, bool read_only = false) {
     LogOptions out;
@@ -71,7 +71,7 @@ class Sealed : public testing::Test {
         if (head->records > 0) out.push_back({at, *head});
     return out;
   }
-  // After a change of what is sealed: the checksum passes again.
+  // After a change of what is encrypted: the checksum passes again.
   static void repair(Bytes& bytes, const Block& block) {
     std::byte* span = bytes.data() + block.at + block.head.head_bytes();
     const std::size_t size = block.head.length - block.head.head_bytes() - wal::kSpanCrcBytes;
@@ -93,7 +93,7 @@ bool contains(ByteSpan bytes, std::string_view text) {
   return std::search(bytes.begin(), bytes.end(), wanted.begin(), wanted.end()) != bytes.end();
 }
 
-TEST_F(Sealed, RowsComeBackAndStandNowhereInTheClear) {
+TEST_F(Encrypted, RowsComeBackAndStandNowhereInTheClear) {
   auto log = open(cipher_);
   append(*log, 120);
   const Events all = read_all(*log, schemas_);
@@ -111,7 +111,7 @@ TEST_F(Sealed, RowsComeBackAndStandNowhereInTheClear) {
   EXPECT_EQ(read_all(*log, schemas_), all);
 }
 
-TEST_F(Sealed, EverySegmentHasAKeyOfItsOwnAndEveryOpenNewOnes) {
+TEST_F(Encrypted, EverySegmentHasAKeyOfItsOwnAndEveryOpenNewOnes) {
   for (int open_count = 0; open_count < 3; ++open_count) {
     auto log = open(cipher_);
     append(*log, 60);
@@ -125,7 +125,7 @@ TEST_F(Sealed, EverySegmentHasAKeyOfItsOwnAndEveryOpenNewOnes) {
   EXPECT_EQ(segments.size(), log->recovery().segments);
 }
 
-TEST_F(Sealed, WithoutItsCipherALogIsNotOpenedForWritingAndNothingIsChanged) {
+TEST_F(Encrypted, WithoutItsCipherALogIsNotOpenedForWritingAndNothingIsChanged) {
   append(*open(cipher_), 30);
   const std::uint64_t before = disk_->operations();
   const auto none = try_open(nullptr);
@@ -136,7 +136,7 @@ TEST_F(Sealed, WithoutItsCipherALogIsNotOpenedForWritingAndNothingIsChanged) {
   EXPECT_EQ(read_all(*open(cipher_), schemas_).size(), 30u);
 }
 
-TEST_F(Sealed, WithoutAKeyChecksumsAreCheckedAndRowsAreNotRead) {
+TEST_F(Encrypted, WithoutAKeyChecksumsAreCheckedAndRowsAreNotRead) {
   append(*open(cipher_), 90);
   for (const auto& cipher : {std::shared_ptr<ToyCipher>(), std::make_shared<ToyCipher>(2)}) {
     const auto log = open(cipher, true);
@@ -167,8 +167,8 @@ TEST_F(Sealed, WithoutAKeyChecksumsAreCheckedAndRowsAreNotRead) {
   EXPECT_EQ(unopened.rows, 89u);
 }
 
-// Any bit of a block that is sealed: its rows are lost, told exactly, and all others are read.
-TEST_F(Sealed, AFlippedBitCostsItsBlockAndNothingElse) {
+// Any bit of a block that is encrypted: its rows are lost, told exactly, and all others are read.
+TEST_F(Encrypted, AFlippedBitCostsItsBlockAndNothingElse) {
   append(*open(cipher_), 40);
   const Events all = read_all(*open(cipher_, true), schemas_);
   const Bytes sound = file(kFirst);
@@ -192,7 +192,7 @@ TEST_F(Sealed, AFlippedBitCostsItsBlockAndNothingElse) {
 }
 
 // Bytes whose checksum passes, but that the key did not seal in that place.
-TEST_F(Sealed, WhatIsForgedMovedOrSwappedIsNotServed) {
+TEST_F(Encrypted, WhatIsForgedMovedOrSwappedIsNotServed) {
   append(*open(cipher_), 40);
   const Events all = read_all(*open(cipher_, true), schemas_);
   const Bytes sound = file(kFirst);
@@ -214,7 +214,7 @@ TEST_F(Sealed, WhatIsForgedMovedOrSwappedIsNotServed) {
   forged[found[3].at + found[3].head.head_bytes() + 30] ^= std::byte{1};
   repair(forged, found[3]);
   check(forged, 1);
-  // Sealed spans of two blocks of the same size change places.
+  // Encrypted spans of two blocks of the same size change places.
   Bytes swapped = sound;
   const std::size_t head = found[5].head.head_bytes();
   ASSERT_EQ(found[5].head.length, found[7].head.length);
@@ -234,7 +234,7 @@ TEST_F(Sealed, WhatIsForgedMovedOrSwappedIsNotServed) {
   check(sound, 0);
 }
 
-TEST_F(Sealed, RowsOfADestroyedKeyAreUnreadableAndAccountedFor) {
+TEST_F(Encrypted, RowsOfADestroyedKeyAreUnreadableAndAccountedFor) {
   append(*open(cipher_), 120);
   const Events all = read_all(*open(cipher_, true), schemas_);
   std::uint32_t first = 0;
@@ -263,7 +263,7 @@ TEST_F(Sealed, RowsOfADestroyedKeyAreUnreadableAndAccountedFor) {
   EXPECT_EQ(read_all(*log, schemas_).size(), left.size() + 5);
 }
 
-TEST_F(Sealed, WithoutTheFileOfKeysNothingIsDoneUntilItIsBack) {
+TEST_F(Encrypted, WithoutTheFileOfKeysNothingIsDoneUntilItIsBack) {
   append(*open(cipher_), 30);
   ASSERT_TRUE(disk_->rename("log/keys", "log/elsewhere").is_ok());
   const auto missing = try_open(cipher_);
@@ -272,7 +272,7 @@ TEST_F(Sealed, WithoutTheFileOfKeysNothingIsDoneUntilItIsBack) {
   EXPECT_EQ(read_all(*open(cipher_), schemas_).size(), 30u);
 }
 
-TEST_F(Sealed, ADamagedKeyCostsItsSegmentOnlyAndTheLogGoesOn) {
+TEST_F(Encrypted, ADamagedKeyCostsItsSegmentOnlyAndTheLogGoesOn) {
   append(*open(cipher_), 120);
   Bytes keys = file("log/keys");
   for (const std::size_t copy : {0, 2048}) keys[copy + 50] ^= std::byte{1};
@@ -288,7 +288,7 @@ TEST_F(Sealed, ADamagedKeyCostsItsSegmentOnlyAndTheLogGoesOn) {
   EXPECT_TRUE(std::equal(keys.begin(), keys.begin() + 4096, file("log/keys").begin()));
 }
 
-TEST_F(Sealed, ALogThatWasWrittenInTheClearIsSealedFromHereOn) {
+TEST_F(Encrypted, ALogThatWasWrittenInTheClearIsSealedFromHereOn) {
   append(*open(nullptr), 10);
   append(*open(cipher_), 10);
   const auto log = open(cipher_);
@@ -297,7 +297,7 @@ TEST_F(Sealed, ALogThatWasWrittenInTheClearIsSealedFromHereOn) {
   EXPECT_FALSE(contains(file("log/wal-0000000000000002.seg"), "text 11"));
 }
 
-TEST_F(Sealed, RowsWaitWhileTheCipherFailsAndAreWrittenWhenItDoesNot) {
+TEST_F(Encrypted, RowsWaitWhileTheCipherFailsAndAreWrittenWhenItDoesNot) {
   auto log = open(cipher_);
   append(*log, 3);
   cipher_->fail(true);
@@ -314,8 +314,8 @@ TEST_F(Sealed, RowsWaitWhileTheCipherFailsAndAreWrittenWhenItDoesNot) {
   EXPECT_EQ(read_all(*open(cipher_), schemas_).size(), 8u);
 }
 
-// A sync fails, and what is to be written again can't be sealed just then.
-TEST_F(Sealed, RetainedRowsThatCantBeSealedStayUntilTheyCan) {
+// A sync fails, and what is to be written again can't be encrypted just then.
+TEST_F(Encrypted, RetainedRowsThatCantBeEncryptedStayUntilTheyCan) {
   auto log = open(cipher_);
   append(*log, 3);
   ASSERT_TRUE(log->append(rows_of(schemas_[0], value_, 2)).is_ok());
@@ -334,7 +334,7 @@ TEST_F(Sealed, RetainedRowsThatCantBeSealedStayUntilTheyCan) {
 }
 
 // The same without a cipher, when there is no room for the segment that the rows are to go to.
-TEST_F(Sealed, RetainedRowsThatFindNoRoomStayUntilTheyDo) {
+TEST_F(Encrypted, RetainedRowsThatFindNoRoomStayUntilTheyDo) {
   auto log = open(nullptr);
   append(*log, 3);
   ASSERT_TRUE(log->append(rows_of(schemas_[0], value_, 2)).is_ok());
@@ -351,7 +351,7 @@ TEST_F(Sealed, RetainedRowsThatFindNoRoomStayUntilTheyDo) {
   EXPECT_EQ(read_all(*open(nullptr), schemas_).size(), 5u);
 }
 
-TEST_F(Sealed, TheKeyOfAReleasedSegmentIsForgottenAndItsPageUsedAgain) {
+TEST_F(Encrypted, TheKeyOfAReleasedSegmentIsForgottenAndItsPageUsedAgain) {
   LogOptions with = options(cipher_);
   with.keep.rows = 10;
   auto log = std::move(Log::open(disk_, "log", with, clock_)).value();
