@@ -1,6 +1,5 @@
 // The one committer: pending rows into blocks, blocks into segments, segments to stable storage.
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "base/crc32c.hpp"
@@ -17,12 +16,6 @@ constexpr std::size_t kRetainedBytesMax = 1u << 20;  // a sync is due when more 
 constexpr std::size_t kBufferBytesKept = 1u << 19;
 // Blocks from this size on change the file's size with little cost, and zeros would double it.
 constexpr std::uint64_t kGrownBlockBytes = 64 * 1024;
-
-std::string segment_name(std::uint64_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "wal-%016llx.seg", static_cast<unsigned long long>(number));
-  return name;
-}
 
 std::uint64_t data_start(const wal::SegmentHeader& header) {
   return wal::round_up(wal::kHeaderBytes, header.sector);
@@ -310,7 +303,7 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   const Bytes header = wal::encode_header(next.header);
   std::copy(header.begin(), header.end(), start.begin());
   start.insert(start.end(), first.begin(), first.end());
-  next.path = join_path(directory_, segment_name(next.header.number));
+  next.path = segment_path(directory_, next.header.number);
   next.starts = written_.next;
   std::string made_as = next.path;
   std::unique_ptr<File> file = take_pooled(next.header, made_as);

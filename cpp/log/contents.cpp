@@ -136,5 +136,11 @@ std::optional<Contents> decode_contents(ByteSpan file) {
   return newest;
 }
 
+bool contents_whole(ByteSpan file) {
+  const std::size_t slot = file.size() / 2;
+  return slot != 0 && slot % kContentsSlotUnit == 0 && decode_slot(file.first(slot)) &&
+         decode_slot(file.subspan(slot));
+}
+
 }  // namespace wal
 }  // namespace edgecore

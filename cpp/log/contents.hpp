@@ -77,6 +77,9 @@ Bytes encode_contents(const Contents& contents);
 std::size_t contents_room(const Contents& contents, std::size_t partitions);
 // The newer intact slot of the file's bytes; nullopt when none is.
 std::optional<Contents> decode_contents(ByteSpan file);
+// Whether both slots are intact. Else the intact one may be the older: a cut has left all files
+// that it names; where one is gone, the newer slot had been there.
+bool contents_whole(ByteSpan file);
 
 }  // namespace wal
 }  // namespace edgecore

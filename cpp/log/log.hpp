@@ -212,8 +212,9 @@ class Log {
   const std::vector<PackRange>& ranges_of(const PackEntry& pack);
   std::uint64_t segment_bytes(std::size_t from) const;
 
-  // log_contents.cpp; all but the first two with commit_mutex_ held
+  // log_contents.cpp; all but the first three with commit_mutex_ held
   Status read_contents();
+  Result<bool> all_there(const wal::Contents& contents) const;
   Result<wal::Contents> rebuild_contents() const;
   Status open_contents(const wal::Contents& next);
   Status write_contents(const wal::Contents& next);

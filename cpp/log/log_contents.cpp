@@ -21,7 +21,11 @@ Status Log::read_contents() {
   if (!there) return Status::ok();
   EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, kContentsBytesMax));
   auto found = wal::decode_contents(bytes);
-  if (!found) {
+  bool known = found.has_value();
+  if (known && !wal::contents_whole(bytes)) {
+    EDGECORE_ASSIGN(known, all_there(*found));
+  }
+  if (!known) {
     EDGECORE_ASSIGN(found, rebuild_contents());
     rebuilt_ = true;
   } else if (bytes.size() % (2 * wal::kContentsSlotUnit) == 0) {
@@ -32,10 +36,18 @@ Status Log::read_contents() {
   return Status::ok();
 }
 
-// Both slots are damaged: what the log is made of is told by its files. A sealing of which the
-// first segment is still there may not have come to its end, so the segments count; else the packs
-// do, and segments that they cover are what a crash has left. What was released before is not known
-// any more, but that nothing of it is here.
+Result<bool> Log::all_there(const wal::Contents& contents) const {
+  for (const PackEntry& pack : contents.packs) {
+    EDGECORE_ASSIGN(const bool there, fs_->exists(pack_path(directory_, pack.number)));
+    if (!there) return false;
+  }
+  return contents.segment == 0 ? true : fs_->exists(segment_path(directory_, contents.segment));
+}
+
+// No slot is intact, or the older one alone: what the log is made of is told by its files. A
+// sealing of which the first segment is still there may not have come to its end, so the segments
+// count; else the packs do, and segments that they cover are what a crash has left. What was
+// released before is not known any more, but that nothing of it is here.
 Result<wal::Contents> Log::rebuild_contents() const {
   EDGECORE_ASSIGN(const auto names, fs_->list(directory_));
   std::vector<wal::SegmentHeader> headers;

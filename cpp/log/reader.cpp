@@ -21,6 +21,12 @@ std::string pack_path(const std::string& directory, std::uint64_t number) {
   return join_path(directory, name);
 }
 
+std::string segment_path(const std::string& directory, std::uint64_t number) {
+  char name[32];
+  std::snprintf(name, sizeof name, "wal-%016llx.seg", static_cast<unsigned long long>(number));
+  return join_path(directory, name);
+}
+
 Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment) {
   SegmentKey key;
   if (!wal::is_encrypted(segment.header)) return key;

@@ -201,5 +201,6 @@ class LogReader {
 Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment);
 
 std::string pack_path(const std::string& directory, std::uint64_t number);
+std::string segment_path(const std::string& directory, std::uint64_t number);
 
 }  // namespace edgecore

@@ -127,6 +127,46 @@ class Walker {
     return walk_.status.is_ok();
   }
 
+  // The last records of a block, up to its end.
+  struct Rest {
+    std::size_t at = 0;
+    std::uint32_t records = 0;
+    std::uint64_t rows = 0;
+  };
+
+  // A record that is not intact does not say where the next one begins. But where the block ends,
+  // and how many rows that is behind its first, is known: so records behind the damage are found as
+  // those that follow each other, intact, up to the end. Between two damages none is.
+  std::optional<Rest> rest_behind(ByteSpan records, std::size_t damaged,
+                                  const wal::BlockHead& head) const {
+    std::size_t from = damaged + 1;
+    while (from + wal::kRecordHeadBytes <= records.size()) {
+      Rest rest{from, 0, 0};
+      std::size_t at = from;
+      while (at < records.size() && may_begin(records.subspan(at), head)) {
+        ByteSpan payload;
+        const auto record = wal::decode_record(records.subspan(at), seed_, payload);
+        if (!record) break;
+        ++rest.records;
+        rest.rows += record->count;
+        at += wal::kRecordHeadBytes + record->length;
+      }
+      if (at == records.size() && rest.rows < head.rows) return rest;
+      from = at + 1;
+    }
+    return std::nullopt;
+  }
+
+  // Cheaper than a checksum, which from a wrong place would often run to the end of the block.
+  static bool may_begin(ByteSpan bytes, const wal::BlockHead& head) {
+    if (bytes.size() < wal::kRecordHeadBytes) return false;
+    const auto partition = load_le<std::uint32_t>(bytes.data() + 4);
+    const auto first = load_le<std::uint64_t>(bytes.data() + 8);
+    return std::any_of(head.table.begin(), head.table.end(), [&](const wal::TableEntry& entry) {
+      return entry.partition == partition && first > 0 && first < entry.next;
+    });
+  }
+
   // Sequences that the block's table accounts for and no intact record holds are lost.
   void take(std::uint64_t offset, ByteSpan block, const wal::BlockHead& head) {
     ByteSpan records;
@@ -137,7 +177,14 @@ class Walker {
     for (std::uint32_t i = 0; i < head.records; ++i) {
       RecordView view;
       const auto record = wal::decode_record(records.subspan(at), seed_, view.payload);
-      if (!record) break;  // its length can't be trusted, so neither can what follows in the block
+      if (!record) {
+        const auto rest = rest_behind(records, at, head);
+        if (!rest || rest->records >= head.records - i) break;
+        at = rest->at;
+        position = head.first_position + head.rows - rest->rows;
+        i = head.records - rest->records - 1;
+        continue;
+      }
       account(record->partition, record->first);
       walk_.table[record->partition].next = record->first + record->count;
       view.head = *record;

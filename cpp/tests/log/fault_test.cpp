@@ -80,6 +80,8 @@ class Owner {
     return log_->release(acked_).status();
   }
 
+  Status seal() { return log_->seal({}).status(); }
+
   Status rotate() {
     for (int i = 0; i < 40; ++i) EDGECORE_TRY(append(1, 1));
     return Status::ok();
@@ -236,6 +238,21 @@ TEST(LogFault, ReleaseAndTakingOverTheFilesOfReleasedSegments) {
       400);
 }
 
+TEST(LogFault, SealingAndReleaseOfPacks) {
+  meet_every_error(
+      [](Owner& owner) {
+        EDGECORE_TRY(some_rows(owner));
+        for (int i = 0; i < 5; ++i) EDGECORE_TRY(owner.rotate());
+        return owner.seal();
+      },
+      [](Owner& owner) {
+        for (int i = 0; i < 2; ++i) EDGECORE_TRY(owner.rotate());
+        EDGECORE_TRY(owner.seal());
+        return owner.release();
+      },
+      400);
+}
+
 TEST(LogFault, Closing) {
   meet_every_error(some_rows, [](Owner& owner) { return owner.close(); }, 10);
 }
@@ -247,6 +264,8 @@ TEST(LogFault, RecoveryAndTheFirstWorkBehindIt) {
         for (int i = 0; i < 4; ++i) EDGECORE_TRY(owner.rotate());
         EDGECORE_TRY(owner.release());
         EDGECORE_TRY(owner.rotate());
+        EDGECORE_TRY(owner.rotate());
+        EDGECORE_TRY(owner.seal());
         owner.log_.reset();
         return Status::ok();
       },

@@ -3,7 +3,8 @@
 // and is reported, nothing that is there is called lost, and the log opens and goes on.
 //
 // The logs are small, so that every byte has its turn; all that a log can have behind it is in
-// them: burnt numbers, several segments, released ones, files taken over, blocks of many records.
+// them: burnt numbers, several segments, released ones, files taken over, blocks of many records,
+// packs of two sealings.
 #include <algorithm>
 
 #include "base/crc32c.hpp"
@@ -30,7 +31,7 @@ class Hostile : public testing::Test {
     options.epoch = ++epoch_;
     options.salt = epoch_ * 0x7654321;
     options.durability[0].level = Durability::kSync;
-    if (!read_only) options.keep.rows = 24;
+    if (!read_only) options.keep.rows = 40;
     EDGECORE_ASSIGN(auto log, Log::open(disk, "log", options, clock_));
     for (const SchemaPtr& schema : schemas_) {
       if (read_only)
@@ -67,21 +68,24 @@ class Hostile : public testing::Test {
   }
 
   // A log with a past: a first life that was cut, a second that was closed, a third that has
-  // released and recycled and ends as told.
+  // sealed, a fourth that has released, recycled and sealed again and ends as told.
   std::shared_ptr<MemoryFs> make(bool closed) {
     auto disk = std::make_shared<MemoryFs>();
-    for (int life = 0; life < 3; ++life) {
+    for (int life = 0; life < 4; ++life) {
       auto log = open(disk);
       const auto need = log->take(rows_of(schemas_[0], 0, 1));
       EXPECT_TRUE(need->reserve);
       EXPECT_TRUE(log->reserve(rows_of(schemas_[0], 0, 1)).is_ok());
-      for (int i = 0; i < 8; ++i) {
+      for (int i = 0; i < (life < 3 ? 8 : 20); ++i) {
         group(*log, 1 + i % 5);
-        if (life == 2 && i == 3) {
+        if (life == 3 && i == 3) {
           EXPECT_GT(log->release(acked()).value(), 0u);
         }
       }
-      if (life == 1 || (life == 2 && closed)) {
+      if (life > 1) {
+        EXPECT_GT(log->seal({}).value().rows, 0u);
+      }
+      if (life == 1 || life == 2 || (life == 3 && closed)) {
         EXPECT_TRUE(log->close().is_ok());
       }
       released_ = log->released();
@@ -132,6 +136,7 @@ class Hostile : public testing::Test {
   // What a log with one fault may have come to. Returns how many rows are missing.
   std::size_t check_found(const Log& log, const Found& found) {
     std::set<int> groups;
+    std::set<std::uint32_t> partitions;
     std::size_t missing = 0;
     for (const auto& [key, value] : found.events) {
       const auto was = written_.find(key);
@@ -144,22 +149,27 @@ class Hostile : public testing::Test {
       if (found.events.contains(key)) continue;
       ++missing;
       groups.insert(group_of_.at(key));
+      partitions.insert(key.first);
       EXPECT_TRUE(covers(found.losses, key) || log.recovery().tail_uncertain)
           << "sequence " << key.second << " of " << key.first << " is lost without a word";
     }
     lost_groups_ = groups.size();
+    lost_partitions_ = partitions.size();
     return missing;
   }
 
   // Opens the image, checks what it reads, appends, and checks both again behind another opening.
-  // The outcome of opening, Ok when the log went on.
-  Status check(const std::shared_ptr<MemoryFs>& image, std::size_t groups_max) {
+  // The outcome of opening, Ok when the log went on. A column block takes rows of one partition
+  // with it, as many groups as they came in.
+  Status check(const std::shared_ptr<MemoryFs>& image, std::size_t groups_max,
+               std::size_t partitions_max = SIZE_MAX) {
     auto opened = try_open(image);
     if (!opened.is_ok()) return opened.status();
     auto log = std::move(opened).value();
     const Found found = read(*log);
     check_found(*log, found);
     EXPECT_LE(lost_groups_, groups_max);
+    EXPECT_LE(lost_partitions_, partitions_max);
     Events expected = found.events;
     for (const SchemaPtr& schema : schemas_) {
       const auto done = log->append(rows_of(schema, value_ + 500, 2));
@@ -197,6 +207,10 @@ class Hostile : public testing::Test {
     }
   }
 
+  Status check_one(const std::shared_ptr<MemoryFs>& image, const std::string& path) {
+    return path.ends_with(".blk") ? check(image, SIZE_MAX, 1) : check(image, 1);
+  }
+
   // The one file without which nothing can be decoded; it says so.
   static Outcome allowed(const std::string& path) {
     return path.ends_with("/catalogue") ? Outcome::kCorrupt : Outcome::kOk;
@@ -209,6 +223,7 @@ class Hostile : public testing::Test {
   std::int64_t value_ = 1;
   int groups_ = 0;
   std::size_t lost_groups_ = 0;
+  std::size_t lost_partitions_ = 0;
   Events written_;
   std::map<std::pair<std::uint32_t, std::uint64_t>, int> group_of_;
   Log::Sequences released_;
@@ -235,7 +250,7 @@ TEST_F(Hostile, OneFlippedBitCostsAtMostItsCommitGroupAndIsReported) {
       const auto image = copy_of(disk);
       const std::byte bad = good[at] ^ static_cast<std::byte>(1u << (at * 5 % 8));
       overwrite(*image, path, at, {&bad, 1});
-      EXPECT_EQ(check(image, 1).outcome(), allowed(path));
+      EXPECT_EQ(check_one(image, path).outcome(), allowed(path));
       ++flips;
       if (HasFailure()) {
         ADD_FAILURE() << "byte " << at;
@@ -274,7 +289,7 @@ TEST_F(Hostile, ABlankOrStrangeSectorCostsAtMostItsCommitGroup) {
           sector[i] = static_cast<std::byte>(i * i * 31 + at);
         const auto image = copy_of(disk);
         overwrite(*image, path, at, sector);
-        EXPECT_EQ(check(image, 1).outcome(), Outcome::kOk);
+        EXPECT_EQ(check_one(image, path).outcome(), Outcome::kOk);
         if (HasFailure()) {
           ADD_FAILURE() << (blank ? "blank" : "strange") << " sector at " << at;
           return;
@@ -282,6 +297,46 @@ TEST_F(Hostile, ABlankOrStrangeSectorCostsAtMostItsCommitGroup) {
       }
     }
   });
+}
+
+// Of a block, also the records behind the one that is damaged are read.
+TEST_F(Hostile, ARecordsFlippedBitCostsThatRecordAlone) {
+  const auto disk = std::make_shared<MemoryFs>();
+  auto log = open(disk);
+  ASSERT_TRUE(log->reserve(rows_of(schemas_[0], 0, 1)).is_ok());
+  const std::size_t start = wal::kHeaderBytes + log->data_bytes();
+  group(*log, 12);
+  const auto alone = log->append(rows_of(schemas_[1], value_, 1)).value();
+  log.reset();
+  const std::string path = "log/wal-0000000000000001.seg";
+  const Bytes good = read_file(*disk, path, 1 << 20).value();
+  const auto header = wal::decode_header(ByteSpan(good).first(wal::kHeaderBytes)).value();
+  const auto head = wal::decode_block_head(ByteSpan(good).subspan(start), header.salt);
+  ASSERT_TRUE(head && head->records == 12);
+  written_[{alone.partition, alone.first}] = value_;
+  std::map<std::int64_t, std::uint64_t> positions;
+  std::int64_t at_value = 1;
+  for (std::uint64_t i = 0; i < head->rows; ++i) positions[at_value++] = head->first_position + i;
+  for (std::size_t at = start + head->head_bytes(); at < start + head->length; ++at) {
+    const auto image = copy_of(*disk);
+    const std::byte bad = good[at] ^ std::byte{0x40};
+    overwrite(*image, path, at, {&bad, 1});
+    log = open(image, true);
+    const Events found = read_all(*log, schemas_);
+    EXPECT_LT(found.size(), written_.size()) << "byte " << at;
+    EXPECT_GE(found.size() + 2, written_.size()) << "byte " << at;
+    for (const auto& [key, value] : found) EXPECT_EQ(written_.at(key), value);
+    const Status status = log->reader().visit(0, [&](const RecordView& view) {
+      RowBatch rows(schemas_[0]);
+      EXPECT_TRUE(decode_rows(view.payload, view.head.count, rows).is_ok());
+      if (rows.i64(0, 0) < at_value) {
+        EXPECT_EQ(view.position, positions.at(rows.i64(0, 0)));
+      }
+      return true;
+    });
+    ASSERT_TRUE(status.is_ok());
+    if (HasFailure()) return;
+  }
 }
 
 TEST_F(Hostile, WithoutItsOnlySegmentALogGoesOnBehindWhatItHadPromised) {
