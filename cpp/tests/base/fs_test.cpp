@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <functional>
 #include <set>
 
@@ -16,27 +17,29 @@ namespace {
 struct Place {
   std::shared_ptr<Fs> fs;
   std::string directory;
+  std::shared_ptr<void> owned;  // what goes with the place
 };
 
 Place memory_place() {
   auto fs = std::make_shared<MemoryFs>();
   EXPECT_TRUE(fs->make_directories("/d").is_ok());
-  return {fs, "/d"};
+  return {fs, "/d", nullptr};
 }
 
 Place direct_place() {
   auto fs = std::make_shared<MemoryFs>(MemoryFsOptions{.direct_writes = true});
   EXPECT_TRUE(fs->make_directories("/d").is_ok());
-  return {fs, "/d"};
+  return {fs, "/d", nullptr};
 }
 
 Place posix_place() {
   static int number = 0;
   auto fs = make_posix_fs();
-  const std::string directory = testing::TempDir() + "edgecore-fs-" + std::to_string(::getpid()) +
-                                "-" + std::to_string(number++) + "/a/b";
-  EXPECT_TRUE(fs->make_directories(directory).is_ok());
-  return {fs, directory};
+  const std::string root = testing::TempDir() + "edgecore-fs-" + std::to_string(::getpid()) + "-" +
+                           std::to_string(number++);
+  const std::shared_ptr<void> owned(nullptr, [root](void*) { std::filesystem::remove_all(root); });
+  EXPECT_TRUE(fs->make_directories(root + "/a/b").is_ok());
+  return {fs, root + "/a/b", owned};
 }
 
 class FsContract : public testing::TestWithParam<Place (*)()> {
