@@ -363,6 +363,8 @@ def test_bad_output_that_is_full_is_exhausted(desk: Desk) -> None:
     with Path("/dev/full").open("w") as full:
         desk.refuses("Exhausted", "No space", "log", "export", "log", out=full)
         desk.refuses("Exhausted", "No space", "device", "status", ".", out=full)
+        for words in (("--help",), ("--version",), ("log", "--help"), ("log", "export", "--help")):
+            desk.refuses("Exhausted", "No space", *words, out=full)
 
 
 def test_bad_disk_that_fills_under_a_device_costs_no_event(desk: Desk) -> None:

@@ -13,6 +13,10 @@ import sys
 
 from edgecore.errors import EdgecoreError, Unavailable, from_os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # Command -> module with `register(subparsers)`; a module is loaded only for its own command, so
 # that `edgecore device` on a small board does not pay for the hub.
 HOMES = {
@@ -44,23 +48,8 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if words else 2
-    if words[0] == "--version":
-        import edgecore
-
-        print(f"edgecore {edgecore.__version__}")
-        return 0
-    home = HOMES.get(words[0])
-    if home is None:
-        print(f"edgecore: no command {words[0]!r}\n{usage()}", file=sys.stderr)
-        return 2
-    parser = argparse.ArgumentParser(prog="edgecore")
     try:
-        importlib.import_module(home).register(parser.add_subparsers(dest="command", required=True))
-        options = parser.parse_args(words)
-        code = int(options.run(options))
+        code = _run(words)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has seen enough, as in `… | head`
@@ -78,6 +67,35 @@ def main(arguments: list[str] | None = None) -> int:
         except OSError:
             _let_go_of_output()
         return known.exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    """The standard one passes over a full output when it prints its help."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        import edgecore
+
+        print(f"edgecore {edgecore.__version__}")
+        return 0
+    home = HOMES.get(words[0])
+    if home is None:
+        print(f"edgecore: no command {words[0]!r}\n{usage()}", file=sys.stderr)
+        return 2
+    parser = _Parser(prog="edgecore")
+    importlib.import_module(home).register(parser.add_subparsers(dest="command", required=True))
+    try:
+        options = parser.parse_args(words)
+    except SystemExit as ended:  # help that was asked for, or words that are none
+        return int(ended.code or 0)
+    return int(options.run(options))
 
 
 def _let_go_of_output() -> None:
