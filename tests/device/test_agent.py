@@ -60,9 +60,9 @@ class Portal:
     ) -> Any:
         self.sent += len(body)
         lower = {name.lower(): value for name, value in (headers or {}).items()}
-        answer = self.fault(lambda: self.hub.handle(method, path, lower, body))
-        self.received += len(answer[2])
-        return answer
+        status, extra, answer = self.fault(lambda: self.hub.handle(method, path, lower, body))
+        self.received += len(answer)
+        return status, extra, bytes(answer)
 
 
 def down(answer: Callable[[], Any]) -> Any:
@@ -159,6 +159,25 @@ def check_account(site: Site, accepted: int, rejected: int = 0) -> None:
     rows = [row for row in site.at_hub("edgecore.ingest") if row["stream"] == "pump"]
     assert sum(row["accepted"] for row in rows) == accepted
     assert sum(row["rejected"] for row in rows) == rejected
+
+
+def test_agent_status_says_how_the_log_was_found(site: Site) -> None:
+    report = site.run(0.5).status()
+
+    def line(**found: Any) -> str:
+        changed = {**report, "recovery": {**report["recovery"], **found}}
+        return next(text for text in status.render(changed, 0) if "recovery" in text)
+
+    assert line() == "  recovery  the log had been closed in order"
+    burnt = [[1, 5, 14, "burnt"]]
+    crash = line(clean=False, tail_uncertain=True, ranges=burnt)
+    assert crash.startswith("  recovery  the log had ended in a crash: bytes at its end")
+    assert crash.endswith("10 numbers burnt")
+    rot = line(clean=False, ranges=[[2, 3, 4, "lost"], [2, 9, 9, "lost"]])
+    assert rot == "  ! recovery  the log had ended in a crash: 3 rows of partition 2 lost"
+    cut = line(clean=False, tail_uncertain=True, missing=7, ranges=[[1, 5, 14, "uncertain"]])
+    assert "  ! recovery" in cut
+    assert "7 rows lost at its end, which were durable, 10 numbers burnt" in cut
 
 
 def test_agent_captures_enrols_and_synchronises(site: Site) -> None:

@@ -249,6 +249,7 @@ class Device:
             "recovery": {
                 "clean": recovery.clean,
                 "tail_uncertain": recovery.tail_uncertain,
+                "missing": recovery.missing,
                 "ranges": [list(item) for item in recovery.ranges],
             },
             "link": self.link.status() if self.link is not None else NO_LINK,

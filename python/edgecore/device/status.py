@@ -97,6 +97,7 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"not acknowledged {log['unacked']:,} events"
     )
     lines.append(f"  at rest   {at_rest(log['encryption'])}")
+    lines += _recovery_lines(report["recovery"])
     for part in log["partitions"]:
         lines.append(
             f"    {part['partition']:>3} {part['stream']:<20} {part['tier']:<10} "
@@ -115,6 +116,30 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"{source['missed']:,} missed" + (", finished" if source["finished"] else "")
     )
     return lines
+
+
+def _recovery_lines(recovery: dict[str, Any]) -> list[str]:
+    """How the last start found the log; marked when rows that were durable are gone."""
+    if recovery["clean"]:
+        return ["  recovery  the log had been closed in order"]
+    lost: dict[int, int] = {}
+    burnt = 0
+    for partition, first, last, reason in recovery["ranges"]:
+        if reason == "lost":
+            lost[partition] = lost.get(partition, 0) + last - first + 1
+        else:
+            burnt += last - first + 1
+    said = [f"{rows:,} rows of partition {number} lost" for number, rows in sorted(lost.items())]
+    missing = recovery.get("missing", 0)
+    if missing:
+        said.append(f"{missing:,} rows lost at its end, which were durable")
+    mark = "  ! " if said else "  "
+    if recovery["tail_uncertain"] and not missing:
+        said.append("bytes at its end that may have been rows")
+    if burnt:
+        said.append(f"{burnt:,} numbers burnt")
+    text = ", ".join(said or ["nothing lost"])
+    return [f"{mark}recovery  the log had ended in a crash: {text}"]
 
 
 def _release_lines(release: dict[str, Any], ordered: str, now_ns: int) -> list[str]:
