@@ -20,12 +20,29 @@ import os
 from pathlib import Path
 
 from edgecore._core.fs import File, FileLock, Fs, MemoryFs, posix_fs
-from edgecore.errors import from_os
+from edgecore.errors import EdgecoreError, from_os
 
 
 def PosixFs() -> Fs:
     """The operating system's files."""
     return posix_fs()
+
+
+def write_private(path: Path, data: bytes, fs: Fs | None = None) -> None:
+    """A new file that its owner alone can read, durable with its name. Nothing stays of one that
+    could not be written.
+
+    Raises ``Invalid`` where there is one already, ``Exhausted`` on a full disk, ``Unavailable``."""
+    fs = fs or PosixFs()
+    name = str(path)
+    with fs.open(name, "create_new") as file:
+        try:
+            file.write_at(0, data)
+            file.sync()
+            fs.sync_directory(str(path.parent))
+        except EdgecoreError:
+            fs.remove(name)
+            raise
 
 
 def write_public(path: Path, data: bytes) -> None:
@@ -48,4 +65,4 @@ def write_public(path: Path, data: bytes) -> None:
         raise from_os(error, str(path)) from None
 
 
-__all__ = ["File", "FileLock", "Fs", "MemoryFs", "PosixFs", "write_public"]
+__all__ = ["File", "FileLock", "Fs", "MemoryFs", "PosixFs", "write_private", "write_public"]

@@ -15,7 +15,8 @@ import pytest
 
 from edgecore.digest import blake3
 from edgecore.errors import Unavailable
-from edgecore.hub.asgi import listen
+from edgecore.hub.asgi import App, listen
+from edgecore.hub.files import PIECE_BYTES
 from edgecore.hub.server import Hub
 from edgecore.trust.keys import Ed25519Signer, Ed25519Verifier
 from edgecore.wire import ack, cbor, envelope, invite, rowbatch, signed
@@ -252,6 +253,40 @@ def test_hub_malformed_loss_takes_nothing_and_the_hub_goes_on(link: Link) -> Non
     status, _, body = link.hub.handle("POST", "/v1/ingest", {}, message)
     assert (status, body[:8]) == (400, b"Corrupt:")
     assert link.send(run(6, 2)).ranges[1] == [(1, 7)]
+
+
+def test_hub_large_object_leaves_in_pieces_whole_or_from_an_offset(link: Link) -> None:
+    import asyncio
+
+    blob = random.Random(3).randbytes(3 * PIECE_BYTES + 5)
+    (link.directory / "blobs" / "b").write_bytes(blob)
+    app = App(link.hub)
+
+    def get(**headers: str) -> tuple[dict[str, str], list[bytes]]:
+        sent = []
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "GET", "path": "/v1/blob/b", "headers": pairs}
+        asyncio.run(app(scope, receive, send))
+        assert [part["more_body"] for part in sent[1:]] == [True] * (len(sent) - 2) + [False]
+        head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return head, [part["body"] for part in sent[1:]]
+
+    head, parts = get()
+    assert b"".join(parts) == blob
+    assert head["content-length"] == str(len(blob))
+    assert max(map(len, parts)) == PIECE_BYTES
+    head, parts = get(range=f"bytes={PIECE_BYTES + 1}-")
+    assert b"".join(parts) == blob[PIECE_BYTES + 1 :]
+    assert head["content-range"] == f"bytes {PIECE_BYTES + 1}-{len(blob) - 1}/{len(blob)}"
+    (link.directory / "blobs" / "b").write_bytes(b"")
+    assert get()[1] == [b""]
 
 
 def test_hub_answers_are_not_held_back_for_the_peers_acknowledgement() -> None:

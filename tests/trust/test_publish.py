@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from edgecore.clock import ManualClock, SystemClock
 from edgecore.device.enrol import enrol, fetch_desired
 from edgecore.device.update import Updater
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Stale, Untrusted
+from edgecore.errors import Corrupt, Exhausted, Stale, Untrusted
 from edgecore.fs import PosixFs
 from edgecore.hub import publish
 from edgecore.hub.server import Hub
@@ -75,8 +76,8 @@ class Direct:
         lower = {name.lower(): value for name, value in (headers or {}).items()}
         status, extra, answer = self.hub.handle(method, path, lower, body)
         if path in ("/v1/enrol", "/v1/desired") and status == 200:
-            self.kept.append({"path": path, "body": answer.hex()})
-        return status, extra, answer
+            self.kept.append({"path": path, "body": bytes(answer).hex()})
+        return status, extra, bytes(answer)
 
 
 def install(world: World, link: Direct, identity: Any, state: Path) -> tuple[str, list[Any]]:
@@ -272,14 +273,41 @@ def test_publish_timestamp_is_signed_anew_when_half_its_time_is_over(world: Worl
     world.release(1)
     clock = ManualClock(time.time_ns())
     hub = Hub.open(world.hub, clock)
-    first = hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]
+
+    def timestamp() -> bytes:
+        return bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2])
+
+    first = timestamp()
     clock.advance(3 * repository.DAY)
-    assert hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2] == first
+    assert timestamp() == first
     clock.advance(2 * repository.DAY)
-    second = hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]
+    second = timestamp()
     hub.close()
     versions = [repository.read("timestamp", data).signed.version for data in (first, second)]
     assert versions[1] > versions[0]
+
+
+def test_publish_a_renewal_that_fails_is_said_and_the_old_one_served(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.release(1)
+    clock = ManualClock(time.time_ns() + 5 * repository.DAY)
+    hub = Hub.open(world.hub, clock)
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device", "timestamp.json")
+
+    monkeypatch.setattr(publish, "renew", full)
+    old = (world.hub / "tuf" / "timestamp.json").read_bytes()
+    assert bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]) == old
+    assert isinstance(hub.renewal, Exhausted)
+    assert "not signed anew: timestamp.json: No space" in caplog.text
+    assert b"renewal_failing 1" in bytes(hub.handle("GET", "/metrics", {}, b"")[2])
+    monkeypatch.undo()
+    clock.advance(repository.DAY)
+    assert bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]) != old
+    assert b"renewal_failing 0" in bytes(hub.handle("GET", "/metrics", {}, b"")[2])
+    hub.close()
 
 
 # ------------------------------------------------------------------ the releaser's desk

@@ -135,7 +135,8 @@ def _invite(arguments: argparse.Namespace) -> int:
 
     from edgecore.digest import blake3
     from edgecore.errors import Invalid
-    from edgecore.hub.server import Hub, write_private
+    from edgecore.fs import write_private
+    from edgecore.hub.server import Hub
 
     _online(arguments.directory)
     out = arguments.out

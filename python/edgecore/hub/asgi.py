@@ -12,7 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from edgecore.hub.server import Hub, Reply
+    from edgecore.hub.files import FilePart, Reply
+    from edgecore.hub.server import Hub
 
 GROUP_MAX = 64
 
@@ -48,7 +49,23 @@ class App:
         headers_out = [(b"content-length", str(len(content)).encode())]
         headers_out += [(name.encode(), value.encode()) for name, value in extra.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers_out})
-        await send({"type": "http.response.body", "body": content})
+        if isinstance(content, bytes):
+            await send({"type": "http.response.body", "body": content})
+        else:
+            await self._send_part(content, send)
+
+    async def _send_part(self, part: FilePart, send: Any) -> None:
+        """A file piece by piece, each when the one before has gone."""
+        try:
+            left = len(part)
+            while True:
+                piece = await self._call(part.piece)
+                left -= len(piece)
+                await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+                if left <= 0:
+                    return
+        finally:
+            part.close()
 
     async def _call(self, function: Any, *arguments: Any) -> Any:
         import asyncio

@@ -7,12 +7,21 @@ drains waiting envelopes into one group, so that one sync serves them all.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from edgecore.clock import SystemClock
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable, Untrusted
+from edgecore.errors import (
+    Corrupt,
+    EdgecoreError,
+    Exhausted,
+    Invalid,
+    Unavailable,
+    Untrusted,
+    from_os,
+)
+from edgecore.fs import write_private
+from edgecore.hub import files
 from edgecore.hub.ingest import Ingest
 from edgecore.hub.stores.events import EventStore
 from edgecore.hub.stores.registry import Registry
@@ -27,20 +36,10 @@ if TYPE_CHECKING:
     from socket import socket
 
     from edgecore.clock import Clock
-
-    Reply = tuple[int, dict[str, str], bytes]
+    from edgecore.hub.files import Reply
 
 KEY_FILES = ("operator.key", "online.key")
 RENEW_CHECK_NS = 3600 * 1_000_000_000
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """A new file that its owner alone can read."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
 
 
 class Hub:
@@ -59,6 +58,7 @@ class Hub:
         self.events = EventStore(directory)
         self.ingest = Ingest(self.events)
         self._renewed_ns = 0
+        self.renewal: EdgecoreError | None = None  # why the last one failed, if it did
         self.counts = {"envelopes": 0, "refused": 0}
 
     @staticmethod
@@ -218,32 +218,18 @@ class Hub:
 
     def _renew(self) -> None:
         """Looks once an hour whether snapshot and timestamp are to be signed anew. Where that
-        fails (a full disk), the old ones are served while they last."""
+        fails (a full disk), it is said, and the old ones are served while they last."""
         now = self._clock.wall_ns()
         if abs(now - self._renewed_ns) >= RENEW_CHECK_NS:
             from edgecore.hub.publish import renew
 
             self._renewed_ns = now
-            with suppress(EdgecoreError, OSError):
+            self.renewal = None
+            try:
                 renew(self.directory, self.signer, now)
-
-    def _file(self, folder: str, name: str, headers: dict[str, str]) -> Reply:
-        path = self.directory / folder / name
-        odd = not name or "/" in name or "\0" in name or name.startswith(".")
-        if odd or not path.is_file():
-            return 404, {}, b"Invalid: no such object\n"
-        size = path.stat().st_size
-        wanted = headers.get("range", "").removeprefix("bytes=").split("-")
-        with path.open("rb") as file:
-            if len(wanted) != 2 or not _is_offset(wanted[0]):
-                return 200, {}, file.read()
-            first = int(wanted[0])
-            last = min(int(wanted[1]) if _is_offset(wanted[1]) else size - 1, size - 1)
-            if first > last:
-                return 416, {"content-range": f"bytes */{size}"}, b""
-            file.seek(first)
-            part = file.read(last - first + 1)
-        return 206, {"content-range": f"bytes {first}-{last}/{size}"}, part
+            except (EdgecoreError, OSError) as error:
+                self.renewal = from_os(error) if isinstance(error, OSError) else error
+                _log_error(f"snapshot and timestamp are not signed anew: {self.renewal}")
 
     def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
         """One request, answered. Errors are one line of text: never an ack."""
@@ -259,13 +245,16 @@ class Hub:
             if method == "GET" and path == "/v1/tuf/timestamp.json":
                 self._renew()
             if method == "GET" and path.startswith("/v1/tuf/"):
-                return self._file("tuf", path.removeprefix("/v1/tuf/"), headers)
+                return files.reply(self.directory / "tuf", path.removeprefix("/v1/tuf/"), headers)
             if method == "GET" and path.startswith("/v1/blob/"):
-                return self._file("blobs", path.removeprefix("/v1/blob/"), headers)
+                return files.reply(
+                    self.directory / "blobs", path.removeprefix("/v1/blob/"), headers
+                )
             if method == "GET" and path == "/healthz":
                 return 200, {}, b"ok\n"
             if method == "GET" and path == "/metrics":
                 lines = [f"edgecore_hub_{name}_total {n}\n" for name, n in self.counts.items()]
+                lines.append(f"edgecore_hub_renewal_failing {int(self.renewal is not None)}\n")
                 return 200, {"content-type": "text/plain"}, "".join(lines).encode()
         except Exception as error:
             return _refusal(error)
@@ -294,17 +283,17 @@ def _invitation(
     return data
 
 
-def _unexpected(error: Exception) -> Reply:
-    """A defect of the hub, met by one request: that request fails, the hub goes on."""
+def _log_error(text: str, error: Exception | None = None) -> None:
     import logging
 
-    logging.getLogger("edgecore.hub").error("a request failed", exc_info=error)
+    logging.getLogger("edgecore.hub").error(text, exc_info=error)
+
+
+def _unexpected(error: Exception) -> Reply:
+    """A defect of the hub, met by one request: that request fails, the hub goes on."""
+    _log_error("a request failed", error)
     text = f"Unavailable: the hub failed on this request ({type(error).__name__})\n"
     return 500, {"content-type": "text/plain"}, text.encode()
-
-
-def _is_offset(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 19
 
 
 _STATUS = {Untrusted: 403, Corrupt: 400, Invalid: 400, Unavailable: 503, Exhausted: 507}
@@ -317,4 +306,4 @@ def _refusal(error: Exception) -> Reply:
     return _STATUS.get(type(error), 422), {"content-type": "text/plain"}, f"{text}\n".encode()
 
 
-__all__ = ["KEY_FILES", "Hub", "write_private"]
+__all__ = ["KEY_FILES", "Hub"]
