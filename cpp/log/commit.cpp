@@ -119,7 +119,7 @@ Status Log::write_block(Pending& block, bool durable, bool closing) {
 
 Status Log::make_room(const Pending& block) {
   const std::uint64_t size = wal::kBlockHeadBytes + written_.next.size() * wal::kTableEntryBytes +
-                             (options_.cipher ? wal::kSpanExtraBytes : 0) + block.bytes.size();
+                             (options_.cipher ? kSpanExtraBytes : 0) + block.bytes.size();
   if (broken_) EDGECORE_TRY(rewrite_retained());
   for (;;) {
     if (segment_ == nullptr) {
@@ -211,11 +211,11 @@ Status Log::encode_block(wal::BlockHead& head, const Pending& block, const wal::
                          std::uint64_t offset, Bytes& bytes) const {
   const bool encrypted = wal::is_encrypted(into) && !block.empty();
   head.length = static_cast<std::uint32_t>(head.head_bytes() + block.bytes.size() +
-                                           (encrypted ? wal::kSpanExtraBytes : 0));
+                                           (encrypted ? kSpanExtraBytes : 0));
   bytes.resize(wal::round_up(head.length, into.sector));
   std::memset(bytes.data() + head.length, 0, bytes.size() - head.length);
   wal::encode_block_head(head, into.salt, bytes.data());
-  std::byte* at = bytes.data() + head.head_bytes() + (encrypted ? wal::kSpanCrcBytes : 0);
+  std::byte* at = bytes.data() + head.head_bytes() + (encrypted ? kSpanCrcBytes : 0);
   if (!block.bytes.empty()) std::memcpy(at, block.bytes.data(), block.bytes.size());
   const std::uint32_t seed = wal::salted(into.salt);
   for (std::uint32_t i = 0; i < block.records; ++i) at = wal::seal_record(at, seed);
@@ -251,26 +251,6 @@ Status Log::put_block(const Pending& block, bool durable, bool closing) {
   written_.end = current.end;
   marked_clean_ = false;
   if (alone) note_synced();
-  return Status::ok();
-}
-
-// The key of the next segment, on stable storage before the segment is. A segment that could not be
-// begun leaves it to the next attempt: nothing was encrypted with it.
-Status Log::key_segment(wal::SegmentHeader& header) {
-  if (options_.cipher == nullptr) return Status::ok();
-  if (!keys_checked_) {
-    std::set<std::uint32_t> live;
-    for (const SegmentInfo& segment : segments_)
-      if (segment.header.key != 0) live.insert(segment.header.key);
-    EDGECORE_TRY(keys_->keep_only(live));
-    keys_checked_ = true;
-  }
-  if (next_key_.key == nullptr) {
-    EDGECORE_ASSIGN(next_key_, keys_->make({KeyUse::kSegment, 0, header.number}));
-  }
-  header.required_features |= wal::kEncryptedFeature;
-  header.cipher = next_key_.cipher;
-  header.key = next_key_.id;
   return Status::ok();
 }
 

@@ -28,6 +28,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/clock.hpp"
@@ -195,7 +196,6 @@ class Log {
   Status read_segment(const std::string& name);
   bool holds_pack(const std::string& name) const;
   Status recover_tail();
-  Status check_keys() const;
   Status burn_unreadable_segments();
   Result<Table> table_before();
   void end_at(const SegmentWalk& walk);
@@ -226,9 +226,17 @@ class Log {
   Status seal_segments(const std::vector<SegmentInfo>& segments, PackWriter& writer) const;
   Status write_pack(const PackEntry& entry, ByteSpan file);
 
+  // log_keys.cpp; all but check_keys, pack_key and encrypt_pack with commit_mutex_ held
+  Status check_keys() const;
+  std::set<std::uint32_t> keys_in_use() const;
+  Status open_keys();
+  Status key_segment(wal::SegmentHeader& header);
+  Result<KeyRing::Made> pack_key(const KeyUse& use);
+  Status encrypt_pack(PackIndex& index, Bytes& blocks);
+  void forget_keys();
+
   // pool.cpp; all but the last two with commit_mutex_ held
   void free_files(const std::vector<SegmentInfo>& freed);
-  void forget_keys(const std::vector<SegmentInfo>& freed);
   std::unique_ptr<File> take_pooled(const wal::SegmentHeader& header, std::string& path);
   Result<std::unique_ptr<File>> take_over(const std::string& path,
                                           const wal::SegmentHeader& header);
@@ -249,7 +257,6 @@ class Log {
                       std::uint64_t offset, Bytes& out) const;
   wal::BlockHead head_of(const Pending& block, bool checkpoint, bool closing);
   Result<Bytes> first_block(const wal::SegmentHeader& header);
-  Status key_segment(wal::SegmentHeader& header);
   Status begin_segment(std::uint64_t bytes_needed);
   bool unsynced() const;
   Status settle_written();
@@ -328,9 +335,10 @@ class Log {
   Bytes spare_;
   KeyRing::Made segment_key_;  // of the segment that is written; none: it is not encrypted
   KeyRing::Made next_key_;     // of the next one: it has encrypted nothing yet
-  bool keys_checked_ = false;  // those of no file are forgotten
-  bool broken_ = false;        // the segment had an error: it is sealed at synced_.end and left
-  bool full_ = false;          // the segment was left, but no next one could be begun yet
+  std::map<std::uint32_t, std::pair<KeyUse, KeyRing::Made>> pack_keys_;  // by tier, of this open
+  bool keys_opened_ = false;  // those of no file are forgotten
+  bool broken_ = false;       // the segment had an error: it is sealed at synced_.end and left
+  bool full_ = false;         // the segment was left, but no next one could be begun yet
   std::uint64_t reserve_rows_ = 0;
   std::uint64_t marked_position_ = 0;
   std::uint64_t mark_generation_ = 0;

@@ -134,8 +134,8 @@ void Log::adopt_contents(wal::Contents next, std::size_t segments) {
     contents_ = std::make_shared<const wal::Contents>(std::move(next));
   }
   free_files(freed);
-  forget_keys(freed);
   remove_packs(before->packs, contents_->packs);
+  forget_keys();
 }
 
 // What can't be removed now is found by the next open.

@@ -34,10 +34,13 @@ struct PackRange {
   std::uint64_t end = 0;
 };
 
+// Required features of a pack.
+inline constexpr std::uint32_t kPackEncryptedFeature = 1;  // its blocks are, each by itself
+
 struct PackIndex {
   StoreId store{};
-  std::uint64_t epoch = 0;  // of the open that sealed it
-  std::uint16_t cipher = 0;
+  std::uint64_t epoch = 0;   // of the open that sealed it
+  std::uint16_t cipher = 0;  // 0: in the clear, and key 0
   std::uint32_t key = 0;
   std::array<std::byte, 16> policy{};
   std::uint16_t tier = 0;

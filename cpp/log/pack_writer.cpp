@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "log/encryption.hpp"
+
 namespace edgecore {
 namespace {
 
@@ -113,7 +115,10 @@ Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
   }
   const std::uint32_t tier = run.entry->tier;
   const Open& before = open_[tier];
-  const std::size_t size = 2 * before.index.encoded_bytes() + before.blocks.size() + block.size();
+  const std::size_t extra =
+      common_.encrypt ? (before.index.blocks.size() + 1) * kSpanExtraBytes : 0;
+  const std::size_t size =
+      2 * before.index.encoded_bytes() + before.blocks.size() + block.size() + extra;
   if (before.begun() && size + 512 > kPackBytesMax) EDGECORE_TRY(cut_pack(tier));
   Open& pack = open_[tier];
   pack.index.blocks.push_back(made);
@@ -135,6 +140,7 @@ Status PackWriter::cut_pack(std::uint32_t tier) {
   index.blocks = std::move(pack.index.blocks);
   index.ranges = std::move(pack.index.ranges);
   index.gaps = std::move(pack.index.gaps);
+  if (common_.encrypt && !index.blocks.empty()) EDGECORE_TRY(common_.encrypt(index, pack.blocks));
   const Bytes file = encode_pack(index, pack.blocks);
   return sink_(index.entry(file.size()), index, file);
 }

@@ -17,6 +17,8 @@ class PackWriter {
   struct Common {
     PackIndex index;
     Coding coding = Coding::kFast;
+    // Given: encrypts the blocks of a pack whose index is otherwise complete.
+    std::function<Status(PackIndex&, Bytes& blocks)> encrypt;
   };
   using Sink = std::function<Status(const PackEntry&, const PackIndex&, ByteSpan file)>;
 

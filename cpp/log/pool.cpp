@@ -38,14 +38,6 @@ void Log::free_files(const std::vector<SegmentInfo>& freed) {
     pool_.insert(pool_.end(), pooled.begin(), pooled.end());
 }
 
-// What fails here leaves keys of no file, which the next open forgets.
-void Log::forget_keys(const std::vector<SegmentInfo>& freed) {
-  std::set<std::uint32_t> ids;
-  for (const SegmentInfo& segment : freed)
-    if (segment.header.key != 0) ids.insert(segment.header.key);
-  static_cast<void>(keys_->forget(ids));
-}
-
 void Log::note_pooled(const std::string& path) {
   if (pool_.size() < kPoolFilesMax)
     pool_.push_back(path);

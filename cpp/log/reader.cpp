@@ -27,15 +27,15 @@ std::string segment_path(const std::string& directory, std::uint64_t number) {
   return join_path(directory, name);
 }
 
-Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment) {
+Result<SegmentKey> key_of(const KeyRing* keys, std::uint32_t id, const std::string& path) {
   SegmentKey key;
-  if (!wal::is_encrypted(segment.header)) return key;
-  if (keys == nullptr) return Status::unavailable(segment.path + ": is encrypted");
-  const KeyRing::State state = keys->state(segment.header.key);
+  if (id == 0) return key;
+  if (keys == nullptr) return Status::unavailable(path + ": is encrypted");
+  const KeyRing::State state = keys->state(id);
   if (state == KeyRing::State::kDestroyed) key.gone = LossRange::kPurged;
   if (state == KeyRing::State::kUnknown && keys->present()) key.gone = LossRange::kLost;
   if (key.gone) return key;
-  EDGECORE_ASSIGN(key.key, keys->find(segment.header.key));
+  EDGECORE_ASSIGN(key.key, keys->find(id));
   return key;
 }
 
@@ -69,14 +69,15 @@ std::optional<wal::Contents> LogReader::contents_now() const {
   return bytes.is_ok() ? wal::decode_contents(bytes.value()) : std::nullopt;
 }
 
+bool LogReader::is_current(const SegmentInfo& segment) const {
+  const auto now = contents_now();
+  return !now || segment.header.number >= now->segment;
+}
+
 Result<std::optional<ByteSpan>> LogReader::load(const SegmentInfo& segment, Bytes& buffer) const {
-  const auto gone = [&] {
-    const auto now = contents_now();
-    return now && segment.header.number < now->segment;
-  };
   const auto file = fs_->open(segment.path, OpenMode::kRead);
   if (!file.is_ok()) {
-    if (gone()) return std::optional<ByteSpan>();
+    if (!is_current(segment)) return std::optional<ByteSpan>();
     return file.status();
   }
   EDGECORE_ASSIGN(const std::uint64_t size, file.value()->size());
@@ -90,7 +91,7 @@ Result<std::optional<ByteSpan>> LogReader::load(const SegmentInfo& segment, Byte
   const auto header = wal::decode_header(ByteSpan(page).first(head));
   const bool same = header.is_ok() && header->number == segment.header.number &&
                     header->salt == segment.header.salt;
-  if (!same && gone()) return std::optional<ByteSpan>();
+  if (!same && !is_current(segment)) return std::optional<ByteSpan>();
   return std::optional<ByteSpan>(ByteSpan(buffer).first(got));
 }
 
@@ -113,7 +114,7 @@ bool LogReader::may_hold(std::size_t segment, const Wanted* wanted) const {
 // Packs that can't be read are left out: what they held is lost. `packs` stays incomplete, with
 // Unavailable, when one is the log's no more.
 Status LogReader::load_span(std::size_t first, std::size_t end, const Wanted* wanted,
-                            std::vector<Pack>& packs) const {
+                            bool without_keys, std::vector<Pack>& packs) const {
   std::set<std::uint32_t> tiers;
   for (const CatalogueEntry& entry : source_.catalogue.entries)
     if (wanted == nullptr || wanted->partitions.contains(entry.partition)) tiers.insert(entry.tier);
@@ -132,8 +133,11 @@ Status LogReader::load_span(std::size_t first, std::size_t end, const Wanted* wa
     }
     auto index = decode_pack(bytes.value());
     if (!index.is_ok() && index.status().outcome() == Outcome::kIncompatible) return index.status();
-    if (index.is_ok() && index->number == entry.number)
-      packs.push_back({std::move(index).value(), std::move(bytes).value()});
+    if (!index.is_ok() || index->number != entry.number) continue;
+    auto key = key_of(source_.keys.get(), index->key, pack_path(directory_, entry.number));
+    if (!key.is_ok() && !without_keys) return key.status();
+    packs.push_back({std::move(index).value(), std::move(bytes).value(),
+                     key.is_ok() ? std::move(key).value() : SegmentKey()});
   }
   return Status::ok();
 }
@@ -161,10 +165,12 @@ Result<std::uint64_t> LogReader::visit_span(std::size_t first, std::uint64_t aft
   std::size_t end = first;
   while (end < all.size() && all[end].base == all[first].base) ++end;
   std::vector<Pack> packs;
-  EDGECORE_TRY(load_span(first, end, wanted, packs));
+  const bool without_keys = account != nullptr && account->unopened != nullptr;
+  EDGECORE_TRY(load_span(first, end, wanted, without_keys, packs));
   if (account != nullptr) take_account(packs, *account);
   SpanVisit span(packs, source_.catalogue, after, wanted);
-  EDGECORE_TRY(span.run(visit, account == nullptr ? nullptr : account->losses));
+  EDGECORE_TRY(span.run(visit, account == nullptr ? nullptr : account->losses,
+                        account == nullptr ? nullptr : account->unopened));
   return all[first].end - 1;
 }
 
@@ -177,9 +183,11 @@ Result<std::uint64_t> LogReader::visit_segment(std::size_t index, std::uint64_t 
   const std::uint64_t through = last ? UINT64_MAX : all[index + 1].header.base_position - 1;
   if (account == nullptr && !may_hold(index, wanted)) return through;
   // First of all: a key is forgotten only after its segment is the log's no more.
-  const auto key = key_of(source_.keys.get(), segment);
+  const auto key = key_of(source_.keys.get(), segment.header.key, segment.path);
   EDGECORE_ASSIGN(const auto bytes, load(segment, buffer));
-  if (!bytes) return Status::unavailable("a segment was released or sealed meanwhile");
+  const bool keyless = key.is_ok() && key->gone == LossRange::kLost;
+  if (!bytes || (keyless && !is_current(segment)))
+    return Status::unavailable("a segment was released or sealed meanwhile");
   if (!key.is_ok() && (account == nullptr || account->unopened == nullptr)) return key.status();
   const SegmentWalk walk =
       walk_segment(*bytes, segment.header, segment.end, UINT64_MAX - 1,

@@ -65,7 +65,7 @@ struct RecordView {
   ByteSpan payload;
 };
 
-// How a walk meets the records of an encrypted segment. Without a key they are checked, not
+// How a reader meets what is encrypted in a segment or pack. Without a key they are checked, not
 // visited; a walk that visits nothing opens them only to tell what a damaged block before them
 // held.
 struct SegmentKey {
@@ -181,12 +181,13 @@ class LogReader {
   Result<std::uint64_t> visit_next(std::uint64_t after, const Wanted* wanted,
                                    const RecordVisitor& visit, Bytes& buffer, Account* account);
   bool may_hold(std::size_t segment, const Wanted* wanted) const;
-  Status load_span(std::size_t first, std::size_t end, const Wanted* wanted,
+  Status load_span(std::size_t first, std::size_t end, const Wanted* wanted, bool without_keys,
                    std::vector<Pack>& packs) const;
   void take_account(const std::vector<Pack>& packs, Account& account) const;
   // A segment's bytes up to its end; nullopt when it is the log's no more. The buffer only grows,
   // so that it is filled without being cleared first.
   Result<std::optional<ByteSpan>> load(const SegmentInfo& segment, Bytes& buffer) const;
+  bool is_current(const SegmentInfo& segment) const;
   std::optional<wal::Contents> contents_now() const;
 
   std::shared_ptr<Fs> fs_;
@@ -196,9 +197,9 @@ class LogReader {
   std::uint64_t position_max_;
 };
 
-// The key of a segment's records, if it has one. A key of which the file says nothing is lost, and
-// with it what it has encrypted.
-Result<SegmentKey> key_of(const KeyRing* keys, const SegmentInfo& segment);
+// The key of a segment's or pack's rows, if it has one (id is not 0). A key of which the file says
+// nothing is lost, and with it what it has encrypted.
+Result<SegmentKey> key_of(const KeyRing* keys, std::uint32_t id, const std::string& path);
 
 std::string pack_path(const std::string& directory, std::uint64_t number);
 std::string segment_path(const std::string& directory, std::uint64_t number);

@@ -153,19 +153,6 @@ Status Log::read_segment(const std::string& name) {
   return Status::ok();
 }
 
-// A writer reads what it has; the rows of an encrypted segment whose key can't be had now are not
-// lost, so nothing is done in their absence.
-Status Log::check_keys() const {
-  for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
-    if (!wal::is_encrypted(segment->header)) continue;
-    const KeyRing::State state = keys_->state(segment->header.key);
-    if (state == KeyRing::State::kDestroyed) continue;
-    if (state == KeyRing::State::kUnknown && keys_->present() && keys_->has_cipher()) continue;
-    return keys_->find(segment->header.key).status();
-  }
-  return Status::ok();
-}
-
 // What stood before the last segment. Its first block is a checkpoint that says so itself; only
 // when that is damaged is the segment before it read.
 Result<Log::Table> Log::table_before() {
@@ -191,7 +178,7 @@ Status Log::recover_tail() {
   EDGECORE_ASSIGN(const auto expected, table_before());
   SegmentKey key;
   if (wal::is_encrypted(last.header) && keys_->has_cipher()) {
-    auto found = keys_->find(last.header.key);
+    auto found = keys_->find(last.header.key);  // if not, it is checked without
     if (found.is_ok()) key.key = std::move(found).value();
   }
   const SegmentWalk walk =

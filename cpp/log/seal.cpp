@@ -42,8 +42,6 @@ std::vector<SegmentInfo> Log::segments_to_seal(const SealRequest& request) const
 
 Result<Sealed> Log::seal(const SealRequest& request) {
   if (options_.read_only) return Status::invalid("the log is open for reading");
-  if (options_.cipher != nullptr)
-    return Status::incompatible("packs are not sealed by a cipher yet: the rows stay in segments");
   const std::lock_guard seal_guard(seal_mutex_);
   const std::vector<SegmentInfo> segments = segments_to_seal(request);
   Sealed done;
@@ -62,6 +60,10 @@ Result<Sealed> Log::seal(const SealRequest& request) {
   common.index.number = next_pack_;
   common.index.base = next.position;
   common.index.end = segments.back().header.base_position;
+  if (options_.cipher != nullptr)
+    common.encrypt = [this](PackIndex& index, Bytes& blocks) {
+      return encrypt_pack(index, blocks);
+    };
   std::map<std::uint32_t, std::uint64_t> starts;
   for (const auto& [partition, kept] : next.kept) starts[partition] = kept.segment;
   PackWriter writer(common, catalogue, std::move(starts),
@@ -113,7 +115,7 @@ Status Log::seal_segments(const std::vector<SegmentInfo>& segments, PackWriter& 
     }
     if (behind) break;
     EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, segment.path, UINT32_MAX));
-    EDGECORE_ASSIGN(const SegmentKey key, key_of(keys_.get(), segment));
+    EDGECORE_ASSIGN(const SegmentKey key, key_of(keys_.get(), segment.header.key, segment.path));
     Status status;
     const auto add = [&](const RecordView& record) {
       status = writer.add(record);

@@ -1,5 +1,7 @@
 #include "log/span.hpp"
 
+#include "log/encryption.hpp"
+
 namespace edgecore {
 
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
@@ -8,12 +10,19 @@ Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
   if (entry == nullptr || entry->schema == nullptr)
     return Status::incompatible("schema " + std::to_string(block.schema) +
                                 " of the log is not attached");
-  EDGECORE_ASSIGN(const BlockHeader header, read_block_header(pack.bytes_of(block)));
+  Bytes opened;
+  ByteSpan bytes = pack.bytes_of(block);
+  if (pack.index.key != 0) {
+    if (pack.key.key == nullptr) return Status::unavailable("a pack's key is not there");
+    EDGECORE_ASSIGN(opened, decrypt_block(*pack.key.key, pack.index, block, bytes));
+    bytes = opened;
+  }
+  EDGECORE_ASSIGN(const BlockHeader header, read_block_header(bytes));
   const BlockIdentity& identity = header.identity;
   if (identity.store != pack.index.store || identity.partition != block.partition ||
       identity.first != block.first || header.count != block.count)
     return Status::corrupt("a pack's block is another than its index says");
-  EDGECORE_ASSIGN(DecodedBlock decoded, decode_block(pack.bytes_of(block), entry->schema));
+  EDGECORE_ASSIGN(DecodedBlock decoded, decode_block(bytes, entry->schema));
   if (decoded.arrivals.empty()) return Status::corrupt("a pack's block says nothing of positions");
   return SealedRows{std::move(decoded.canonical), std::move(decoded.arrivals)};
 }
@@ -39,17 +48,31 @@ SpanVisit::SpanVisit(const std::vector<Pack>& packs, const Catalogue& catalogue,
 }
 
 // The lane's next block that can be read, if there is one.
-Status SpanVisit::open(Lane& lane, std::vector<LossRange>* losses) {
+Status SpanVisit::open(Lane& lane, std::vector<LossRange>* losses, Unopened* unopened) {
   while (!lane.open && lane.at < lane.blocks.size()) {
     const auto& [pack, block] = lane.blocks[lane.at++];
-    auto rows = decode_sealed(*pack, *block, catalogue_);
-    if (!rows.is_ok() && rows.status().outcome() != Outcome::kCorrupt) return rows.status();
-    if (!rows.is_ok()) {
+    const auto lose = [&, &block = block](LossRange::Reason reason) {
       if (losses != nullptr)
-        add_loss(*losses, {block->partition, block->first, block->first + block->count - 1,
-                           LossRange::kLost});
+        add_loss(*losses,
+                 {block->partition, block->first, block->first + block->count - 1, reason});
+    };
+    if (pack->index.key != 0 && pack->key.key == nullptr) {
+      const ByteSpan span = pack->bytes_of(*block);
+      if (!block_intact(span))
+        lose(LossRange::kLost);
+      else if (pack->key.gone)
+        lose(*pack->key.gone);
+      else if (unopened != nullptr)
+        unopened->add({block->count, 1, span.size() - kSpanExtraBytes, 0});
       continue;
     }
+    auto rows = decode_sealed(*pack, *block, catalogue_);
+    const Outcome outcome = rows.status().outcome();
+    if (outcome == Outcome::kCorrupt || outcome == Outcome::kUntrusted) {
+      lose(LossRange::kLost);
+      continue;
+    }
+    EDGECORE_TRY(rows.status());
     lane.rows = std::move(rows).value();
     lane.schema = catalogue_.find(block->schema)->schema;
     lane.arrival = lane.offset = 0;
@@ -80,11 +103,12 @@ Result<bool> SpanVisit::step(Lane& lane, const RecordVisitor& visit) {
   return go_on;
 }
 
-Status SpanVisit::run(const RecordVisitor& visit, std::vector<LossRange>* losses) {
+Status SpanVisit::run(const RecordVisitor& visit, std::vector<LossRange>* losses,
+                      Unopened* unopened) {
   for (;;) {
     Lane* first = nullptr;
     for (auto& [partition, lane] : lanes_) {
-      EDGECORE_TRY(open(lane, losses));
+      EDGECORE_TRY(open(lane, losses, unopened));
       if (lane.open && (first == nullptr || lane.position() < first->position())) first = &lane;
     }
     if (first == nullptr) return Status::ok();

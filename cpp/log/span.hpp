@@ -14,6 +14,7 @@ namespace edgecore {
 struct Pack {
   PackIndex index;
   Bytes file;
+  SegmentKey key;  // of its blocks, if they are encrypted and it can be had
   ByteSpan bytes_of(const PackBlock& block) const {
     return ByteSpan(file).subspan(block.offset, block.length);
   }
@@ -24,7 +25,7 @@ struct SealedRows {
   Bytes canonical;
   std::vector<Arrival> arrivals;
 };
-// Corrupt when the block is not what its index says.
+// Corrupt when the block is not what its index says, Untrusted when its key did not seal it.
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue);
 
@@ -35,8 +36,10 @@ class SpanVisit {
             const Wanted* wanted);
 
   // Visits the records in order of position. A block that can't be read is passed over: its
-  // sequences are added to `losses` when given. Incompatible when a schema is not attached.
-  Status run(const RecordVisitor& visit, std::vector<LossRange>* losses);
+  // sequences are added to `losses` when given. Without its key it is checked, and added to
+  // `unopened`. Incompatible when a schema is not attached.
+  Status run(const RecordVisitor& visit, std::vector<LossRange>* losses,
+             Unopened* unopened = nullptr);
 
  private:
   struct Lane {  // the blocks of one partition
@@ -52,7 +55,7 @@ class SpanVisit {
     std::uint64_t position() const { return rows.arrivals[arrival].position; }
   };
 
-  Status open(Lane& lane, std::vector<LossRange>* losses);
+  Status open(Lane& lane, std::vector<LossRange>* losses, Unopened* unopened);
   Result<bool> step(Lane& lane, const RecordVisitor& visit);
 
   const Catalogue& catalogue_;

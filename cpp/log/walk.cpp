@@ -112,7 +112,7 @@ class Walker {
     }
     if (key_.key == nullptr || (!visit_ && !exact_)) {
       const std::uint64_t extra =
-          wal::kSpanExtraBytes + std::uint64_t{head.records} * wal::kRecordHeadBytes;
+          kSpanExtraBytes + std::uint64_t{head.records} * wal::kRecordHeadBytes;
       walk_.unopened.add({head.rows, head.records,
                           records.size() - std::min<std::uint64_t>(extra, records.size()), 0});
       step_over(head);

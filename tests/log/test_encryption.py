@@ -79,6 +79,26 @@ def test_encrypted_log_of_both_ciphers_is_read_by_either() -> None:
         assert {number for _, number, _ in log.core.encryption()[0]} == {1, 2}
 
 
+def test_encrypted_log_is_sealed_into_packs_that_tell_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with open_log(None, cipher_of(), str(path)) as log:
+        for i in range(3000):
+            log.append("note", {"x": i, "text": f"secret {i}" * 5})
+            if i % 50 == 0:
+                log.core.flush()
+        assert log.seal() > 1000
+        assert texts(log) == [f"secret {i}" * 5 for i in range(3000)]
+        packs = [file.read_bytes() for file in path.glob("pack-*")]
+        assert packs
+        assert not any(b"secret" in data for data in packs)
+        assert log.encryption().keys > log.encryption().segments
+    with open_log(None, cipher_of(seed=2), str(path), read_only=True) as log:
+        assert texts(log) == [f"secret {i}" * 5 for i in range(3000)]
+        assert log.verify()[3:] == ([], (0, 0))
+    with open_log(None, None, str(path), read_only=True) as log:
+        assert log.verify()[4] == (log.position, 0)
+
+
 def test_encrypted_log_without_its_key_says_so_in_one_line_and_keeps_everything() -> None:
     fs = MemoryFs()
     with open_log(fs, cipher_of()) as log:
@@ -164,6 +184,7 @@ def test_encrypted_log_with_threads_neither_waits_for_itself_nor_loses_rows() ->
                 if i % 40 == 0:
                     log.register(ec.Schema(f"s{number}", tier="bulk", fields=[ec.Field("y", "i8")]))
                     log.release()
+                    log.seal()
         except BaseException as error:
             failures.append(error)
 

@@ -302,6 +302,10 @@ TEST(LogCrash, Ext4DiskCutWhileEncryptedSegmentsAreReleasedAndRecycled) {
                  Life::kRecycles | Life::kEncrypts);
 }
 
+TEST(LogCrash, PosixDiskCutWhileEncryptedSegmentsAreSealedAndPacksReleased) {
+  cut_everywhere(kPosixDisk, 240, 16, Life::kSeals | Life::kRecycles | Life::kEncrypts);
+}
+
 // A second life is cut too, on images of the first one's end.
 void cut_recovery_again(std::uint64_t cuts, int steps, unsigned kind) {
   for (const MemoryFsOptions& options :
@@ -347,6 +351,7 @@ TEST(LogCrash, RecoveryCutAgainWhileSegmentsAreSealed) {
 }
 TEST(LogCrash, RecoveryOfAnEncryptedLogCutAgainKeepsWhatBothLivesPromised) {
   cut_recovery_again(90, 31, Life::kEncrypts);
+  cut_recovery_again(110, 60, Life::kSeals | Life::kEncrypts);
 }
 
 // The rows of an append that failed may not be, or be read; they never come back as others.
@@ -410,6 +415,9 @@ TEST(LogCrash, ErrorAtEveryOperationWhileSegmentsAreSealedLosesNothingPromised) 
 }
 TEST(LogCrash, ErrorAtEveryOperationOfAnEncryptedLogLosesNothingPromised) {
   fail_everywhere(Life::kEncrypts);
+}
+TEST(LogCrash, ErrorAtEveryOperationWhileEncryptedSegmentsAreSealedLosesNothingPromised) {
+  fail_everywhere(Life::kSeals | Life::kRecycles | Life::kEncrypts);
 }
 
 TEST(LogCrash, ErrorAtEveryDirectWriteLosesNothingPromised) {

@@ -74,9 +74,9 @@ class Encrypted : public testing::Test {
   // After a change of what is encrypted: the checksum passes again.
   static void repair(Bytes& bytes, const Block& block) {
     std::byte* span = bytes.data() + block.at + block.head.head_bytes();
-    const std::size_t size = block.head.length - block.head.head_bytes() - wal::kSpanCrcBytes;
-    store_le(span, crc32c({span + wal::kSpanCrcBytes, size},
-                          wal::salted(wal::decode_header(bytes)->salt)));
+    const std::size_t size = block.head.length - block.head.head_bytes() - kSpanCrcBytes;
+    store_le(span,
+             crc32c({span + kSpanCrcBytes, size}, wal::salted(wal::decode_header(bytes)->salt)));
   }
 
   std::shared_ptr<MemoryFs> disk_ = std::make_shared<MemoryFs>();
@@ -371,6 +371,177 @@ TEST_F(Encrypted, TheKeyOfAReleasedSegmentIsForgottenAndItsPageUsedAgain) {
   for (std::size_t at = 0; at < keys.size(); at += wal::kKeyPageBytes)
     if (wal::decode_key(ByteSpan(keys).subspan(at, wal::kKeyPageBytes), log->store())) ++live;
   EXPECT_EQ(live, log->keys().entries().size());
+}
+
+// ---------------------------------------------------------------- packs
+
+class EncryptedPacks : public Encrypted {
+ protected:
+  // Everything but the newest segments in packs.
+  std::unique_ptr<Log> sealed_log(std::shared_ptr<Cipher> cipher, int blocks = 200) {
+    auto log = open(std::move(cipher));
+    append(*log, blocks);
+    const auto done = log->seal({2, 1u << 20, Coding::kFast});
+    EXPECT_TRUE(done.is_ok()) << done.status().to_string();
+    EXPECT_GE(done->packs, 2u);
+    return log;
+  }
+  std::vector<std::string> packs() const {
+    std::vector<std::string> out;
+    const auto names = disk_->list("log");
+    for (const std::string& name : names.value())
+      if (name.starts_with("pack-")) out.push_back("log/" + name);
+    return out;
+  }
+  static std::uint64_t count(const std::vector<LossRange>& losses, LossRange::Reason reason) {
+    std::uint64_t rows = 0;
+    for (const LossRange& range : losses)
+      if (range.reason == reason) rows += range.last - range.first + 1;
+    return rows;
+  }
+  static std::vector<LossRange> losses_of(const Log& log, Unopened* unopened = nullptr) {
+    std::vector<LossRange> losses;
+    const auto visit = [](const RecordView&) { return true; };
+    EXPECT_TRUE(log.reader().visit(0, visit, &losses, unopened).is_ok());
+    return losses;
+  }
+};
+
+TEST_F(EncryptedPacks, RowsAreReadAsBeforeAndStandNowhereInTheClear) {
+  auto log = sealed_log(cipher_);
+  Events wanted;
+  for (std::int64_t value = 1; value <= 200; ++value)
+    wanted[{value % 2 == 0 ? 1 : 2, static_cast<std::uint64_t>((value + 1) / 2)}] = value;
+  EXPECT_EQ(read_all(*log, schemas_), wanted);
+  for (const std::string& path : packs()) {
+    EXPECT_FALSE(contains(file(path), "text ")) << path;
+    EXPECT_LE(file(path).size(), kPackBytesMax);
+  }
+  std::set<std::uint16_t> tiers;
+  for (const KeyEntry& entry : log->keys().entries())
+    if (entry.use.kind == KeyUse::kPack) {
+      EXPECT_TRUE(tiers.insert(entry.use.tier).second);
+    }
+  EXPECT_EQ(tiers, (std::set<std::uint16_t>{0, 4}));
+  ASSERT_TRUE(log->close().is_ok());
+  EXPECT_EQ(read_all(*open(cipher_, true), schemas_), wanted);
+}
+
+TEST_F(EncryptedPacks, AnotherOpenOrPeriodTakesAnotherKey) {
+  const auto pack_keys = [](const Log& log) {
+    std::set<std::pair<std::uint32_t, std::uint64_t>> out;  // number, period
+    for (const KeyEntry& entry : log.keys().entries())
+      if (entry.use.kind == KeyUse::kPack && entry.use.tier == 4)
+        out.insert({entry.id, entry.use.of});
+    return out;
+  };
+  EXPECT_EQ(pack_keys(*sealed_log(cipher_)).size(), 1u);
+  auto log = sealed_log(cipher_);
+  EXPECT_EQ(pack_keys(*log).size(), 2u);
+  clock_->advance(86'400'000'000'000);
+  append(*log, 200);
+  ASSERT_TRUE(log->seal({2, 1u << 20, Coding::kDense}).is_ok());
+  const auto all = pack_keys(*log);
+  EXPECT_EQ(all.size(), 3u);
+  EXPECT_EQ(all.rbegin()->second, all.begin()->second + 1);
+}
+
+TEST_F(EncryptedPacks, DamageAndForgeryCostTheirBlockAndNothingElse) {
+  const auto log = sealed_log(cipher_);
+  const Events all = read_all(*log, schemas_);
+  const std::string path = packs().back();
+  const Bytes sound = file(path);
+  const auto index = decode_pack(sound);
+  ASSERT_TRUE(index.is_ok());
+  const PackBlock block = index->blocks.back();
+  const auto check = [&](const Bytes& bytes) {
+    put_file(path, bytes);
+    const Events left = read_all(*log, schemas_);
+    EXPECT_EQ(left.size(), all.size() - block.count);
+    EXPECT_EQ(count(losses_of(*log), LossRange::kLost), block.count);
+    for (const auto& [key, value] : left) ASSERT_EQ(all.at(key), value);
+  };
+  for (std::size_t i = 0; i < block.length; ++i) {
+    Bytes bytes = sound;
+    bytes[block.offset + i] ^= std::byte{static_cast<unsigned char>(1u << (i % 8))};
+    check(bytes);
+  }
+  Bytes forged = sound;
+  forged[block.offset + 9] ^= std::byte{1};
+  const ByteSpan span = ByteSpan(forged).subspan(block.offset + 4, block.length - 4);
+  store_le(forged.data() + block.offset, crc32c(span));
+  check(forged);
+  // What the index says of a block is bound to it: here its time of arrival.
+  PackIndex other = index.value();
+  other.blocks.back().hlc += 1;
+  const std::size_t begin = index->blocks.front().offset;
+  check(encode_pack(other, ByteSpan(sound).subspan(begin, block.offset + block.length - begin)));
+}
+
+TEST_F(EncryptedPacks, WithoutAKeyBlocksAreCheckedAndNotRead) {
+  ASSERT_TRUE(sealed_log(cipher_)->close().is_ok());
+  EXPECT_EQ(try_open(nullptr).status().outcome(), Outcome::kUnavailable);
+  const auto log = open(nullptr, true);
+  const auto none = [](const RecordView&) {
+    ADD_FAILURE() << "a record without its key";
+    return true;
+  };
+  EXPECT_EQ(log->reader().visit(0, none).outcome(), Outcome::kUnavailable);
+  Unopened unopened;
+  EXPECT_TRUE(losses_of(*log, &unopened).empty());
+  EXPECT_EQ(unopened.rows, 200u);
+  const std::string path = packs().front();
+  Bytes bytes = file(path);
+  const PackBlock hit = decode_pack(bytes)->blocks.front();
+  bytes[hit.offset + 40] ^= std::byte{16};
+  put_file(path, bytes);
+  Unopened after;
+  EXPECT_EQ(count(losses_of(*log, &after), LossRange::kLost), hit.count);
+  EXPECT_EQ(after.rows, 200u - hit.count);
+}
+
+TEST_F(EncryptedPacks, ADestroyedKeyPurgesItsTierAndPeriodAndNothingElse) {
+  ASSERT_TRUE(sealed_log(cipher_)->close().is_ok());
+  std::uint64_t rows = 0;
+  for (const std::string& path : packs()) {
+    const auto index = decode_pack(file(path));
+    if (index->tier == 4) rows += index->entry(0).rows;
+  }
+  {
+    const auto ring = KeyRing::open(disk_, "log", options(cipher_).store, cipher_).value();
+    for (const KeyEntry& entry : ring->entries())
+      if (entry.use.kind == KeyUse::kPack && entry.use.tier == 4) {
+        ASSERT_TRUE(ring->destroy({entry.id}).is_ok());
+      }
+  }
+  const auto log = open(cipher_);
+  const auto losses = losses_of(*log);
+  EXPECT_GT(rows, 10u);
+  EXPECT_EQ(count(losses, LossRange::kPurged), rows);
+  EXPECT_EQ(count(losses, LossRange::kLost), 0u);
+  EXPECT_EQ(read_all(*log, schemas_).size(), 200u - rows);
+  // The wrapped key is on the disk no more.
+  append(*log, 200);
+  ASSERT_TRUE(log->seal({2, 1u << 20, Coding::kFast}).is_ok());
+  EXPECT_EQ(read_all(*log, schemas_).size(), 400u - rows);
+}
+
+TEST_F(EncryptedPacks, KeysGoWithTheLastPackThatNeedsThem) {
+  LogOptions with = options(cipher_);
+  with.keep.rows = 10;
+  for (int round = 0; round < 4; ++round) {
+    with.epoch = with.salt = ++epoch_;
+    auto log = std::move(Log::open(disk_, "log", with, clock_)).value();
+    for (const auto& schema : schemas_) ASSERT_TRUE(log->register_schema(schema).is_ok());
+    append(*log, 200);
+    ASSERT_TRUE(log->seal({2, 1u << 20, Coding::kFast}).is_ok());
+    const Log::Sequences acked = {{1, log->next_sequence(1) - 1}, {2, log->next_sequence(2) - 1}};
+    ASSERT_TRUE(log->release(acked).is_ok());
+    EXPECT_TRUE(packs().empty());
+    EXPECT_LE(log->keys().entries().size(), 5u);  // segments, and two of this open
+    EXPECT_GE(read_all(*log, schemas_).size(), 10u);
+    ASSERT_TRUE(log->close().is_ok());
+  }
 }
 
 TEST(KeyPage, EveryFlippedBitOfOneCopyIsHealedByTheOther) {
