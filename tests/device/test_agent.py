@@ -60,9 +60,9 @@ class Portal:
     ) -> Any:
         self.sent += len(body)
         lower = {name.lower(): value for name, value in (headers or {}).items()}
-        status, extra, answer = self.fault(lambda: self.hub.handle(method, path, lower, body))
-        self.received += len(answer)
-        return status, extra, bytes(answer)
+        answer = self.fault(lambda: self.hub.handle(method, path, lower, body))
+        self.received += len(answer[2])
+        return answer
 
 
 def down(answer: Callable[[], Any]) -> Any:

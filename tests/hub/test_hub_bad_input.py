@@ -267,7 +267,7 @@ def test_hub_init_cut_short_is_repeated_and_a_whole_one_refused(
 def test_hub_odd_ranges_get_an_answer(link: Link, wanted: str) -> None:
     (link.directory / "blobs" / "b").write_bytes(b"0123456789")
     status, _, body = link.hub.handle("GET", "/v1/blob/b", {"range": wanted}, b"")
-    assert (status, bytes(body)) in ((200, b"0123456789"), (206, b"0123456789"), (416, b""))
+    assert (status, body) in ((200, b"0123456789"), (206, b"0123456789"), (416, b""))
 
 
 @pytest.mark.parametrize("name", ["", "..", "../keys/online.key", ".hidden", "a/b", "\0"])

@@ -76,8 +76,8 @@ class Direct:
         lower = {name.lower(): value for name, value in (headers or {}).items()}
         status, extra, answer = self.hub.handle(method, path, lower, body)
         if path in ("/v1/enrol", "/v1/desired") and status == 200:
-            self.kept.append({"path": path, "body": bytes(answer).hex()})
-        return status, extra, bytes(answer)
+            self.kept.append({"path": path, "body": answer.hex()})
+        return status, extra, answer
 
 
 def install(world: World, link: Direct, identity: Any, state: Path) -> tuple[str, list[Any]]:
@@ -275,7 +275,7 @@ def test_publish_timestamp_is_signed_anew_when_half_its_time_is_over(world: Worl
     hub = Hub.open(world.hub, clock)
 
     def timestamp() -> bytes:
-        return bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2])
+        return hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]
 
     first = timestamp()
     clock.advance(3 * repository.DAY)
@@ -299,14 +299,14 @@ def test_publish_a_renewal_that_fails_is_said_and_the_old_one_served(
 
     monkeypatch.setattr(publish, "renew", full)
     old = (world.hub / "tuf" / "timestamp.json").read_bytes()
-    assert bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]) == old
+    assert hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2] == old
     assert isinstance(hub.renewal, Exhausted)
     assert "not signed anew: timestamp.json: No space" in caplog.text
-    assert b"renewal_failing 1" in bytes(hub.handle("GET", "/metrics", {}, b"")[2])
+    assert b"renewal_failing 1" in hub.handle("GET", "/metrics", {}, b"")[2]
     monkeypatch.undo()
     clock.advance(repository.DAY)
-    assert bytes(hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2]) != old
-    assert b"renewal_failing 0" in bytes(hub.handle("GET", "/metrics", {}, b"")[2])
+    assert hub.handle("GET", "/v1/tuf/timestamp.json", {}, b"")[2] != old
+    assert b"renewal_failing 0" in hub.handle("GET", "/metrics", {}, b"")[2]
     hub.close()
 
 

@@ -43,7 +43,7 @@ class App:
         else:
             headers = {name.decode(): value.decode("latin1") for name, value in scope["headers"]}
             reply = await self._call(
-                self._hub.handle, scope["method"], scope["path"], headers, body
+                self._hub.answer, scope["method"], scope["path"], headers, body
             )
         status, extra, content = reply
         headers_out = [(b"content-length", str(len(content)).encode())]

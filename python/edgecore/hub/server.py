@@ -231,8 +231,16 @@ class Hub:
                 self.renewal = from_os(error) if isinstance(error, OSError) else error
                 _log_error(f"snapshot and timestamp are not signed anew: {self.renewal}")
 
-    def handle(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
-        """One request, answered. Errors are one line of text: never an ack."""
+    def handle(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request, answered whole."""
+        status, extra, content = self.answer(method, path, headers, body)
+        return status, extra, bytes(content)
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
+        """One request, answered; a published file in pieces that are still to be read. Errors are
+        one line of text: never an ack."""
         try:
             if method == "POST" and path == "/v1/ingest":
                 return self.ingest_group([body])[0]
