@@ -46,7 +46,7 @@ _FILE_BYTES_MAX = 4096
 # add_key, keyctl
 _CALLS = {"x86_64": (248, 250), "aarch64": (217, 219), "armv7l": (309, 311), "armv6l": (309, 311)}
 _USER_KEYRING = -4
-_SETPERM, _SEARCH, _READ = 5, 10, 11
+_SETPERM, _UNLINK, _SEARCH, _READ = 5, 9, 10, 11
 _PERMISSIONS = 0x3F0B0000  # the possessor everything, this user view, read and search
 
 
@@ -100,15 +100,23 @@ class KeyringKeyStore:
     def _keyctl(self, operation: int, *arguments: object) -> int:
         return self._call(_calls()[1], operation, *arguments)
 
-    def load(self) -> bytes | None:
-        import ctypes
+    def _find(self) -> int:
+        """The key's serial number; 0: there is none."""
         import errno
 
         serial = self._keyctl(_SEARCH, _USER_KEYRING, b"user", self._name, 0)
         if serial in (-errno.ENOKEY, -errno.EKEYEXPIRED, -errno.EKEYREVOKED):
-            return None
+            return 0
         if serial < 0:
             raise self._failed("search", -serial)
+        return serial
+
+    def load(self) -> bytes | None:
+        import ctypes
+
+        serial = self._find()
+        if not serial:
+            return None
         buffer = ctypes.create_string_buffer(at_rest.KEY_BYTES)
         size = self._keyctl(_READ, serial, buffer, ctypes.c_size_t(len(buffer)))
         if size < 0:
@@ -127,6 +135,12 @@ class KeyringKeyStore:
         done = self._keyctl(_SETPERM, serial, ctypes.c_uint32(_PERMISSIONS))
         if done < 0:
             raise self._failed("set permissions", -done)
+
+    def remove(self) -> None:
+        """Takes the key away; the kernel wipes it when nobody holds it any more."""
+        done = self._keyctl(_UNLINK, self._find(), _USER_KEYRING)
+        if done < 0:
+            raise self._failed("remove", -done)
 
     def _failed(self, what: str, number: int) -> Unavailable:
         return Unavailable(f"kernel keyring: {what} {self._name.decode()}: {os.strerror(number)}")
