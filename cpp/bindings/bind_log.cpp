@@ -17,6 +17,10 @@ using Keep = std::tuple<std::optional<std::uint64_t>, std::optional<std::uint64_
 
 using Range = std::tuple<std::uint32_t, std::uint64_t, std::uint64_t, std::string>;
 
+// By tier: bytes, time to live, what gives way, one block in how many.
+using Quota =
+    std::tuple<std::optional<std::uint64_t>, std::optional<std::int64_t>, int, std::uint32_t>;
+
 StoreId store_id_of(const py::bytes& bytes) {
   const BufferView view(bytes);
   StoreId id{};
@@ -25,150 +29,7 @@ StoreId store_id_of(const py::bytes& bytes) {
   return id;
 }
 
-// One stretch of rows of one append, as it was found. Rows are decoded when they are asked for.
-struct PyScanned {
-  wal::RecordHead head;
-  std::uint64_t position = 0;
-  std::uint64_t hlc = 0;
-  std::uint64_t epoch = 0;
-  std::uint8_t clock_trust = 0;
-  std::uint32_t skip = 0;  // rows of the payload that stand before what was asked for
-  bool whole = true;       // all its rows were
-  Bytes payload;
-  PySchemaPtr schema;
-  PyBatchPtr batch;
-
-  void need_schema() const {
-    if (!schema)
-      raise_if_bad(Status::incompatible("schema " + std::to_string(head.schema) +
-                                        " of the log is not attached"));
-  }
-  // The canonical rows that were asked for.
-  Result<ByteSpan> span() const {
-    const ByteSpan all(payload);
-    if (whole) return all;
-    EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), all, skip));
-    EDGECORE_ASSIGN(const std::size_t size,
-                    rows_size(*schema->schema(), all.subspan(start), head.count));
-    return all.subspan(start, size);
-  }
-  py::bytes rows() const {
-    need_schema();
-    return to_py_bytes(take(span()));
-  }
-  PyBatchPtr decoded() {
-    if (batch) return batch;
-    need_schema();
-    auto made = std::make_shared<PyBatch>(schema);
-    unlocked([&]() -> Status {
-      EDGECORE_ASSIGN(const ByteSpan rows, span());
-      return decode_rows(rows, head.count, made->rows());
-    });
-    batch = std::move(made);
-    return batch;
-  }
-  py::object column(const std::string& name) {
-    if (!batch) {
-      need_schema();
-      const Schema& fields = *schema->schema();
-      const auto [rows, uniform] = unlocked([&]() -> Result<std::pair<ByteSpan, bool>> {
-        EDGECORE_ASSIGN(const ByteSpan found, span());
-        return std::pair(found, UniformRows::are(fields, found, head.count));
-      });
-      py::object made;
-      if (uniform) made = column_of(UniformRows(fields, rows), fields, head.count, name);
-      if (made) return made;
-    }
-    return column_of(*schema, decoded()->rows(), name);
-  }
-};
-
 }  // namespace
-
-// Iterates a snapshot of the log, one part of it in memory at a time.
-class PyScan {
- public:
-  PyScan(PyLogPtr log, LogReader reader, std::optional<Wanted> wanted, std::uint64_t after,
-         std::uint64_t until)
-      : log_(std::move(log)),
-        reader_(std::move(reader)),
-        wanted_(std::move(wanted)),
-        after_(after),
-        until_(std::min(until, reader_.position_max())),
-        through_(after) {}
-
-  PyScanned next() {
-    while (at_ == found_.size()) {
-      if (through_ >= until_) throw py::stop_iteration();
-      found_.clear();
-      at_ = 0;
-      through_ = unlocked([this] {
-        return reader_.visit_part(
-            through_, wanted_ ? &*wanted_ : nullptr,
-            [this](const RecordView& record) { return keep(record); }, buffer_);
-      });
-    }
-    PyScanned out = std::move(found_[at_++]);
-    out.schema = log_->schema_of_number(out.head.schema);
-    return out;
-  }
-
- private:
-  bool keep(const RecordView& record) {
-    if (record.position > until_) return false;
-    if (wanted_ && !wanted_->partitions.contains(record.head.partition)) return true;
-    if (join(record)) return true;
-    PyScanned scanned;
-    scanned.head = record.head;
-    scanned.position = record.position;
-    scanned.hlc = record.hlc;
-    scanned.epoch = record.epoch;
-    scanned.clock_trust = record.clock_trust;
-    if (after_ >= record.position) {
-      scanned.skip = static_cast<std::uint32_t>(after_ - record.position + 1);
-      scanned.whole = false;
-      scanned.head.first += scanned.skip;
-      scanned.head.count -= scanned.skip;
-      scanned.position += scanned.skip;
-    }
-    scanned.payload.assign(record.payload.begin(), record.payload.end());
-    cut(scanned);
-    found_.push_back(std::move(scanned));
-    return true;
-  }
-
-  void cut(PyScanned& scanned) const {
-    const std::uint64_t room = until_ - scanned.position;
-    if (room >= scanned.head.count - 1) return;
-    scanned.head.count = static_cast<std::uint32_t>(room + 1);
-    scanned.whole = false;
-  }
-
-  // Single appends of one commit become one stretch.
-  bool join(const RecordView& record) {
-    if (found_.empty()) return false;
-    PyScanned& last = found_.back();
-    if (last.head.partition != record.head.partition || last.head.schema != record.head.schema ||
-        last.head.first + last.head.count != record.head.first ||
-        last.position + last.head.count != record.position || last.hlc != record.hlc ||
-        last.epoch != record.epoch || last.head.count + record.head.count > kBatchRowsMax)
-      return false;
-    last.payload.insert(last.payload.end(), record.payload.begin(), record.payload.end());
-    last.head.count += record.head.count;
-    cut(last);
-    return true;
-  }
-
-  PyLogPtr log_;
-  LogReader reader_;
-  std::optional<Wanted> wanted_;
-  std::uint64_t after_;
-  std::uint64_t until_;
-  std::uint64_t through_;  // the part that was read last
-  std::vector<PyScanned> found_;
-  std::size_t at_ = 0;
-  Bytes buffer_;  // the segment
-};
 
 Appended append_batch(Log& log, const RowBatch& rows) {
   for (;;) {
@@ -235,7 +96,8 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
                   std::shared_ptr<Clock> clock, const std::vector<Row>& durability,
                   const py::bytes& store, std::uint64_t epoch, std::uint64_t salt,
                   std::uint64_t segment_bytes, bool flusher_thread, bool read_only,
-                  const Keep& keep, const py::object& cipher) {
+                  const Keep& keep, const std::vector<Quota>& quotas,
+                  std::optional<std::uint64_t> bytes_max, const py::object& cipher) {
   LogOptions options;
   options.cipher = cipher_of(cipher);
   options.read_only = read_only;
@@ -245,6 +107,11 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
   options.epoch = epoch;
   options.salt = salt;
   std::tie(options.keep.bytes, options.keep.rows, options.keep.ns) = keep;
+  options.bytes_max = bytes_max;
+  for (std::size_t tier = 0; tier < options.quotas.size() && tier < quotas.size(); ++tier) {
+    const auto& [bytes, ttl_ns, full, thin] = quotas[tier];
+    options.quotas[tier] = {bytes, ttl_ns, static_cast<TierQuota::Full>(full), thin};
+  }
   for (std::size_t tier = 0; tier < options.durability.size() && tier < durability.size(); ++tier) {
     const auto& [level, ns, bytes] = durability[tier];
     options.durability[tier] = {static_cast<Durability::Level>(level), ns, bytes};
@@ -278,7 +145,8 @@ py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std:
   return out;
 }
 
-constexpr const char* kReasons[] = {"lost", "burnt", "uncertain", "dropped", "expired", "purged"};
+constexpr const char* kReasons[] = {"lost",    "burnt",  "uncertain", "dropped",
+                                    "expired", "purged", "thinned"};
 static_assert(std::size(kReasons) == kLossReasons);
 
 LossRange::Reason reason_of(const std::string& name) {
@@ -338,24 +206,6 @@ py::list catalogue_of(PyLog& self) {
   return out;
 }
 
-void bind_scan(py::module_& m) {
-  py::class_<PyScanned>(m, "Scanned")
-      .def_property_readonly("partition", [](const PyScanned& s) { return s.head.partition; })
-      .def_property_readonly("schema_number", [](const PyScanned& s) { return s.head.schema; })
-      .def_property_readonly("first", [](const PyScanned& s) { return s.head.first; })
-      .def_property_readonly("count", [](const PyScanned& s) { return s.head.count; })
-      .def_readonly("position", &PyScanned::position)
-      .def_readonly("hlc", &PyScanned::hlc)
-      .def_readonly("epoch", &PyScanned::epoch)
-      .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
-      .def_property_readonly("payload", &PyScanned::rows)
-      .def_property_readonly("batch", &PyScanned::decoded)
-      .def("column", &PyScanned::column, py::arg("name"));
-  py::class_<PyScan>(m, "Scan")
-      .def("__iter__", [](py::object self) { return self; })
-      .def("__next__", &PyScan::next);
-}
-
 void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
   const auto run = [](auto member) {
     return [member](PyLog& self) {
@@ -405,6 +255,19 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
             });
           },
           py::arg("ranges"))
+      .def(
+          "make_room",
+          [](PyLog& self, const Log::Sequences& acked, std::uint64_t wanted, bool expire) {
+            Log& log = self.core();
+            const Room room = unlocked([&] { return log.make_room(acked, wanted, expire); });
+            return py::make_tuple(room.bytes, room.acked, room.dropped);
+          },
+          py::arg("acked"), py::arg("wanted"), py::arg("expire"))
+      .def("disk_bytes",
+           [](PyLog& self) {
+             Log& log = self.core();
+             return unlocked([&] { return Result<std::uint64_t>(log.disk_bytes()); });
+           })
       .def("untold", [](PyLog& self) { return tuples_of(self.core().untold()); })
       .def(
           "wait_durable",
@@ -416,16 +279,7 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
 }
 
 void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
-  log.def(
-         "scan",
-         [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
-            std::uint64_t after, std::uint64_t until) {
-           std::optional<Wanted> wanted;
-           if (partitions) wanted = Wanted{std::move(*partitions), 0};
-           return PyScan(self, self->core().reader(), std::move(wanted), after, until);
-         },
-         py::arg("partitions"), py::arg("after"), py::arg("until"))
-      .def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
+  log.def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
       .def(
           "position_before",  // of the first row above a sequence: the position in front of it
           [](PyLog& self, std::uint32_t partition, std::uint64_t sequence) {
@@ -470,20 +324,20 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
 void bind_log_class(py::module_& m) {
   py::class_<PyLog, PyLogPtr> log(m, "Log");
   bind_append(m, log);
+  bind_scan(m, log);
   bind_writing(log);
   bind_reading(log);
   bind_encryption(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
         py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
         py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"), py::arg("keep"),
-        py::arg("cipher") = py::none());
+        py::arg("quotas"), py::arg("bytes_max"), py::arg("cipher") = py::none());
 }
 
 }  // namespace
 
 void bind_log(py::module_& m) {
   m.doc() = "see python/edgecore/_core/log.pyi";
-  bind_scan(m);
   bind_log_class(m);
 }
 

@@ -61,8 +61,9 @@ using PyLogPtr = std::shared_ptr<PyLog>;
 // Appends a batch; the GIL is given up when the append may do I/O.
 Appended append_batch(Log& log, const RowBatch& rows);
 
-// bind_append.cpp
+// bind_append.cpp, bind_scan.cpp
 void bind_append(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
+void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
 // bind_cipher.cpp
 void bind_encryption(py::class_<PyLog, PyLogPtr>& log);
 

@@ -20,6 +20,7 @@ struct LossRange {
     kDropped = 3,    // to make room, as the tier's policy says
     kExpired = 4,    // older than its tier's time to live
     kPurged = 5,     // its key was destroyed
+    kThinned = 6,    // all but one block in k, to make room
   };
   std::uint32_t partition = 0;
   std::uint64_t first = 0;
@@ -27,7 +28,7 @@ struct LossRange {
   Reason reason = kLost;
   bool operator==(const LossRange&) const = default;
 };
-inline constexpr std::uint8_t kLossReasons = 6;
+inline constexpr std::uint8_t kLossReasons = 7;
 
 // Adds a range, joining it with the last one of the same partition and reason when it goes on.
 void add_loss(std::vector<LossRange>& losses, const LossRange& range);

@@ -149,6 +149,9 @@ Result<Log::Taken> Log::take(const RowBatch& rows) {
   const CatalogueEntry* entry = catalogue_.find(schema);
   if (entry == nullptr)
     return Status::invalid("append: stream " + schema->stream + " is not registered");
+  if ((refused_ >> entry->tier & 1) != 0)
+    return Status::exhausted("append: the quota of stream " + schema->stream +
+                             " is full; free space, or let its tier drop rows");
   const std::size_t before = pending_.bytes.size();
   if (before > kPendingBytesMax)
     return failure_.is_ok() ? Status::exhausted("log: too much waits to be written") : failure_;

@@ -57,6 +57,20 @@ struct LogKeep {
   bool limited() const { return bytes || rows || ns; }
 };
 
+// What a tier may take of the disk, and what gives way when it is more.
+struct TierQuota {
+  enum Full : std::uint8_t {
+    kRefuse,      // appends, until there is room again
+    kDropOldest,  // packs, also what nobody has acknowledged
+    kDropNewest,  // what is sealed from then on
+    kThin,        // from half of the quota on one block in `thin` is sealed; then as kDropOldest
+  };
+  std::optional<std::uint64_t> bytes;  // of packs
+  std::optional<std::int64_t> ttl_ns;  // packs whose newest row came longer ago go
+  Full full = kRefuse;
+  std::uint32_t thin = 10;
+};
+
 struct LogOptions {
   bool read_only = false;
   bool flusher_thread = false;
@@ -66,6 +80,8 @@ struct LogOptions {
   std::uint64_t epoch = 0;                 // random, of this open
   std::uint64_t salt = 0;                  // random, of this open
   LogKeep keep;
+  std::array<TierQuota, 5> quotas{};       // by tier
+  std::optional<std::uint64_t> bytes_max;  // of all files of the log
   // Encrypts what is written from here on, and opens what was. A log with encrypted segments needs
   // it to be written to, or scanned.
   std::shared_ptr<Cipher> cipher;
@@ -84,6 +100,13 @@ struct Sealed {
   std::uint64_t bytes = 0;                                 // of the packs
   std::uint64_t segments = 0;                              // that were freed
   explicit operator bool() const { return segments > 0; }  // whether there was something to seal
+};
+
+// What making room has cost.
+struct Room {
+  std::uint64_t bytes = 0;    // freed
+  std::uint64_t acked = 0;    // rows that were acknowledged
+  std::uint64_t dropped = 0;  // and rows that were not: edgecore.losses has to tell of them
 };
 
 struct Appended {
@@ -160,6 +183,12 @@ class Log {
   // it when those rows are gone.
   Result<std::uint64_t> release(const Sequences& acked, std::uint64_t upto = UINT64_MAX,
                                 std::uint32_t announced = 0);
+  // Brings the log within its quotas, and frees `wanted` bytes more if a policy lets it: packs that
+  // have expired (when `expire`), then the lowest tiers' first, acknowledged ones before others.
+  // Tiers that may not drop refuse appends while there is too much. Needs no space.
+  Result<Room> make_room(const Sequences& acked, std::uint64_t wanted, bool expire);
+  std::uint64_t disk_bytes();  // of all files of the log, zeros made beforehand included
+
   std::uint32_t announced() const;
   std::uint64_t first_position() const;  // of the first row kept, or of the next when none is
   Sequences released() const;            // the last sequence released, by partition
@@ -210,6 +239,14 @@ class Log {
                 std::uint64_t upto) const;
   std::uint64_t release_packs(wal::Contents& next, const Sequences& acked, std::uint64_t upto);
   const std::vector<PackRange>& ranges_of(const PackEntry& pack);
+  // room.cpp; with seal_mutex_ and commit_mutex_ held
+  struct Making;
+  bool drop_oldest(Making& making, std::uint32_t tier, LossRange::Reason reason);
+  std::uint64_t file_bytes() const;
+  void expire(Making& making);
+  void sacrifice(Making& making, std::uint64_t wanted);
+  void refuse(const wal::Contents& contents);
+  std::optional<LossRange::Reason> refusal(const wal::Contents& contents, std::uint32_t tier);
   std::uint64_t segment_bytes(std::size_t from) const;
 
   // log_contents.cpp; all but the first three with commit_mutex_ held
@@ -285,6 +322,7 @@ class Log {
   Catalogue catalogue_;
   std::shared_ptr<KeyRing> keys_;
   std::atomic<std::uint8_t> clock_trust_{0};
+  std::atomic<std::uint8_t> refused_{0};  // tiers that may not append, a bit each
 
   mutable std::mutex mutex_;  // guards the members down to commit_mutex_
   Pending pending_;
@@ -307,6 +345,7 @@ class Log {
   std::mutex seal_mutex_;  // one sealing or release at a time; taken before commit_mutex_
   std::uint64_t next_pack_ = 1;
   bool rebuilt_ = false;              // the contents, from the log's files
+  std::uint64_t thinned_ = 0;         // blocks of which all but one in k were let go
   std::vector<std::string> orphans_;  // packs of sealings that did not come to their end
 
   std::mutex commit_mutex_;  // guards the members below; taken before mutex_

@@ -7,16 +7,18 @@
 namespace edgecore {
 namespace {
 
+constexpr std::size_t kIndexGrowth = 512;  // by one more block, in both copies and the trailer
 constexpr std::size_t kBlockRowBytes = 128 * 1024;  // of canonical rows: a block is cut behind it
 
 }  // namespace
 
 PackWriter::PackWriter(Common common, const Catalogue& catalogue,
-                       std::map<std::uint32_t, std::uint64_t> next, Sink sink)
+                       std::map<std::uint32_t, std::uint64_t> next, Sink sink, Refusal refusal)
     : common_(std::move(common)),
       catalogue_(catalogue),
       next_(std::move(next)),
-      sink_(std::move(sink)) {}
+      sink_(std::move(sink)),
+      refusal_(std::move(refusal)) {}
 
 Result<const CatalogueEntry*> PackWriter::entry_of(std::uint32_t schema) const {
   const CatalogueEntry* entry = catalogue_.find(schema);
@@ -99,6 +101,21 @@ Status PackWriter::skip(std::uint32_t partition, std::uint64_t next, LossRange::
 
 Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
   if (run.count == 0) return Status::ok();
+  const std::uint32_t tier = run.entry->tier;
+  if (const auto reason = refusal_(tier)) {
+    Open& pack = open_[tier];
+    add_loss(pack.index.gaps, {partition, run.first, run.first + run.count - 1, *reason});
+    account(pack, partition, run.first + run.count);
+  } else {
+    EDGECORE_TRY(add_block(partition, run));
+  }
+  run.count = 0;
+  run.rows.clear();
+  run.arrivals.clear();
+  return Status::ok();
+}
+
+Status PackWriter::add_block(std::uint32_t partition, const Run& run) {
   RowBatch rows(run.entry->schema);
   EDGECORE_TRY(decode_rows(run.rows, run.count, rows));
   const BlockIdentity identity{common_.index.store, partition, run.first};
@@ -119,14 +136,11 @@ Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
       common_.encrypt ? (before.index.blocks.size() + 1) * kSpanExtraBytes : 0;
   const std::size_t size =
       2 * before.index.encoded_bytes() + before.blocks.size() + block.size() + extra;
-  if (before.begun() && size + 512 > kPackBytesMax) EDGECORE_TRY(cut_pack(tier));
+  if (before.begun() && size + kIndexGrowth > kPackBytesMax) EDGECORE_TRY(cut_pack(tier));
   Open& pack = open_[tier];
   pack.index.blocks.push_back(made);
   pack.blocks.insert(pack.blocks.end(), block.begin(), block.end());
   account(pack, partition, run.first + run.count);
-  run.count = 0;
-  run.rows.clear();
-  run.arrivals.clear();
   return Status::ok();
 }
 

@@ -21,9 +21,11 @@ class PackWriter {
     std::function<Status(PackIndex&, Bytes& blocks)> encrypt;
   };
   using Sink = std::function<Status(const PackEntry&, const PackIndex&, ByteSpan file)>;
+  // Asked before a block is made: why its rows are not kept, if they are not.
+  using Refusal = std::function<std::optional<LossRange::Reason>(std::uint32_t tier)>;
 
   PackWriter(Common common, const Catalogue& catalogue, std::map<std::uint32_t, std::uint64_t> next,
-             Sink sink);
+             Sink sink, Refusal refusal);
 
   // In order of position. Incompatible when the record's schema is not attached.
   Status add(const RecordView& record);
@@ -56,6 +58,7 @@ class PackWriter {
                  ByteSpan rows);
   Status cut_block(std::uint32_t partition, Run& run);
   Status cut_pack(std::uint32_t tier);
+  Status add_block(std::uint32_t partition, const Run& run);
   void account(Open& pack, std::uint32_t partition, std::uint64_t end);
   Result<const CatalogueEntry*> entry_of(std::uint32_t schema) const;
   Result<std::uint32_t> tier_of(std::uint32_t partition) const;
@@ -64,6 +67,7 @@ class PackWriter {
   const Catalogue& catalogue_;
   std::map<std::uint32_t, std::uint64_t> next_;
   Sink sink_;
+  Refusal refusal_;
   std::map<std::uint32_t, Run> runs_;   // by partition
   std::map<std::uint32_t, Open> open_;  // by tier
 };

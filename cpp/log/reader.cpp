@@ -212,6 +212,14 @@ Result<std::uint64_t> LogReader::visit_next(std::uint64_t after, const Wanted* w
   return visit_segment(segment_at(after + 1), after, wanted, visit, buffer, account);
 }
 
+Result<bool> LogReader::moved(const Status& status) {
+  if (status.outcome() != Outcome::kUnavailable) return false;
+  const auto now = contents_now();
+  if (!now || now->generation == source_.contents->generation) return false;
+  EDGECORE_ASSIGN(source_, renew_());
+  return true;
+}
+
 Result<std::uint64_t> LogReader::visit_part(std::uint64_t after, const Wanted* wanted,
                                             const RecordVisitor& visit, Bytes& buffer) {
   const auto step = [&](const RecordView& record) {
@@ -221,10 +229,9 @@ Result<std::uint64_t> LogReader::visit_part(std::uint64_t after, const Wanted* w
   };
   for (int i = 0; i < kRenewalsMax; ++i) {
     auto through = visit_next(after, wanted, step, buffer, nullptr);
-    if (through.is_ok() || through.status().outcome() != Outcome::kUnavailable) return through;
-    const auto now = contents_now();
-    if (!now || now->generation == source_.contents->generation) return through;
-    EDGECORE_ASSIGN(source_, renew_());
+    if (through.is_ok()) return through;
+    EDGECORE_ASSIGN(const bool again, moved(through.status()));
+    if (!again) return through;
   }
   return Status::unavailable(directory_ + ": it changes faster than it is read");
 }
@@ -260,13 +267,78 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
       at = through.value();
       continue;
     }
-    const auto now = contents_now();
-    if (through.status().outcome() != Outcome::kUnavailable || !now ||
-        now->generation == source_.contents->generation)
-      return through.status();
-    EDGECORE_ASSIGN(source_, renew_());
+    EDGECORE_ASSIGN(const bool again, moved(through.status()));
+    if (!again) return through.status();
     pass_released();
   }
+  return Status::ok();
+}
+
+Status LogReader::visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
+                                const BlockVisitor& block, const EntryVisitor& record) {
+  until = std::min(until, position_max_);
+  Bytes buffer;
+  Status status;
+  const auto step = [&](const RecordView& view) {
+    if (view.position > until) return false;
+    if (!wanted.partitions.contains(view.head.partition)) return true;
+    const CatalogueEntry* entry = source_.catalogue.find(view.head.schema);
+    status = entry == nullptr || entry->schema == nullptr
+                 ? Status::incompatible("schema " + std::to_string(view.head.schema) +
+                                        " of the log is not attached")
+                 : record(*entry, view);
+    return status.is_ok();
+  };
+  for (std::uint64_t at = after; at < until && status.is_ok();) {
+    const std::size_t pack = pack_at(at + 1);
+    if (pack == source_.contents->packs.size()) {
+      EDGECORE_ASSIGN(at, visit_part(at, &wanted, step, buffer));
+      continue;
+    }
+    const Status done = visit_blocks(pack, at, until, wanted, block, record);
+    if (done.is_ok()) {
+      at = source_.contents->packs[pack].end - 1;
+      continue;
+    }
+    EDGECORE_ASSIGN(const bool again, moved(done));
+    if (!again) return done;
+  }
+  return status;
+}
+
+Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint64_t until,
+                               const Wanted& wanted, const BlockVisitor& block,
+                               const EntryVisitor& record) {
+  const auto& all = source_.contents->packs;
+  std::size_t end = first;
+  while (end < all.size() && all[end].base == all[first].base) ++end;
+  std::vector<Pack> packs;
+  EDGECORE_TRY(load_span(first, end, &wanted, packs));
+  for (const Pack& pack : packs)
+    for (const PackBlock& item : pack.index.blocks) {
+      if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
+        continue;
+      const CatalogueEntry* entry = source_.catalogue.find(item.schema);
+      if (entry == nullptr || entry->schema == nullptr)
+        return Status::incompatible("schema " + std::to_string(item.schema) +
+                                    " of the log is not attached");
+      Status status;
+      if (item.position_first > after && item.position_last <= until) {
+        status = block(*entry, pack.bytes_of(item));
+        if (!status.is_ok() && status.outcome() != Outcome::kCorrupt) return status;
+        continue;
+      }
+      EDGECORE_TRY(SpanVisit(pack, item, source_.catalogue)
+                       .run(
+                           [&](const RecordView& view) {
+                             if (view.position + view.head.count <= after + 1) return true;
+                             if (view.position > until) return false;
+                             status = record(*entry, view);
+                             return status.is_ok();
+                           },
+                           nullptr));
+      EDGECORE_TRY(status);
+    }
   return Status::ok();
 }
 

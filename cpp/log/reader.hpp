@@ -157,6 +157,13 @@ class LogReader {
   // error, or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr);
+  // For columns: blocks of the wanted partitions whose positions are all in (after, until], whole
+  // and undecoded, and what else there is in it as records. Each partition's in order; blocks that
+  // can't be read are for the visitor to refuse: a Corrupt from it passes over the block.
+  using BlockVisitor = std::function<Status(const CatalogueEntry&, ByteSpan block)>;
+  using EntryVisitor = std::function<Status(const CatalogueEntry&, const RecordView&)>;
+  Status visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
+                       const BlockVisitor& block, const EntryVisitor& record);
   // The first position of the part that holds `position`.
   std::uint64_t part_base(std::uint64_t position) const;
 
@@ -189,6 +196,11 @@ class LogReader {
   Result<std::optional<ByteSpan>> load(const SegmentInfo& segment, Bytes& buffer) const;
   bool is_current(const SegmentInfo& segment) const;
   std::optional<wal::Contents> contents_now() const;
+  // Whether the log has changed since, so that what was not found may be elsewhere now; then this
+  // is a snapshot of it as it is now.
+  Result<bool> moved(const Status& status);
+  Status visit_blocks(std::size_t first, std::uint64_t after, std::uint64_t until,
+                      const Wanted& wanted, const BlockVisitor& block, const EntryVisitor& record);
 
   std::shared_ptr<Fs> fs_;
   std::string directory_;

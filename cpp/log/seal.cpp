@@ -66,18 +66,20 @@ Result<Sealed> Log::seal(const SealRequest& request) {
     };
   std::map<std::uint32_t, std::uint64_t> starts;
   for (const auto& [partition, kept] : next.kept) starts[partition] = kept.segment;
-  PackWriter writer(common, catalogue, std::move(starts),
-                    [&](const PackEntry& entry, const PackIndex& index, ByteSpan file) -> Status {
-                      next_pack_ = entry.number + 1;
-                      EDGECORE_TRY(write_pack(entry, file));
-                      next.packs.push_back(entry);
-                      for (const LossRange& gap : index.gaps)
-                        if (gap.reason != LossRange::kBurnt) add_loss(next.untold, gap);
-                      done.rows += entry.rows;
-                      done.bytes += entry.bytes;
-                      ++done.packs;
-                      return Status::ok();
-                    });
+  PackWriter writer(
+      common, catalogue, std::move(starts),
+      [&](const PackEntry& entry, const PackIndex& index, ByteSpan file) -> Status {
+        next_pack_ = entry.number + 1;
+        EDGECORE_TRY(write_pack(entry, file));
+        next.packs.push_back(entry);
+        for (const LossRange& gap : index.gaps)
+          if (gap.reason != LossRange::kBurnt) add_loss(next.untold, gap);
+        done.rows += entry.rows;
+        done.bytes += entry.bytes;
+        ++done.packs;
+        return Status::ok();
+      },
+      [&](std::uint32_t tier) { return refusal(next, tier); });
   const std::size_t orphans = orphans_.size();
   Status status = seal_segments(segments, writer);
   if (status.is_ok() && next.untold.size() > wal::kUntoldMax)

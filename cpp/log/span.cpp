@@ -27,14 +27,10 @@ Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
   return SealedRows{std::move(decoded.canonical), std::move(decoded.arrivals)};
 }
 
-namespace {
-
 bool holds(const PackBlock& block, const Wanted& wanted) {
   return wanted.partitions.contains(block.partition) &&
          block.first + block.count - 1 > wanted.sequence_after;
 }
-
-}  // namespace
 
 SpanVisit::SpanVisit(const std::vector<Pack>& packs, const Catalogue& catalogue,
                      std::uint64_t after, const Wanted* wanted)

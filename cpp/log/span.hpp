@@ -29,11 +29,20 @@ struct SealedRows {
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue);
 
+// Whether a block has what is looked for.
+bool holds(const PackBlock& block, const Wanted& wanted);
+
 class SpanVisit {
  public:
   // Of the packs' blocks, those that hold positions above `after`, and that are wanted.
   SpanVisit(const std::vector<Pack>& packs, const Catalogue& catalogue, std::uint64_t after,
             const Wanted* wanted);
+
+  // Of one block.
+  SpanVisit(const Pack& pack, const PackBlock& block, const Catalogue& catalogue)
+      : catalogue_(catalogue) {
+    lanes_[block.partition].blocks.push_back({&pack, &block});
+  }
 
   // Visits the records in order of position. A block that can't be read is passed over: its
   // sequences are added to `losses` when given. Without its key it is checked, and added to

@@ -20,9 +20,18 @@ import os
 from edgecore import cursor as _cursor
 from edgecore._core import log as _log
 from edgecore.clock import SystemClock
-from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Invalid
+from edgecore.errors import Corrupt, EdgecoreError, Exhausted, Incompatible, Invalid
 from edgecore.fs import PosixFs
-from edgecore.log_values import GROUP, Encryption, Recovery, Run, Scanned, parse_durability
+from edgecore.log_values import (
+    GROUP,
+    Encryption,
+    Maintained,
+    Recovery,
+    Retention,
+    Run,
+    Scanned,
+    parse_durability,
+)
 from edgecore.schema import TIERS, Schema
 from edgecore.streams import LOSSES, SCHEMAS
 
@@ -39,6 +48,9 @@ if TYPE_CHECKING:
 POSITION_MAX = 2**64 - 2
 SEGMENT_BYTES = 1 << 20
 SEALED_BYTES = 4 << 20  # of segments that become packs at once: what a reader of them holds
+SEGMENTS_KEPT = 4  # in what is read and written most
+SEGMENTS_MIN = 8  # what `max_bytes` must leave room for
+ROOM_BYTES = 1 << 20  # what a full disk is relieved of at a time
 SYNC_CURSOR = "sync"
 CURSOR_PREFIX = "cursor-"
 
@@ -74,6 +86,8 @@ class Log:
         retain_bytes: int | None = None,
         retain_rows: int | None = None,
         retain_ns: int | None = None,
+        retention: dict[str, Retention] | None = None,
+        max_bytes: int | None = None,
         cipher: Any = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Log:
@@ -91,6 +105,13 @@ class Log:
             (``edgecore.trust.at_rest.Cipher``). Without it an encrypted log opens ``read_only``
             alone: it is checked by its checksums, and its rows are not read.
 
+        :param retention: by tier; a tier without one keeps what it has, and refuses appends when
+            `max_bytes` leave it no room.
+        :param max_bytes: of all files of the log, segments made beforehand included. What gives way
+            is said by `retention`: from ``bulk`` up first packs whose rows are acknowledged, then
+            those that their tier drops; an eighth of it is for ``critical`` alone. See
+            :meth:`maintain`.
+
         Raises ``Unavailable`` when another writer has it, there is none to read, or rows are
         encrypted and the cipher or their keys are not there, ``Untrusted`` when these are another
         device's, ``Corrupt`` or ``Incompatible`` when it can't be read at all. Damage short of that
@@ -104,13 +125,19 @@ class Log:
         keep = (retain_bytes, retain_rows, retain_ns)
         if any(limit is not None and not 0 <= limit < 1 << 63 for limit in keep):
             raise Invalid("retain_bytes, retain_rows, retain_ns: not negative, below 2^63")
+        unknown = set(retention or ()) - set(TIERS)
+        if unknown:
+            raise Invalid(f"retention: no tier {min(unknown)!r}")
+        if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
+            raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
+        limits = [(retention or {}).get(tier, Retention()) for tier in TIERS]
         fs = fs or PosixFs()
         name = os.fspath(path)
         core = _log.open(
             fs, name, clock or SystemClock(), [parse_durability(words[tier]) for tier in TIERS],
             entropy(16), int.from_bytes(entropy(8), "little"),
             int.from_bytes(entropy(8), "little"), segment_bytes, flusher == "thread", read_only,
-            keep, cipher,
+            keep, [(r.max_bytes, r.ttl_ns, r.full, r.thin) for r in limits], max_bytes, cipher,
         )  # fmt: skip
         log = Log(core, fs, name, read_only)
         log.cipher = cipher
@@ -292,6 +319,23 @@ class Log:
         for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until):
             yield Scanned(core, self._by_number.get(core.schema_number))
 
+    def columns(
+        self, stream: str, *names: str, after: int = 0, until: int | None = None
+    ) -> dict[str, memoryview]:
+        """Whole columns of a stream: rows with positions in (after, until], each partition's in
+        order. One memoryview per name, of one dimension, without copies for numpy: ``'d'`` of
+        floats and decimals (null is NaN), ``'q'`` or ``'Q'`` of integers, ``time`` and
+        ``source_seq``. What is sealed is read straight from its blocks, each column without the
+        others.
+
+        Raises ``Invalid`` for texts, and for integers with nulls among them."""
+        wanted = self._partitions_of(stream)
+        self.core.flush()
+        found = self.core.columns(
+            wanted, list(names), after, POSITION_MAX if until is None else until
+        )
+        return dict(zip(names, found, strict=True))
+
     def _partitions_of(self, stream: str) -> set[int]:
         found = {partition for partition, name, _ in self.partitions() if name == stream}
         if not found:
@@ -344,17 +388,20 @@ class Log:
     def release(self, upto: int = POSITION_MAX) -> int:
         """Frees packs, the oldest of each tier first, and behind the last pack the oldest segments,
         whose rows every cursor has acknowledged, no ``retain_`` limit wants and that end at or
-        below position `upto`; the number of rows that went. Done by itself
-        when a cursor moves. A cursor holds back every partition it has not acknowledged; without
+        below position `upto`; the number of rows that went. Done by itself when a cursor moves. A
+        cursor holds back every partition it has not acknowledged; without
         any cursor nothing goes. Needs no free space. Raises ``Unavailable`` on a disk error."""
+        return self.core.release(self._acked(), upto, self._announced)
+
+    def _acked(self) -> dict[int, int]:
+        """By partition, up to where every cursor has acknowledged it."""
         if not self._all_cursors:
             for name in self._fs.list(self.path):
                 if name.startswith(CURSOR_PREFIX):
                     self.cursor(name.removeprefix(CURSOR_PREFIX))
             self._all_cursors = True  # others can be made through this log alone
         cursors = list(self._cursors.values())
-        acked = {p: min((c.acked(p) for c in cursors), default=0) for p, _, _ in self.partitions()}
-        return self.core.release(acked, upto, self._announced)
+        return {p: min((c.acked(p) for c in cursors), default=0) for p, _, _ in self.partitions()}
 
     def seal(self, *, segments_kept: int = 2, dense: bool = False) -> int:
         """Moves the rows of all segments but the newest `segments_kept` (2 at least) into packs:
@@ -369,6 +416,34 @@ class Log:
             moved += rows
             if not segments:
                 return moved
+
+    def maintain(
+        self, *, segments_kept: int = SEGMENTS_KEPT, dense: bool = False, expire: bool = True
+    ) -> Maintained:
+        """What a log that is to stay within its bounds needs from time to time: :meth:`release`,
+        :meth:`seal`, and then what `retention` and `max_bytes` of :meth:`open` ask for. With
+        ``expire=False`` nothing goes for its age, as is right while the clock can't be trusted. On
+        a full disk the tiers that may drop rows make room for the packs first.
+
+        Raises ``Exhausted`` when nothing may give way; rows then stay where they are, and the next
+        call goes on."""
+        released = self.release()
+        sealed = dropped = 0
+        try:
+            sealed = self.seal(segments_kept=segments_kept, dense=dense)
+        except Exhausted:
+            freed, _, dropped = self.core.make_room(self._acked(), ROOM_BYTES, expire)
+            if not freed:
+                raise
+            sealed = self.seal(segments_kept=segments_kept, dense=dense)
+        dropped += self.core.make_room(self._acked(), 0, expire)[2]
+        self._tell()
+        return Maintained(released, sealed, dropped)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of all files of the log, segments made beforehand included."""
+        return self.core.disk_bytes()
 
     def _tell(self) -> None:
         """Rows of losses that came to light since the log was opened."""
@@ -391,4 +466,7 @@ class Log:
         return self.core.released()
 
 
-__all__ = ["LOSSES", "SCHEMAS", "Log", "Recovery", "Run", "Scanned", "parse_durability"]
+__all__ = [
+    "LOSSES", "SCHEMAS", "Log", "Maintained", "Recovery", "Retention", "Run", "Scanned",
+    "parse_durability",
+]  # fmt: skip

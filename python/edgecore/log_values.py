@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
     Range = tuple[int, int, int, str]  # partition, first, last, reason
 
+ON_FULL = ("refuse", "drop oldest", "drop newest", "thin")
 LEVELS = ("process", "kernel", "group", "sync")
 GROUP = "group(50ms,32KiB)"
 
@@ -39,6 +40,46 @@ def parse_durability(text: str) -> tuple[int, int, int]:
     if milliseconds < 0 or not 0 <= size < 1 << 31:
         raise Invalid(f"durability {text!r}: a time and a size that are not negative")
     return LEVELS.index(name), milliseconds * 1_000_000, size
+
+
+class Retention:
+    """What a tier may take of the disk, and what gives way when it is more.
+
+    :param max_bytes: of its packs, at most; :meth:`Log.maintain` sees to it.
+    :param ttl_ns: packs whose newest row came longer ago go, acknowledged or not.
+    :param on_full: ``"refuse"``: its appends raise ``Exhausted`` until there is room again;
+        ``"drop oldest"``: packs go, also those that nobody has acknowledged; ``"drop newest"``:
+        what is sealed from then on is not kept; ``"thin 1-in-10"``: from half of `max_bytes` on one
+        block of (any) ten is kept, a block being at most 1,024 consecutive rows of a partition, and
+        at `max_bytes` the oldest go.
+
+    Every row that goes is told of in ``edgecore.losses``: ``dropped``, ``expired``, ``thinned``."""
+
+    __slots__ = ("full", "max_bytes", "thin", "ttl_ns")
+
+    def __init__(
+        self, *, max_bytes: int | None = None, ttl_ns: int | None = None, on_full: str = "refuse"
+    ) -> None:
+        word, _, share = on_full.partition(" 1-in-")
+        if word not in ON_FULL or (word == "thin") != bool(share):
+            raise Invalid(f"on_full {on_full!r}: {', '.join(ON_FULL[:3])} or e.g. thin 1-in-10")
+        if share and not (share.isdecimal() and 2 <= int(share) <= 1 << 20):
+            raise Invalid(f"on_full {on_full!r}: 1 in 2 to 1,048,576")
+        for name, limit in (("max_bytes", max_bytes), ("ttl_ns", ttl_ns)):
+            if limit is not None and not 0 <= limit < 1 << 63:
+                raise Invalid(f"{name} {limit}: not negative, below 2^63")
+        self.max_bytes, self.ttl_ns = max_bytes, ttl_ns
+        self.full, self.thin = ON_FULL.index(word), int(share or 1)
+
+
+class Maintained:
+    """What :meth:`Log.maintain` did, in rows: ``released`` (acknowledged, and nobody wants them),
+    ``sealed`` (moved into packs), ``dropped`` (to make room, not acknowledged)."""
+
+    __slots__ = ("dropped", "released", "sealed")
+
+    def __init__(self, released: int, sealed: int, dropped: int) -> None:
+        self.released, self.sealed, self.dropped = released, sealed, dropped
 
 
 class Recovery:

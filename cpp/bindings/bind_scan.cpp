@@ -1,0 +1,320 @@
+// Reading a log from Python: rows as they are scanned, and whole columns.
+#include <pybind11/stl.h>
+
+#include <bit>
+#include <optional>
+#include <set>
+
+#include "base/exact.hpp"
+#include "bindings/log.hpp"
+#include "columns/block.hpp"
+
+namespace edgecore::bindings {
+namespace {
+
+// One stretch of rows of one append, as it was found. Rows are decoded when they are asked for.
+struct PyScanned {
+  wal::RecordHead head;
+  std::uint64_t position = 0;
+  std::uint64_t hlc = 0;
+  std::uint64_t epoch = 0;
+  std::uint8_t clock_trust = 0;
+  std::uint32_t skip = 0;  // rows of the payload that stand before what was asked for
+  bool whole = true;       // all its rows were
+  Bytes payload;
+  PySchemaPtr schema;
+  PyBatchPtr batch;
+
+  void need_schema() const {
+    if (!schema)
+      raise_if_bad(Status::incompatible("schema " + std::to_string(head.schema) +
+                                        " of the log is not attached"));
+  }
+  // The canonical rows that were asked for.
+  Result<ByteSpan> span() const {
+    const ByteSpan all(payload);
+    if (whole) return all;
+    EDGECORE_ASSIGN(const std::size_t start, rows_size(*schema->schema(), all, skip));
+    EDGECORE_ASSIGN(const std::size_t size,
+                    rows_size(*schema->schema(), all.subspan(start), head.count));
+    return all.subspan(start, size);
+  }
+  py::bytes rows() const {
+    need_schema();
+    return to_py_bytes(take(span()));
+  }
+  PyBatchPtr decoded() {
+    if (batch) return batch;
+    need_schema();
+    auto made = std::make_shared<PyBatch>(schema);
+    unlocked([&]() -> Status {
+      EDGECORE_ASSIGN(const ByteSpan rows, span());
+      return decode_rows(rows, head.count, made->rows());
+    });
+    batch = std::move(made);
+    return batch;
+  }
+  py::object column(const std::string& name) {
+    if (!batch) {
+      need_schema();
+      const Schema& fields = *schema->schema();
+      const auto [rows, uniform] = unlocked([&]() -> Result<std::pair<ByteSpan, bool>> {
+        EDGECORE_ASSIGN(const ByteSpan found, span());
+        return std::pair(found, UniformRows::are(fields, found, head.count));
+      });
+      py::object made;
+      if (uniform) made = column_of(UniformRows(fields, rows), fields, head.count, name);
+      if (made) return made;
+    }
+    return column_of(*schema, decoded()->rows(), name);
+  }
+};
+
+// Iterates a snapshot of the log, one part of it in memory at a time.
+class PyScan {
+ public:
+  PyScan(PyLogPtr log, LogReader reader, std::optional<Wanted> wanted, std::uint64_t after,
+         std::uint64_t until)
+      : log_(std::move(log)),
+        reader_(std::move(reader)),
+        wanted_(std::move(wanted)),
+        after_(after),
+        until_(std::min(until, reader_.position_max())),
+        through_(after) {}
+
+  PyScanned next() {
+    while (at_ == found_.size()) {
+      if (through_ >= until_) throw py::stop_iteration();
+      found_.clear();
+      at_ = 0;
+      through_ = unlocked([this] {
+        return reader_.visit_part(
+            through_, wanted_ ? &*wanted_ : nullptr,
+            [this](const RecordView& record) { return keep(record); }, buffer_);
+      });
+    }
+    PyScanned out = std::move(found_[at_++]);
+    out.schema = log_->schema_of_number(out.head.schema);
+    return out;
+  }
+
+ private:
+  bool keep(const RecordView& record) {
+    if (record.position > until_) return false;
+    if (wanted_ && !wanted_->partitions.contains(record.head.partition)) return true;
+    if (join(record)) return true;
+    PyScanned scanned;
+    scanned.head = record.head;
+    scanned.position = record.position;
+    scanned.hlc = record.hlc;
+    scanned.epoch = record.epoch;
+    scanned.clock_trust = record.clock_trust;
+    if (after_ >= record.position) {
+      scanned.skip = static_cast<std::uint32_t>(after_ - record.position + 1);
+      scanned.whole = false;
+      scanned.head.first += scanned.skip;
+      scanned.head.count -= scanned.skip;
+      scanned.position += scanned.skip;
+    }
+    scanned.payload.assign(record.payload.begin(), record.payload.end());
+    cut(scanned);
+    found_.push_back(std::move(scanned));
+    return true;
+  }
+
+  void cut(PyScanned& scanned) const {
+    const std::uint64_t room = until_ - scanned.position;
+    if (room >= scanned.head.count - 1) return;
+    scanned.head.count = static_cast<std::uint32_t>(room + 1);
+    scanned.whole = false;
+  }
+
+  // Single appends of one commit become one stretch.
+  bool join(const RecordView& record) {
+    if (found_.empty()) return false;
+    PyScanned& last = found_.back();
+    if (last.head.partition != record.head.partition || last.head.schema != record.head.schema ||
+        last.head.first + last.head.count != record.head.first ||
+        last.position + last.head.count != record.position || last.hlc != record.hlc ||
+        last.epoch != record.epoch || last.head.count + record.head.count > kBatchRowsMax)
+      return false;
+    last.payload.insert(last.payload.end(), record.payload.begin(), record.payload.end());
+    last.head.count += record.head.count;
+    cut(last);
+    return true;
+  }
+
+  PyLogPtr log_;
+  LogReader reader_;
+  std::optional<Wanted> wanted_;
+  std::uint64_t after_;
+  std::uint64_t until_;
+  std::uint64_t through_;  // the part that was read last
+  std::vector<PyScanned> found_;
+  std::size_t at_ = 0;
+  Bytes buffer_;  // the segment
+};
+
+// The values of one column of many rows: doubles, or integers of 64 bits.
+struct Cells {
+  char format = 'd';
+  std::vector<std::uint64_t> values;
+};
+
+// Gathers columns of fixed width from blocks, straight from their streams, and from records.
+class Gathering {
+ public:
+  Gathering(std::vector<std::string> names, std::uint64_t until)
+      : names_(std::move(names)), until_(until), cells_(names_.size()) {}
+
+  // All columns of the block, or none.
+  Status block(const CatalogueEntry& entry, ByteSpan bytes) {
+    const std::size_t before = cells_.empty() ? 0 : cells_[0].values.size();
+    Status status = add_block(entry, bytes);
+    if (!status.is_ok())
+      for (Cells& cells : cells_) cells.values.resize(before);
+    return status;
+  }
+
+  Status record(const CatalogueEntry& entry, const RecordView& view, std::uint64_t after) {
+    RowBatch rows(entry.schema);
+    EDGECORE_TRY(decode_rows(view.payload, view.head.count, rows));
+    const std::size_t from = after >= view.position ? after - view.position + 1 : 0;
+    const std::size_t to = std::min<std::uint64_t>(rows.count(), until_ - view.position + 1);
+    if (from >= to) return Status::ok();
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const int found = entry.schema->find(names_[i]);
+      const Field* field = found < 0 ? nullptr : &entry.schema->fields[std::size_t(found)];
+      EDGECORE_TRY(set_format(i, field));
+      std::vector<std::uint64_t>& values = cells_[i].values;
+      const std::size_t at = values.size();
+      presence_.clear();
+      for (std::size_t row = from; row < to; ++row) {
+        presence_.push_back(field == nullptr || rows.present(row, std::size_t(found)));
+        values.push_back(field != nullptr      ? rows.cell(row, std::size_t(found))
+                         : names_[i] == "time" ? std::uint64_t(rows.time_ns(row))
+                                               : rows.source_seq(row));
+      }
+      EDGECORE_TRY(finish(i, field, std::span(values).subspan(at)));
+    }
+    return Status::ok();
+  }
+
+  std::vector<Cells>& cells() { return cells_; }
+
+ private:
+  Status add_block(const CatalogueEntry& entry, ByteSpan bytes) {
+    EDGECORE_ASSIGN(auto reader, BlockReader::open(bytes, *entry.schema));
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      EDGECORE_ASSIGN(const std::size_t column, reader.find(names_[i]));
+      const int found = entry.schema->find(names_[i]);
+      const Field* field = found < 0 ? nullptr : &entry.schema->fields[std::size_t(found)];
+      EDGECORE_TRY(set_format(i, field));
+      std::vector<std::uint64_t>& values = cells_[i].values;
+      const std::size_t at = values.size();
+      values.resize(at + reader.header().count);
+      const std::span<std::uint64_t> out(values.data() + at, reader.header().count);
+      EDGECORE_TRY(reader.read_cells(column, out, presence_));
+      EDGECORE_TRY(finish(i, field, out));
+    }
+    return Status::ok();
+  }
+
+  // Those that a schema calls a number; both schemas of a stream must call it the same.
+  Status set_format(std::size_t column, const Field* field) {
+    const std::string& name = names_[column];
+    char format = 'd';
+    if (field == nullptr) {
+      if (name != "time" && name != "source_seq")
+        return Status::invalid("columns: '" + name + "' is no numeric field");
+      format = name == "time" ? 'q' : 'Q';
+    } else if (is_variable(field->dtype)) {
+      return Status::invalid("columns: field '" + name + "' is no number; scan() gives its texts");
+    } else if (!is_float(field->dtype) && field->dtype != DType::kDecimal) {
+      format = is_unsigned(field->dtype) || field->dtype == DType::kBool ? 'Q' : 'q';
+    }
+    if (!cells_[column].values.empty() && cells_[column].format != format)
+      return Status::incompatible("columns: field '" + name + "' has changed its kind");
+    cells_[column].format = format;
+    return Status::ok();
+  }
+
+  Status finish(std::size_t column, const Field* field, std::span<std::uint64_t> values) const {
+    if (field == nullptr) return Status::ok();
+    if (field->dtype == DType::kDecimal)
+      for (std::uint64_t& value : values)
+        value = std::bit_cast<std::uint64_t>(
+            grid_to_double(static_cast<std::int64_t>(value), field->scale));
+    for (std::size_t row = 0; row < presence_.size(); ++row) {
+      if (presence_[row] != 0) continue;
+      if (cells_[column].format != 'd')
+        return Status::invalid("columns: field '" + names_[column] +
+                               "' has nulls among its integers; scan() gives them");
+      values[row] = kNan;
+    }
+    return Status::ok();
+  }
+
+  static constexpr std::uint64_t kNan = 0x7ff8000000000000;
+  std::vector<std::string> names_;
+  std::uint64_t until_;
+  std::vector<Cells> cells_;
+  std::vector<std::uint8_t> presence_;
+};
+
+py::list read_columns(const PyLogPtr& self, const std::set<std::uint32_t>& partitions,
+                      const std::vector<std::string>& names, std::uint64_t after,
+                      std::uint64_t until) {
+  LogReader reader = self->core().reader();
+  Gathering gathering(names, std::min(until, reader.position_max()));
+  unlocked([&] {
+    return reader.visit_columns(
+        after, until, {partitions, 0},
+        [&](const CatalogueEntry& entry, ByteSpan block) { return gathering.block(entry, block); },
+        [&](const CatalogueEntry& entry, const RecordView& record) {
+          return gathering.record(entry, record, after);
+        });
+  });
+  py::list out;
+  for (Cells& cells : gathering.cells())
+    out.append(py::reinterpret_steal<py::object>(
+        PyMemoryView_FromObject(py::cast(std::move(cells)).ptr())));
+  return out;
+}
+
+}  // namespace
+
+void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log) {
+  py::class_<PyScanned>(m, "Scanned")
+      .def_property_readonly("partition", [](const PyScanned& s) { return s.head.partition; })
+      .def_property_readonly("schema_number", [](const PyScanned& s) { return s.head.schema; })
+      .def_property_readonly("first", [](const PyScanned& s) { return s.head.first; })
+      .def_property_readonly("count", [](const PyScanned& s) { return s.head.count; })
+      .def_readonly("position", &PyScanned::position)
+      .def_readonly("hlc", &PyScanned::hlc)
+      .def_readonly("epoch", &PyScanned::epoch)
+      .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
+      .def_property_readonly("payload", &PyScanned::rows)
+      .def_property_readonly("batch", &PyScanned::decoded)
+      .def("column", &PyScanned::column, py::arg("name"));
+  py::class_<PyScan>(m, "Scan")
+      .def("__iter__", [](py::object self) { return self; })
+      .def("__next__", &PyScan::next);
+  py::class_<Cells>(m, "Cells", py::buffer_protocol()).def_buffer([](Cells& cells) {
+    return py::buffer_info(cells.values.data(), sizeof(std::uint64_t), std::string(1, cells.format),
+                           1, {cells.values.size()}, {sizeof(std::uint64_t)});
+  });
+  log.def(
+         "scan",
+         [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
+            std::uint64_t after, std::uint64_t until) {
+           std::optional<Wanted> wanted;
+           if (partitions) wanted = Wanted{std::move(*partitions), 0};
+           return PyScan(self, self->core().reader(), std::move(wanted), after, until);
+         },
+         py::arg("partitions"), py::arg("after"), py::arg("until"))
+      .def("columns", &read_columns, py::arg("partitions"), py::arg("names"), py::arg("after"),
+           py::arg("until"));
+}
+
+}  // namespace edgecore::bindings
