@@ -226,13 +226,22 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
           },
           py::arg("now_ns"))
       .def(
-          "release",
-          [](PyLog& self, const Log::Sequences& acked, std::uint64_t upto,
-             std::uint32_t announced) {
+          "wait_durable",
+          [](PyLog& self, std::uint64_t position) {
             Log& log = self.core();
-            return unlocked([&] { return log.release(acked, upto, announced); });
+            unlocked([&] { return log.wait_durable(position); });
           },
-          py::arg("acked"), py::arg("upto"), py::arg("announced"))
+          py::arg("position"));
+}
+
+void bind_keeping(py::class_<PyLog, PyLogPtr>& log) {
+  log.def(
+         "release",
+         [](PyLog& self, const Log::Sequences& acked, std::uint64_t upto, std::uint32_t announced) {
+           Log& log = self.core();
+           return unlocked([&] { return log.release(acked, upto, announced); });
+         },
+         py::arg("acked"), py::arg("upto"), py::arg("announced"))
       .def(
           "seal",
           [](PyLog& self, std::size_t segments_kept, std::uint64_t bytes, bool dense) {
@@ -268,14 +277,7 @@ void bind_writing(py::class_<PyLog, PyLogPtr>& log) {
              Log& log = self.core();
              return unlocked([&] { return Result<std::uint64_t>(log.disk_bytes()); });
            })
-      .def("untold", [](PyLog& self) { return tuples_of(self.core().untold()); })
-      .def(
-          "wait_durable",
-          [](PyLog& self, std::uint64_t position) {
-            Log& log = self.core();
-            unlocked([&] { return log.wait_durable(position); });
-          },
-          py::arg("position"));
+      .def("untold", [](PyLog& self) { return tuples_of(self.core().untold()); });
 }
 
 void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
@@ -326,6 +328,7 @@ void bind_log_class(py::module_& m) {
   bind_append(m, log);
   bind_scan(m, log);
   bind_writing(log);
+  bind_keeping(log);
   bind_reading(log);
   bind_encryption(log);
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),

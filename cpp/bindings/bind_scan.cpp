@@ -167,6 +167,15 @@ class Gathering {
   Gathering(std::vector<std::string> names, std::uint64_t until)
       : names_(std::move(names)), until_(until), cells_(names_.size()) {}
 
+  // Of one of the schemas that the rows may have.
+  Status expect(const Schema& schema) {
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      const int found = schema.find(names_[i]);
+      EDGECORE_TRY(set_format(i, found < 0 ? nullptr : &schema.fields[std::size_t(found)]));
+    }
+    return Status::ok();
+  }
+
   // All columns of the block, or none.
   Status block(const CatalogueEntry& entry, ByteSpan bytes) {
     const std::size_t before = cells_.empty() ? 0 : cells_[0].values.size();
@@ -267,6 +276,9 @@ py::list read_columns(const PyLogPtr& self, const std::set<std::uint32_t>& parti
                       std::uint64_t until) {
   LogReader reader = self->core().reader();
   Gathering gathering(names, std::min(until, reader.position_max()));
+  for (const CatalogueEntry& entry : reader.catalogue().entries)
+    if (entry.schema != nullptr && partitions.contains(entry.partition))
+      raise_if_bad(gathering.expect(*entry.schema));
   unlocked([&] {
     return reader.visit_columns(
         after, until, {partitions, 0},

@@ -274,6 +274,22 @@ Status LogReader::visit(std::uint64_t after, const RecordVisitor& visit,
   return Status::ok();
 }
 
+Result<bool> LogReader::is_whole(const std::string& stream) {
+  Wanted wanted;
+  for (const CatalogueEntry& entry : source_.catalogue.entries)
+    if (entry.stream == stream) wanted.partitions.insert(entry.partition);
+  const wal::Contents& contents = *source_.contents;
+  for (const auto& [partition, kept] : contents.kept)
+    if (kept.first > 1 && wanted.partitions.contains(partition)) return false;
+  std::vector<Pack> packs;
+  EDGECORE_TRY(load_span(0, contents.packs.size(), &wanted, true, packs));
+  return std::all_of(packs.begin(), packs.end(), [&](const Pack& pack) {
+    return std::all_of(pack.index.gaps.begin(), pack.index.gaps.end(), [&](const LossRange& gap) {
+      return gap.reason == LossRange::kBurnt || !wanted.partitions.contains(gap.partition);
+    });
+  });
+}
+
 Status LogReader::visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
                                 const BlockVisitor& block, const EntryVisitor& record) {
   until = std::min(until, position_max_);
@@ -313,8 +329,10 @@ Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint
   std::size_t end = first;
   while (end < all.size() && all[end].base == all[first].base) ++end;
   std::vector<Pack> packs;
-  EDGECORE_TRY(load_span(first, end, &wanted, packs));
-  for (const Pack& pack : packs)
+  EDGECORE_TRY(load_span(first, end, &wanted, false, packs));
+  Bytes opened;
+  for (const Pack& pack : packs) {
+    if (pack.key.gone) continue;  // what it has encrypted can't be read by anyone
     for (const PackBlock& item : pack.index.blocks) {
       if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
         continue;
@@ -324,8 +342,12 @@ Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint
                                     " of the log is not attached");
       Status status;
       if (item.position_first > after && item.position_last <= until) {
-        status = block(*entry, pack.bytes_of(item));
-        if (!status.is_ok() && status.outcome() != Outcome::kCorrupt) return status;
+        const auto bytes = open_block(pack, item, opened);
+        status = bytes.is_ok() ? block(*entry, bytes.value()) : bytes.status();
+        const Outcome outcome =
+            status.outcome();  // what can't be read is passed over, as in a scan
+        if (!status.is_ok() && outcome != Outcome::kCorrupt && outcome != Outcome::kUntrusted)
+          return status;
         continue;
       }
       EDGECORE_TRY(SpanVisit(pack, item, source_.catalogue)
@@ -339,6 +361,7 @@ Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint
                            nullptr));
       EDGECORE_TRY(status);
     }
+  }
   return Status::ok();
 }
 

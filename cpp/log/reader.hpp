@@ -164,6 +164,9 @@ class LogReader {
   using EntryVisitor = std::function<Status(const CatalogueEntry&, const RecordView&)>;
   Status visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
                        const BlockVisitor& block, const EntryVisitor& record);
+  // Whether every row that a stream ever had before the segments is still there: none was released,
+  // dropped, thinned or lost. Reads the packs of its tiers.
+  Result<bool> is_whole(const std::string& stream);
   // The first position of the part that holds `position`.
   std::uint64_t part_base(std::uint64_t position) const;
 

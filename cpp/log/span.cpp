@@ -4,6 +4,14 @@
 
 namespace edgecore {
 
+Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& opened) {
+  const ByteSpan bytes = pack.bytes_of(block);
+  if (pack.index.key == 0) return bytes;
+  if (pack.key.key == nullptr) return Status::unavailable("a pack's key is not there");
+  EDGECORE_ASSIGN(opened, decrypt_block(*pack.key.key, pack.index, block, bytes));
+  return ByteSpan(opened);
+}
+
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue) {
   const CatalogueEntry* entry = catalogue.find(block.schema);
@@ -11,12 +19,7 @@ Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
     return Status::incompatible("schema " + std::to_string(block.schema) +
                                 " of the log is not attached");
   Bytes opened;
-  ByteSpan bytes = pack.bytes_of(block);
-  if (pack.index.key != 0) {
-    if (pack.key.key == nullptr) return Status::unavailable("a pack's key is not there");
-    EDGECORE_ASSIGN(opened, decrypt_block(*pack.key.key, pack.index, block, bytes));
-    bytes = opened;
-  }
+  EDGECORE_ASSIGN(const ByteSpan bytes, open_block(pack, block, opened));
   EDGECORE_ASSIGN(const BlockHeader header, read_block_header(bytes));
   const BlockIdentity& identity = header.identity;
   if (identity.store != pack.index.store || identity.partition != block.partition ||

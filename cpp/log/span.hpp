@@ -20,6 +20,9 @@ struct Pack {
   }
 };
 
+// The column block in the clear; `opened` holds it when it was encrypted.
+Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& opened);
+
 // What a block holds as records have it.
 struct SealedRows {
   Bytes canonical;

@@ -80,10 +80,10 @@ Result<Found> find_prediction(LogReader reader, const SchemaPtr& schema, std::ui
 
 Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position) {
   // From fewer rows than it was made of, another answer would come out, and look like a forgery.
-  if (reader.first_position() > 1)
-    return Status::unavailable("the rows below position " +
-                               std::to_string(reader.first_position()) +
-                               " are released: nothing can be rebuilt from what is kept");
+  EDGECORE_ASSIGN(const bool whole, reader.is_whole(plan.source->stream));
+  if (!whole)
+    return Status::unavailable("rows of " + plan.source->stream +
+                               " were released or dropped: nothing can be rebuilt from the rest");
   EDGECORE_ASSIGN(Role role, Role::make(plan.role, *plan.plan, 1));
   EDGECORE_ASSIGN(auto engine, features::Engine::create(plan.plan));
   EDGECORE_ASSIGN(const Recordings recordings,

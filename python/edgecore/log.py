@@ -55,6 +55,17 @@ SYNC_CURSOR = "sync"
 CURSOR_PREFIX = "cursor-"
 
 
+def _limits(
+    retention: dict[str, Retention], max_bytes: int | None, segment_bytes: int
+) -> list[Retention]:
+    unknown = set(retention) - set(TIERS)
+    if unknown:
+        raise Invalid(f"retention: no tier {min(unknown)!r}")
+    if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
+        raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
+    return [retention.get(tier, Retention()) for tier in TIERS]
+
+
 class Log:
     """An open log; a context manager. Thread-safe. Make one with :meth:`open`."""
 
@@ -125,12 +136,7 @@ class Log:
         keep = (retain_bytes, retain_rows, retain_ns)
         if any(limit is not None and not 0 <= limit < 1 << 63 for limit in keep):
             raise Invalid("retain_bytes, retain_rows, retain_ns: not negative, below 2^63")
-        unknown = set(retention or ()) - set(TIERS)
-        if unknown:
-            raise Invalid(f"retention: no tier {min(unknown)!r}")
-        if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
-            raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
-        limits = [(retention or {}).get(tier, Retention()) for tier in TIERS]
+        limits = _limits(retention or {}, max_bytes, segment_bytes)
         fs = fs or PosixFs()
         name = os.fspath(path)
         core = _log.open(

@@ -10,7 +10,7 @@ import pytest
 
 import edgecore as ec
 from edgecore.clock import ManualClock
-from edgecore.errors import Exhausted
+from edgecore.errors import Exhausted, Invalid
 from edgecore.fs import MemoryFs
 from edgecore.log import LOSSES, Log
 
@@ -143,3 +143,47 @@ def test_seal_then_release_frees_packs_of_what_is_acknowledged(seed: int) -> Non
         for partition, _, _ in log.partitions():
             log.acknowledge(partition, log.next_sequence(partition) - 1)
         assert [name for name in fs.list("log") if name.startswith("pack-")] == []
+
+
+def test_columns_of_blocks_and_of_segments_are_those_of_a_scan(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    names = ("time", "source_seq", "temp", "load")
+    with open_log(fs, clock) as log:
+        fill(log, clock, dice, 300)
+
+        def scanned(after: int, until: int) -> list[str]:
+            batches = list(log.scan("telemetry", after=after, until=until))
+            return [repr([x for b in batches for x in b.column(name)]) for name in names]
+
+        def columns(after: int, until: int) -> list[str]:
+            found = log.columns("telemetry", *names, after=after, until=until)
+            assert list(found) == list(names)
+            assert [view.format for view in found.values()] == ["q", "Q", "d", "d"]
+            return [repr(list(view)) for view in found.values()]
+
+        last = log.position
+        cuts = [(0, last), (5, 5)]
+        cuts += [(dice.randrange(last), dice.randrange(last)) for _ in range(8)]
+        before = [columns(*cut) for cut in cuts]
+        assert before == [scanned(*cut) for cut in cuts]
+        log.seal()
+        assert [columns(*cut) for cut in cuts] == before
+        assert [scanned(*cut) for cut in cuts] == before
+        fill(log, clock, dice, 50)
+        log.seal(dense=True)
+        whole = columns(0, log.position)
+        assert whole == scanned(0, log.position)
+        assert [columns(*cut) for cut in cuts] == before
+
+
+def test_columns_of_texts_or_of_no_field_are_invalid(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock) as log:
+        fill(log, clock, dice, 300)
+        for _ in range(2):
+            for wrong in ("note", "pump", "source", "speed"):
+                with pytest.raises(Invalid):
+                    log.columns("telemetry", "temp", wrong)
+            log.seal()
+        with pytest.raises(Invalid, match="no stream"):
+            log.columns("nothing", "temp")

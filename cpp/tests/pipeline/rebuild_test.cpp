@@ -90,7 +90,8 @@ TEST_F(Rebuild, PositionWithoutASourceRowIsInvalid) {
 TEST_F(Rebuild, FromALogThatHasReleasedRowsIsRefused) {
   const LogReader whole = device_.log->reader();
   auto contents = std::make_shared<wal::Contents>();
-  contents->position = 50;
+  for (const CatalogueEntry& entry : whole.catalogue().entries)
+    contents->kept[entry.partition] = {50, 50};
   const LogReader rest(device_.fs, "log", {{}, whole.catalogue(), contents, nullptr}, nullptr,
                        whole.position_max());
   const auto refused = rebuild(rest, plan(), found_[118].position);
