@@ -136,6 +136,40 @@ def test_log_a_store_carries_its_schemas() -> None:
         assert [s.schema.version for s in log.scan("pump") if s.schema] == [2]
 
 
+def test_log_schema_changed_between_runs_reads_each_row_by_its_own(seed: int) -> None:
+    """Fields come, go and change their type; each run of the program knows only its own version."""
+    fs, chance, written = MemoryFs(), random.Random(seed), []
+    fields = [ec.Field("rpm", "i32"), ec.Field("temp", "decimal(3)"), ec.Field("mode", "category")]
+    versions = []
+    for version in range(1, 6):
+        kept = chance.sample(fields, chance.randrange(1, 4))
+        if version == 5:
+            kept = [ec.Field("rpm", "f64")]
+        versions.append(ec.Schema("pump", tier="bulk", version=version, fields=kept))
+        log = Log.open("log", schemas=[versions[-1]], fs=fs, flusher="manual", segment_bytes=8192)
+        row = {"rpm": version, "temp": version / 8, "mode": f"mode {version}"}
+        row = {field.name: row[field.name] for field in kept}
+        written += [row] * 9
+        log.append("pump", [row] * 9)
+        assert log.partitions()[-1][1] == "pump"
+        assert len(log.partitions()) == 3
+        if version % 2:
+            log.close()
+        else:
+            log.sync()
+            fs = fs.crash(seed)
+    with Log.open("log", fs=fs, read_only=True) as log:
+        assert {s.fingerprint for s in log.schemas()} >= {s.fingerprint for s in versions}
+        found = [
+            {name: row[name] for name in row if not name.startswith(("time", "source"))}
+            for scanned in log.scan("pump")
+            for row in scanned
+        ]
+        assert found == written
+        firsts = [(s.schema.version, s.first) for s in log.scan("pump") if s.schema]
+        assert [version for version, _ in firsts] == sorted(version for version, _ in firsts)
+
+
 def test_log_runs_leave_only_when_durable_and_carry_their_digest() -> None:
     seed = 13
     rng = random.Random(seed)
