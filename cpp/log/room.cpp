@@ -132,15 +132,19 @@ void Log::sacrifice(Making& making, std::uint64_t wanted) {
                      return q.bytes || q.ttl_ns || q.full != TierQuota::kRefuse;
                    });
   if (!any) return;
-  const std::uint64_t size = file_bytes(), freed = making.room.bytes;
   const std::uint64_t whole = options_.bytes_max.value_or(UINT64_MAX);
+  const std::uint64_t limit = whole - whole / kReserveShare;
+  const std::uint64_t freed = making.room.bytes;
+  // First files that hold nothing; one waits for the next segment.
+  for (; pool_.size() > 1 && file_bytes() - freed > limit; pool_.pop_back())
+    static_cast<void>(fs_->remove(pool_.back()));
+  const std::uint64_t size = file_bytes();
   const auto acknowledged = [&](const PackEntry& pack) {
     const auto& ranges = ranges_of(pack);
     return std::all_of(ranges.begin(), ranges.end(), [&](const PackRange& range) {
       return range.end <= making.acked_to(range.partition) + 1;
     });
   };
-  const std::uint64_t limit = whole - whole / kReserveShare;
   for (const bool also_unacked : {false, true})
     for (std::uint32_t tier = kTiers; tier-- > 0;) {
       const TierQuota::Full full = quotas[tier].full;

@@ -17,7 +17,7 @@ BULK = ec.Schema("bulk", tier="bulk", fields=[ec.Field("value", "f64"), ec.Field
 HEALTH = ec.Schema("health", tier="diagnostic", fields=[ec.Field("load", "f64")])
 ALARMS = ec.Schema("alarms", tier="critical", fields=[ec.Field("code", "i32", required=True)])
 START = 1_700_000_000_000_000_000
-SEGMENT = 131072
+SEGMENT = 65536
 DAY = 86_400 * 10**9
 
 
@@ -93,7 +93,7 @@ class Device:
 def test_retention_whole_log_stays_within_its_bytes_and_every_row_is_accounted_for(
     seed: int,
 ) -> None:
-    limit = 12 * SEGMENT
+    limit = 16 * SEGMENT
     device = Device(
         seed, max_bytes=limit,
         retention={"bulk": Retention(on_full="drop oldest")},
@@ -117,7 +117,7 @@ def test_retention_whole_log_stays_within_its_bytes_and_every_row_is_accounted_f
 
 def test_retention_acknowledged_packs_go_before_any_other(seed: int) -> None:
     device = Device(
-        seed, max_bytes=12 * SEGMENT, retention={"bulk": Retention(on_full="drop oldest")}
+        seed, max_bytes=16 * SEGMENT, retention={"bulk": Retention(on_full="drop oldest")}
     )
     for _ in range(12):
         device.work(100)
@@ -125,14 +125,14 @@ def test_retention_acknowledged_packs_go_before_any_other(seed: int) -> None:
         for partition, _, _ in device.log.partitions():
             device.log.acknowledge(partition, device.log.next_sequence(partition) - 1)
         assert device.log.maintain(segments_kept=2).dropped == 0
-        assert device.log.disk_bytes <= 12 * SEGMENT
+        assert device.log.disk_bytes <= 16 * SEGMENT
     assert device.told() == []
     device.check()
 
 
 def test_retention_lowest_tier_gives_way_first(seed: int) -> None:
     policy = Retention(on_full="drop oldest")
-    device = Device(seed, max_bytes=12 * SEGMENT, retention={"bulk": policy, "diagnostic": policy})
+    device = Device(seed, max_bytes=16 * SEGMENT, retention={"bulk": policy, "diagnostic": policy})
     for _ in range(12):
         device.work(100)
         device.log.maintain(segments_kept=2)

@@ -16,9 +16,10 @@ from functools import partial
 
 from edgecore.clock import SystemClock
 from edgecore.device import status
-from edgecore.device.capture import Capture, History
+from edgecore.device.capture import Capture
 from edgecore.device.config import Config
 from edgecore.device.config import load as load_config
+from edgecore.device.history import History
 from edgecore.device.host import HostSource
 from edgecore.device.link import Link
 from edgecore.device.schema_file import SchemaFile
@@ -90,6 +91,7 @@ class Device:
         self._log = Log.open(
             f"{config.state}/log", schemas=schemas, flusher=flusher, clock=clock, fs=fs,
             durability=config.durability, segment_bytes=config.segment_bytes, entropy=entropy,
+            retention=config.retention, max_bytes=config.max_bytes or None,
             cipher=_cipher(config, fs, entropy),
         )  # fmt: skip
         try:
@@ -106,7 +108,7 @@ class Device:
         entropy: Callable[[int], bytes],
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
-        history = History(self._log, config.name)
+        history = History(self._log, config.name, fs, f"{config.state}/history")
         self._losses = history.losses
         self._source = self._open_source(how, history)
         self.schema = self._schema(how)
@@ -282,10 +284,18 @@ class Device:
             "position": log.position,
             "durable_position": log.durable_position,
             "unacked": unacked,
+            "disk_bytes": log.disk_bytes,
+            "max_bytes": self.config.max_bytes,
+            "dropped": self._dropped(),
             "waiting": self._capture.waiting,
             "encryption": log.encryption().facts(),
             "partitions": partitions,
         }
+
+    def _dropped(self) -> int:
+        """Rows that the hub will never get: dropped for room, expired, thinned, lost or burnt."""
+        acked = self._log.cursor("sync").acked
+        return sum(max(0, last - max(first - 1, acked(p))) for p, first, last in self._losses)
 
     def _release_status(self) -> dict[str, Any]:
         releases = self.link.releases if self.link is not None else None

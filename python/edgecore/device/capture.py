@@ -8,12 +8,9 @@ restart never counts a row that the crash took.
 
 from __future__ import annotations
 
-from collections import deque
-
 from edgecore._core.rows import Batch
 from edgecore.device.sources import SECOND
 from edgecore.errors import EdgecoreError, Exhausted, Unavailable
-from edgecore.log import LOSSES
 from edgecore.streams import INGEST, UPDATE
 
 TYPE_CHECKING = False
@@ -23,63 +20,13 @@ if TYPE_CHECKING:
 
     from edgecore.clock import Clock
     from edgecore.device.config import Config
+    from edgecore.device.history import History
     from edgecore.device.link import Link, Releases
     from edgecore.device.serving import Serving
     from edgecore.device.sources import Source
     from edgecore.log import Log
 
 RETRY_NS = SECOND
-EDGES_MAX = 32  # of releases, the newest, in a report
-
-
-class History:
-    """What a restart needs of the log, read in one pass: sequences that will never be read, the
-    account of the source, the edges of releases."""
-
-    def __init__(self, log: Log, source: str) -> None:
-        self.losses: list[tuple[int, int, int]] = []  # partition, first, last
-        self.through = 0  # the last line of the source that is accounted for
-        self.accounted = 0  # and where in the log the account stands
-        self.logged = 0  # the highest source_seq of edgecore.update
-        self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
-        readers = {
-            LOSSES.stream: self._loss,
-            INGEST.stream: lambda at, row: self._account(source, at, row),
-            UPDATE.stream: self._edge,
-        }
-        for scanned in log.scan():
-            read = readers.get(scanned.stream)
-            if read is not None:
-                for at, row in enumerate(scanned.rows()):
-                    read(scanned.position + at, row)
-
-    def _loss(self, position: int, row: dict[str, Any]) -> None:
-        self.losses.append((row["partition"], row["first"], row["last"]))
-
-    def _account(self, source: str, position: int, row: dict[str, Any]) -> None:
-        detail = str(row.get("detail") or "")
-        if row["source"] == source and detail.startswith("through "):
-            self.through = int(detail.split()[1].rstrip(";"))
-            self.accounted = position
-
-    def _edge(self, position: int, row: dict[str, Any]) -> None:
-        self.logged = max(self.logged, int(row["source_seq"]))
-        self.edges.append(told(row))
-
-    def lines_held(self, log: Log, stream: str, source: str) -> set[int]:
-        """Lines behind the last account that the log holds."""
-        return {
-            int(row["source_seq"])
-            for scanned in log.scan(stream, after=self.accounted)
-            for row in scanned.rows()
-            if row["source"] == source and row["source_seq"] > self.through
-        }
-
-
-def told(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``edgecore.update`` for a report."""
-    kept = {name: row.get(name) for name in ("release", "version", "attempt", "edge", "reason")}
-    return {**kept, "digest": bytes(row["digest"]).hex(), "time": row.get("time", 0)}
 
 
 class Totals:
@@ -117,6 +64,7 @@ class Capture:
         self._retry_ns = 0
         self._ingest_ns = 0
         self._snapshot_ns = 0
+        self._history = history
         self.edges = history.edges
         self._logged = history.logged
         self._releases: Releases | None = None
@@ -150,8 +98,8 @@ class Capture:
             self._ingest_ns = now_ns + self._config.ingest_every_ns
             self._step("ingest", self.account)
         if now_ns >= self._snapshot_ns:
-            self._snapshot_ns = now_ns + self._config.snapshot_every_ns
-            self._step("snapshot", self._serving.snapshot)
+            well = self._step("snapshot", self._snapshot) and self._step("room", self._maintain)
+            self._snapshot_ns = now_ns + (self._config.snapshot_every_ns if well else RETRY_NS)
         return min(deadline, self._ingest_ns, self._snapshot_ns)
 
     def commit(self, now_ns: int) -> int:
@@ -169,6 +117,17 @@ class Capture:
             return False
         self.errors[part] = None
         return True
+
+    def _snapshot(self) -> None:
+        """What a restart needs of all rows until now, so that it needs none of them."""
+        self.account()
+        self._history.save(self._log)
+        self._serving.snapshot()
+
+    def _maintain(self) -> None:
+        """Keeps the log within its bounds; what it drops is older than the snapshot."""
+        if self._log.maintain(dense=self._config.dense).dropped:
+            self._history.follow(self._log)
 
     # ------------------------------------------------------------ source and log
 
@@ -247,9 +206,9 @@ class Capture:
             if row["source_seq"] > self._logged:
                 self._log.append(UPDATE.stream, row)
                 self._logged = row["source_seq"]
-                self.edges.append(told({"time": self._clock.wall_ns(), **row}))
         if edges and self._link is not None:
             self._log.sync()
+            self._history.follow(self._log)
             self._link.tell("logged", self._logged)
 
     # ------------------------------------------------------------ the end
@@ -263,4 +222,4 @@ class Capture:
         self._step("log", self._log.sync)
 
 
-__all__ = ["Capture", "History"]
+__all__ = ["Capture"]

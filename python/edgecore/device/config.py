@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from edgecore.device.schema_file import check, quoted
 from edgecore.errors import Invalid
+from edgecore.log import SEGMENTS_MIN, Retention
 from edgecore.schema import TIERS
 
 TYPE_CHECKING = False
@@ -46,7 +47,13 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "order_every": (str, "5s"),
         "envelope_bytes": (int, 64 * 1024),
     },
-    "log": {"segment_bytes": (int, 1 << 20), "durability": (dict, {})},
+    "log": {
+        "segment_bytes": (int, 1 << 20),
+        "durability": (dict, {}),
+        "max_bytes": (int, 0),
+        "retention": (dict, {}),
+        "dense": (bool, False),
+    },
     "encryption": {"key": (str, ""), "cipher": (str, "auto")},
     "model": {"backend": (str, "auto"), "quota_bytes": (int, 256 << 20)},
     "agent": {
@@ -85,6 +92,24 @@ def _one_of(where: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise Invalid(f"{where}: {value!r} is none of {', '.join(known)}")
     return value
+
+
+def _retention(where: str, tables: dict[str, Any]) -> dict[str, Retention]:
+    found = {}
+    for tier, table in tables.items():
+        _one_of(where, tier, TIERS)
+        check(f"{where}.{tier}", {tier: table}, {tier: dict})
+        check(f"{where}.{tier}", table, {"max_bytes": int, "ttl": str, "on_full": str})
+        ttl = table.get("ttl")
+        try:
+            found[tier] = Retention(
+                max_bytes=table.get("max_bytes"),
+                ttl_ns=duration_ns(f"{where}.{tier}.ttl", ttl, 1) if ttl else None,
+                on_full=table.get("on_full", "refuse"),
+            )
+        except Invalid as error:
+            raise Invalid(f"{where}.{tier}: {error}") from None
+    return found
 
 
 class Config:
@@ -137,6 +162,9 @@ class Config:
         self.envelope_bytes = whole("hub.envelope_bytes", 4096, 1 << 20)
         self.segment_bytes = whole("log.segment_bytes", 64 * 1024, 1 << 30)
         self.durability = dict(values["log.durability"])
+        self.max_bytes = whole("log.max_bytes", 0, 1 << 50)
+        self.retention = _retention(f"{where}: log.retention", dict(values["log.retention"]))
+        self.dense = bool(values["log.dense"])
         # kind:place of the device key; a file's path is relative to the configuration, like others
         kind, _, place = text("encryption.key").partition(":")
         if kind == "file" and place and not place.startswith("/"):
@@ -163,6 +191,10 @@ class Config:
             raise Invalid(f"{where}: hub.backoff_max is below hub.backoff")
         for tier in self.durability:
             _one_of(f"{where}: log.durability", tier, TIERS)
+        if self.max_bytes and self.max_bytes < SEGMENTS_MIN * self.segment_bytes:
+            raise Invalid(
+                f"{where}: log.max_bytes is {SEGMENTS_MIN} times log.segment_bytes at least"
+            )
 
 
 def parse(where: str, directory: str, text: str) -> Config:
@@ -207,6 +239,14 @@ timeout = "15s"
 
 [log]
 # durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync
+# max_bytes = 67108864  # of all its files; 0 is no bound. An eighth is for the critical tier alone.
+# dense = true          # old rows in the smaller coding, which takes longer to write and to read
+
+# What gives way when there is too much, or when rows are too old; without it a tier refuses rows.
+# [log.retention.bulk]
+# on_full = "drop oldest"   # or "drop newest", "thin 1-in-10", "refuse"
+# max_bytes = 33554432
+# ttl = "168h"
 
 [encryption]
 # Events are encrypted on disk with a device key that is best kept apart; it is made when there is

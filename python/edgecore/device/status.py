@@ -96,6 +96,11 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"  log       position {log['position']:,}, durable {log['durable_position']:,}, "
         f"not acknowledged {log['unacked']:,} events"
     )
+    bound = f" of {log['max_bytes']:,}" if log["max_bytes"] else ", without a bound"
+    lines.append(
+        f"  disk      {log['disk_bytes']:,} bytes{bound}; "
+        f"{log['dropped']:,} rows will not reach the hub"
+    )
     lines.append(f"  at rest   {at_rest(log['encryption'])}")
     lines += _recovery_lines(report["recovery"])
     for part in log["partitions"]:
