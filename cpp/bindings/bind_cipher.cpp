@@ -183,6 +183,25 @@ void bind_encryption(py::class_<PyLog, PyLogPtr>& log) {
                                  entry.use.tier, entry.use.of));
     return py::make_tuple(segments, keys);
   });
+  log.def(
+         "purge",
+         [](PyLog& self, std::uint32_t tier, std::uint64_t period) {
+           Log& core = self.core();
+           unlocked([&] { return core.purge(tier, period); });
+         },
+         py::arg("tier"), py::arg("period"))
+      .def("rotate",
+           [](PyLog& self) {
+             Log& core = self.core();
+             unlocked([&] { return core.rotate(); });
+           })
+      .def("purged", [](PyLog& self) {
+        const Log& core = self.core();
+        py::list out;
+        for (const LossRange& range : unlocked([&] { return core.purged(); }))
+          out.append(py::make_tuple(range.partition, range.first, range.last));
+        return out;
+      });
 }
 
 std::shared_ptr<Cipher> cipher_of(const py::object& cipher) {

@@ -100,6 +100,17 @@ Status Log::reserve(const RowBatch& rows) {
   return status;
 }
 
+Status Log::rotate() {
+  if (options_.read_only) return Status::invalid("the log is open for reading");
+  const std::lock_guard commit_guard(commit_mutex_);
+  EDGECORE_TRY(commit_locked(true, false));
+  if (segment_ != nullptr) {
+    full_ = true;
+    EDGECORE_TRY(write_mark(false));
+  }
+  return begin_segment(0);
+}
+
 // The block into a sound segment with room for it. A durable one goes to stable storage by itself
 // when nothing older waits for a sync; if that fails, it is written again in a new segment.
 Status Log::write_block(Pending& block, bool durable, bool closing) {

@@ -131,6 +131,10 @@ Status KeyRing::read() {
     }
     taken_.insert(i);
     page_of_[found->id] = i;
+    // A cut may have left the key in the other copy.
+    if (found->destroyed &&
+        !std::equal(bytes.begin(), bytes.end(), wal::encode_key(*found, store_).begin()))
+      half_destroyed_.insert(found->id);
     next_id_ = std::max(next_id_, found->id + 1);
     entries_[found->id] = std::move(*found);
   }
@@ -232,10 +236,11 @@ Result<KeyRing::Made> KeyRing::make(const KeyUse& use) {
 Status KeyRing::destroy(const std::set<std::uint32_t>& ids) {
   for (const std::uint32_t id : ids) {
     auto found = entry(id);
-    if (!found || found->destroyed) continue;
+    if (!found || (found->destroyed && !half_destroyed_.contains(id))) continue;
     found->destroyed = true;
     found->wrapped.clear();
     EDGECORE_TRY(write_page(page_of_[id], wal::encode_key(*found, store_)));
+    half_destroyed_.erase(id);
     const std::lock_guard guard(mutex_);
     entries_[id] = std::move(*found);
   }
@@ -250,6 +255,7 @@ Status KeyRing::forget(const std::set<std::uint32_t>& ids) {
     EDGECORE_TRY(write_page(page->second, blank));
     taken_.erase(page->second);
     page_of_.erase(page);
+    half_destroyed_.erase(id);
     const std::lock_guard guard(mutex_);
     entries_.erase(id);
   }
@@ -267,7 +273,8 @@ Status KeyRing::keep_only(const std::set<std::uint32_t>& live) {
   }
   // Torn pages are free again, unless one may be what is left of a key that a file needs.
   if (!missing) damaged_.clear();
-  return forget(gone);
+  EDGECORE_TRY(forget(gone));
+  return destroy(std::set<std::uint32_t>(half_destroyed_));
 }
 
 }  // namespace edgecore

@@ -26,6 +26,11 @@ struct KeyUse {
   bool operator==(const KeyUse&) const = default;
 };
 
+// Days since 1970, UTC, by the hybrid clock: for so long a key of packs is used.
+constexpr std::uint64_t key_period(std::uint64_t hlc) {
+  return (hlc >> 16) / 86'400'000;
+}
+
 struct KeyEntry {
   std::uint32_t id = 0;  // 1 on
   std::uint16_t cipher = 0;
@@ -103,6 +108,7 @@ class KeyRing {
   std::size_t pages_ = 0;        // in the file
   std::set<std::size_t> taken_;  // pages of keys, and those that are not to be used again
   std::set<std::size_t> damaged_;
+  std::set<std::uint32_t> half_destroyed_;
   std::uint32_t next_id_ = 1;
 };
 

@@ -195,6 +195,13 @@ class Log {
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 
   const KeyRing& keys() const { return *keys_; }
+  // Destroys the keys of a tier's packs whose rows came before a day (key_period). They can't be
+  // read again, and stay accounted for. Invalid when some are stored in the clear.
+  Status purge(std::uint32_t tier, std::uint64_t period);
+  // What was purged and has not been released since.
+  Result<std::vector<LossRange>> purged() const;
+  // Begins a new segment, so that all rows before can be sealed.
+  Status rotate();
   std::vector<SegmentInfo> segments() const;
 
   // Reads what has reached the operating system (read-only logs: what is intact). A reader is a

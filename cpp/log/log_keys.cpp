@@ -5,11 +5,6 @@
 #include "log/log.hpp"
 
 namespace edgecore {
-namespace {
-
-constexpr std::uint64_t kKeyPeriodMs = 86'400'000;  // of packs: a day, by the hybrid clock
-
-}  // namespace
 
 // A writer reads what it has; rows whose key can't be had now are not lost, so nothing is done in
 // their absence.
@@ -76,8 +71,7 @@ Status Log::encrypt_pack(PackIndex& index, Bytes& blocks) {
   next_pack_ = index.number + 1;
   std::uint64_t hlc = 0;
   for (const PackBlock& block : index.blocks) hlc = std::max(hlc, block.hlc);
-  EDGECORE_ASSIGN(const KeyRing::Made made,
-                  pack_key({KeyUse::kPack, index.tier, (hlc >> 16) / kKeyPeriodMs}));
+  EDGECORE_ASSIGN(const KeyRing::Made made, pack_key({KeyUse::kPack, index.tier, key_period(hlc)}));
   index.cipher = made.cipher;
   index.key = made.id;
   return encrypt_blocks(*made.key, index, blocks);
@@ -91,6 +85,41 @@ void Log::forget_keys() {
   for (const KeyEntry& entry : keys_->entries())
     if (!used.contains(entry.id)) gone.insert(entry.id);
   static_cast<void>(keys_->forget(gone));
+}
+
+Status Log::purge(std::uint32_t tier, std::uint64_t period) {
+  if (options_.read_only) return Status::invalid("the log is open for reading");
+  const std::lock_guard seal_guard(seal_mutex_);
+  const std::lock_guard commit_guard(commit_mutex_);
+  for (const PackEntry& pack : contents_->packs)
+    if (pack.tier == tier && pack.key == 0 && pack.rows > 0 && key_period(pack.hlc) < period)
+      return Status::invalid(pack_path(directory_, pack.number) +
+                             ": was stored in the clear; no key's end makes it unreadable");
+  std::set<std::uint32_t> ids;
+  for (const KeyEntry& entry : keys_->entries())
+    if (entry.use.kind == KeyUse::kPack && entry.use.tier == tier && entry.use.of < period)
+      ids.insert(entry.id);
+  const auto current = pack_keys_.find(tier);
+  if (current != pack_keys_.end() && ids.contains(current->second.second.id))
+    pack_keys_.erase(current);
+  return keys_->destroy(ids);
+}
+
+Result<std::vector<LossRange>> Log::purged() const {
+  EDGECORE_ASSIGN(const auto source, source_now());
+  std::vector<LossRange> out;
+  for (const PackEntry& pack : source.contents->packs) {
+    if (keys_->state(pack.key) != KeyRing::State::kDestroyed) continue;
+    const auto bytes = read_file(*fs_, pack_path(directory_, pack.number), UINT32_MAX);
+    const auto index = bytes.is_ok() ? decode_pack(bytes.value()) : bytes.status();
+    if (!index.is_ok()) continue;   // lost; verification tells
+    std::vector<LossRange> ranges;  // of each pack by itself, so that they stay as they are
+    for (const PackBlock& block : index->blocks)
+      add_loss(ranges,
+               {block.partition, block.first, block.first + block.count - 1, LossRange::kPurged});
+    out.insert(out.end(), ranges.begin(), ranges.end());
+  }
+  return out;
 }
 
 }  // namespace edgecore

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "log/encryption.hpp"
+#include "log/keys.hpp"
 
 namespace edgecore {
 namespace {
@@ -37,6 +38,7 @@ Result<std::uint32_t> PackWriter::tier_of(std::uint32_t partition) const {
 Status PackWriter::add(const RecordView& record) {
   const std::uint32_t partition = record.head.partition;
   EDGECORE_ASSIGN(const CatalogueEntry* entry, entry_of(record.head.schema));
+  if (common_.encrypt) EDGECORE_TRY(begin_period(entry->tier, record.hlc));
   Run& run = runs_[partition];
   const std::uint64_t next =
       run.count > 0 ? run.first + run.count : next_.try_emplace(partition, 1).first->second;
@@ -157,6 +159,17 @@ Status PackWriter::cut_pack(std::uint32_t tier) {
   if (common_.encrypt && !index.blocks.empty()) EDGECORE_TRY(common_.encrypt(index, pack.blocks));
   const Bytes file = encode_pack(index, pack.blocks);
   return sink_(index.entry(file.size()), index, file);
+}
+
+// Rows under one key are of one period, so that its end is the end of these rows alone.
+Status PackWriter::begin_period(std::uint32_t tier, std::uint64_t hlc) {
+  const std::uint64_t period = key_period(hlc);
+  const auto [known, first] = periods_.try_emplace(tier, period);
+  if (first || known->second == period) return Status::ok();
+  known->second = period;
+  for (auto& [partition, run] : runs_)
+    if (run.count > 0 && run.entry->tier == tier) EDGECORE_TRY(cut_block(partition, run));
+  return cut_pack(tier);
 }
 
 Status PackWriter::finish() {

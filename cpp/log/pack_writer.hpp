@@ -59,6 +59,7 @@ class PackWriter {
   Status cut_block(std::uint32_t partition, Run& run);
   Status cut_pack(std::uint32_t tier);
   Status add_block(std::uint32_t partition, const Run& run);
+  Status begin_period(std::uint32_t tier, std::uint64_t hlc);
   void account(Open& pack, std::uint32_t partition, std::uint64_t end);
   Result<const CatalogueEntry*> entry_of(std::uint32_t schema) const;
   Result<std::uint32_t> tier_of(std::uint32_t partition) const;
@@ -68,8 +69,9 @@ class PackWriter {
   std::map<std::uint32_t, std::uint64_t> next_;
   Sink sink_;
   Refusal refusal_;
-  std::map<std::uint32_t, Run> runs_;   // by partition
-  std::map<std::uint32_t, Open> open_;  // by tier
+  std::map<std::uint32_t, Run> runs_;               // by partition
+  std::map<std::uint32_t, Open> open_;              // by tier
+  std::map<std::uint32_t, std::uint64_t> periods_;  // of the keys of their rows, by tier
 };
 
 }  // namespace edgecore

@@ -50,6 +50,7 @@ SEALED_BYTES = 4 << 20  # of segments that become packs at once: what a reader o
 SEGMENTS_KEPT = 4  # in what is read and written most
 SEGMENTS_MIN = 16  # what `max_bytes` must leave room for
 ROOM_BYTES = 1 << 20  # what a full disk is relieved of at a time
+DAY_NS = 86_400 * 10**9
 SYNC_CURSOR = "sync"
 CURSOR_PREFIX = "cursor-"
 
@@ -172,6 +173,8 @@ class Log:
                 self._by_number[number] = Schema.from_bytes(canonical)
         self._announce()
         self._record_losses()
+        if any(destroyed for _, _, destroyed, *_ in self.core.encryption()[1]):
+            self._tell_purged()  # should a crash have come between the two
 
     def _count_announced(self) -> int:
         """How many schemas partition 0 has named, in the order of their numbers: rows that are
@@ -192,11 +195,7 @@ class Log:
         untold = self.core.untold()
         if self.recovery.clean and not untold:
             return
-        known = {
-            (row["partition"], row["first"], row["last"])
-            for scanned in self.scan(LOSSES.stream)
-            for row in scanned.rows()
-        }
+        known = self._told()
         rows = [
             {"partition": partition, "first": first, "last": last, "reason": reason}
             for partition, first, last, reason in self._found() + untold
@@ -444,6 +443,33 @@ class Log:
     def disk_bytes(self) -> int:
         """Of all files of the log, segments made beforehand included."""
         return self.core.disk_bytes()
+
+    def purge(self, tier: str, *, before_ns: int) -> int:
+        """Destroys the keys of a tier's rows that came before the day (UTC) of `before_ns`; returns
+        how many rows can't be read any more: ``purged`` in ``edgecore.losses``. Everything is
+        sealed first. What that erases depends on where the device key is: docs/adr/0024. Raises
+        ``Invalid`` for a log, or rows, in the clear."""
+        if self.cipher is None or tier not in TIERS or before_ns < 0:
+            raise Invalid(f"purge {tier!r}: a tier, of an encrypted log, before a time since 1970")
+        for _ in range(2):  # seal keeps the newest two segments
+            self.core.rotate()
+        self.seal()
+        self.core.purge(TIERS.index(tier), before_ns // DAY_NS)
+        return self._tell_purged()
+
+    def _tell_purged(self) -> int:
+        """Rows of what was purged, of which there are none yet."""
+        told = self._told()
+        found = [item for item in self.core.purged() if item not in told]
+        if found:
+            names = ("partition", "first", "last")
+            rows = [dict(zip(names, item, strict=True)) | {"reason": "purged"} for item in found]
+            self.append(LOSSES.stream, rows)
+        return sum(last - first + 1 for _, first, last in found)
+
+    def _told(self) -> set[tuple[int, int, int]]:
+        rows = (row for scanned in self.scan(LOSSES.stream) for row in scanned)
+        return {(row["partition"], row["first"], row["last"]) for row in rows}
 
     def _tell(self) -> None:
         """Rows of losses that came to light since the log was opened."""

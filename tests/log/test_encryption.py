@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.ciphers import aead
 import edgecore as ec
 from edgecore._core.base import crc32c
 from edgecore.cli import main
+from edgecore.clock import ManualClock
 from edgecore.digest import blake3
-from edgecore.errors import EdgecoreError, Stale, Unavailable, Untrusted
+from edgecore.errors import EdgecoreError, Invalid, Stale, Unavailable, Untrusted
 from edgecore.fs import MemoryFs, PosixFs
-from edgecore.log import Log
+from edgecore.log import DAY_NS, Log
 from edgecore.trust.at_rest import AES_256_GCM, CHACHA20_POLY1305, Cipher, device_key_file
 
 VECTORS = Path(__file__).resolve().parents[2] / "docs" / "formats" / "vectors"
@@ -45,7 +46,8 @@ def open_log(fs: MemoryFs | None, cipher: object, path: str = "log", **options: 
     settings: dict[str, object] = {"flusher": "manual", "segment_bytes": 1 << 16, **options}
     if not settings.get("read_only"):
         settings["schemas"] = [NOTE, ALARM]
-    return Log.open(path, fs=fs or PosixFs(), cipher=cipher, **settings)  # type: ignore[arg-type]
+    settings.setdefault("fs", fs or PosixFs())
+    return Log.open(path, cipher=cipher, **settings)  # type: ignore[arg-type]
 
 
 def texts(log: Log) -> list[object]:
@@ -97,6 +99,65 @@ def test_encrypted_log_is_sealed_into_packs_that_tell_nothing(tmp_path: Path) ->
         assert log.verify()[3:] == ([], (0, 0))
     with open_log(None, None, str(path), read_only=True) as log:
         assert log.verify()[4] == (log.position, 0)
+
+
+def test_encrypted_log_purges_a_tier_up_to_a_day_and_says_what_went() -> None:
+    fs, clock = MemoryFs(), ManualClock(20_000 * DAY_NS + 5)
+    with open_log(fs, cipher_of(), clock=clock) as log:
+        for day in range(4):
+            for i in range(40):
+                log.append("note", {"x": day * 100 + i, "text": f"day {day}"})
+                log.append("alarm", {"code": i})
+            log.sync()
+            clock.advance(DAY_NS)
+        assert log.purge("bulk", before_ns=20_000 * DAY_NS) == 0
+        assert log.purge("bulk", before_ns=20_002 * DAY_NS + 7) == 80
+        for _ in range(2):
+            assert {text for text in texts(log)} == {"day 2", "day 3"}
+            assert log.verify()[3] == [(partition_of(log, "note"), 1, 80, "purged")]
+            assert sum(len(scanned) for scanned in log.scan("alarm")) == 160
+        told = [row for scanned in log.scan("edgecore.losses") for row in scanned]
+        assert [(row["first"], row["last"], row["reason"]) for row in told] == [
+            (1, 40, "purged"), (41, 80, "purged"),
+        ]  # fmt: skip
+        assert log.purge("bulk", before_ns=20_002 * DAY_NS) == 0
+        assert log.encryption().destroyed == 2
+        for _ in range(2):
+            log.append("note", {"x": 900, "text": "after"})
+        assert log.purge("bulk", before_ns=20_005 * DAY_NS) == 82
+        assert texts(log) == []
+        log.append("note", {"x": 901, "text": "and on"})
+        log.seal()
+        assert texts(log) == ["and on"]
+    with open_log(fs, cipher_of(seed=2)) as log:
+        assert texts(log) == ["and on"]
+        losses = [row for scanned in log.scan("edgecore.losses") for row in scanned]
+        assert sum(row["last"] - row["first"] + 1 for row in losses) == 162
+    with (
+        open_log(MemoryFs(), None) as log,
+        pytest.raises(Invalid, match="of an encrypted log"),
+    ):
+        log.purge("bulk", before_ns=1)
+
+
+def test_encrypted_log_does_not_purge_what_is_stored_in_the_clear() -> None:
+    fs = MemoryFs()
+    with open_log(fs, None) as log:
+        log.append("note", [{"x": i, "text": "clear"} for i in range(10)])
+        for _ in range(2):
+            log.core.rotate()
+        assert log.seal() > 0
+    with open_log(fs, cipher_of()) as log:
+        log.append("note", {"x": 11, "text": "encrypted"})
+        with pytest.raises(Invalid, match="was stored in the clear"):
+            log.purge("bulk", before_ns=30_000 * DAY_NS)
+        assert len(texts(log)) == 11
+        with pytest.raises(Invalid, match="a tier"):
+            log.purge("secret", before_ns=1)
+
+
+def partition_of(log: Log, stream: str) -> int:
+    return next(partition for partition, name, _ in log.partitions() if name == stream)
 
 
 def test_encrypted_log_without_its_key_says_so_in_one_line_and_keeps_everything() -> None:

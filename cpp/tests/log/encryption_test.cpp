@@ -526,6 +526,44 @@ TEST_F(EncryptedPacks, ADestroyedKeyPurgesItsTierAndPeriodAndNothingElse) {
   EXPECT_EQ(read_all(*log, schemas_).size(), 400u - rows);
 }
 
+// Cut anywhere: rows are readable or purged, and when the purge has come to its end, purged; no
+// wrapped key is left on the disk then, nor after the next open.
+TEST_F(EncryptedPacks, APurgeThatIsCutLeavesNothingBetween) {
+  std::size_t images = 0, purged = 0, readable = 0;
+  for (std::uint64_t cut = 1;; ++cut) {
+    disk_ = std::make_shared<MemoryFs>();
+    value_ = 1;
+    auto log = sealed_log(cipher_);
+    disk_->cut_power_at(cut);
+    const bool done = log->purge(4, UINT64_MAX).is_ok();
+    log.reset();
+    const auto disk = disk_;
+    for (const auto& image : disk->crash_states(64, cut)) {
+      disk_ = image;
+      const auto after = open(cipher_);
+      append(*after, 2);
+      const Events found = read_all(*after, schemas_);
+      const std::uint64_t gone = count(losses_of(*after), LossRange::kPurged);
+      ASSERT_EQ(count(losses_of(*after), LossRange::kLost), 0u);
+      ASSERT_EQ(found.size() + gone, 202u);
+      ASSERT_TRUE(!done || gone > 0);
+      ++(gone > 0 ? purged : readable);
+      ++images;
+      const Bytes keys = file("log/keys");
+      for (const KeyEntry& entry : after->keys().entries()) {
+        if (!entry.destroyed) continue;
+        const Bytes page = wal::encode_key(entry, after->store());
+        ASSERT_NE(std::search(keys.begin(), keys.end(), page.begin(), page.end()), keys.end());
+      }
+      value_ = 201;
+    }
+    if (!disk->power_is_cut()) break;
+  }
+  EXPECT_GT(images, 4u);
+  EXPECT_GT(purged, 0u);
+  EXPECT_GT(readable, 0u);
+}
+
 TEST_F(EncryptedPacks, KeysGoWithTheLastPackThatNeedsThem) {
   LogOptions with = options(cipher_);
   with.keep.rows = 10;
