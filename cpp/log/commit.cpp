@@ -69,6 +69,7 @@ Status Log::commit_locked(bool durable, bool closing) {
   if (waited || closing) status = write_block(block, durable, closing);
   const bool written = status.is_ok();
   if (written && durable) status = settle_written();
+  if (written && closing && status.is_ok() && !ends_closed_) status = write_closing();
   const std::lock_guard guard(mutex_);
   if (!written) {
     block.add(pending_);
@@ -81,6 +82,13 @@ Status Log::commit_locked(bool durable, bool closing) {
   else if (durable && !waited)
     deadline_ns_ = std::min(deadline_ns_, deadline);
   return status;
+}
+
+// After a failed sync the closing block stands in the segment that was left.
+Status Log::write_closing() {
+  Pending nothing;
+  EDGECORE_TRY(write_block(nothing, true, true));
+  return settle_written();
 }
 
 // A number may be handed out once a block on stable storage reserves it.
@@ -260,6 +268,7 @@ Status Log::put_block(const Pending& block, bool durable, bool closing) {
   }
   written_.position = head.first_position + head.rows - 1;
   written_.end = current.end;
+  ends_closed_ = closing;
   marked_clean_ = false;
   if (alone) note_synced();
   return Status::ok();
@@ -320,7 +329,7 @@ Status Log::begin_segment(std::uint64_t bytes_needed) {
   segment_key_ = std::exchange(next_key_, {});
   number_ = next.header.number;
   ended_.clear();
-  broken_ = full_ = false;
+  broken_ = full_ = ends_closed_ = false;
   written_.end = next.end;
   synced_ = written_;
   const std::lock_guard guard(mutex_);

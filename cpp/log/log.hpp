@@ -296,6 +296,7 @@ class Log {
   Status make_room(const Pending& block);
   void keep(Pending& block);
   void recycle(Bytes& bytes);
+  Status write_closing();
   Status put_block(const Pending& block, bool durable, bool closing);
   Status encode_block(wal::BlockHead& head, const Pending& block, const wal::SegmentHeader& into,
                       std::uint64_t offset, Bytes& out) const;
@@ -385,6 +386,7 @@ class Log {
   bool keys_opened_ = false;  // those of no file are forgotten
   bool broken_ = false;       // the segment had an error: it is sealed at synced_.end and left
   bool full_ = false;         // the segment was left, but no next one could be begun yet
+  bool ends_closed_ = false;  // its last block is a closing one
   std::uint64_t reserve_rows_ = 0;
   std::uint64_t marked_position_ = 0;
   std::uint64_t mark_generation_ = 0;

@@ -25,6 +25,8 @@ class Owner {
     EDGECORE_ASSIGN(auto log, Log::open(disk_, "log", options, clock_));
     for (const SchemaPtr& schema : schemas_) EDGECORE_TRY(log->register_schema(schema).status());
     log_ = std::move(log);
+    EXPECT_TRUE(!closed_ || log_->recovery().clean) << "what closed without an error burns nothing";
+    closed_ = false;
     note_recovery();
     return Status::ok();
   }
@@ -63,6 +65,7 @@ class Owner {
     EDGECORE_TRY(log_->close());
     note_promises();
     log_.reset();
+    closed_ = true;
     return Status::ok();
   }
 
@@ -150,6 +153,7 @@ class Owner {
   std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
   std::uint64_t epoch_ = 0;
   std::int64_t value_ = 1;
+  bool closed_ = false;  // without an error, by its last owner
   std::unique_ptr<Log> log_;
   std::map<std::pair<std::uint32_t, std::uint64_t>, std::pair<std::uint64_t, std::int64_t>>
       waiting_;
@@ -264,6 +268,16 @@ TEST(LogFault, SealingAndReleaseOfPacks) {
 
 TEST(LogFault, Closing) {
   meet_every_error(some_rows, [](Owner& owner) { return owner.close(); }, 30);
+}
+
+// A written block waits for its sync: that fails together with the closing one's.
+TEST(LogFault, ClosingBehindABlockThatIsNotSynced) {
+  meet_every_error(
+      [](Owner& owner) {
+        EDGECORE_TRY(some_rows(owner));
+        return owner.log_->flush();
+      },
+      [](Owner& owner) { return owner.close(); }, 30);
 }
 
 // The log was not closed; something was released before. A first try of opening fails or not.
