@@ -20,6 +20,7 @@ import edgecore as ec
 from edgecore._core.base import crc32c
 from edgecore.cli import main
 from edgecore.clock import ManualClock
+from edgecore.columns import Block
 from edgecore.digest import blake3
 from edgecore.errors import EdgecoreError, Invalid, Stale, Unavailable, Untrusted
 from edgecore.fs import MemoryFs, PosixFs
@@ -329,24 +330,27 @@ _RECORD = struct.Struct("<IIQIIII")
 _PAGE = struct.Struct("<IHH16sIHHHQH")
 
 
-def lines() -> list[tuple[str, str]]:
-    text = (VECTORS / "encrypted-segment.txt").read_text().splitlines()
+def lines(name: str) -> list[tuple[str, str]]:
+    text = (VECTORS / name).read_text().splitlines()
     return [(w, r) for w, _, r in (line.partition(" ") for line in text if line[0] != "#")]
 
 
-def keys_of(device: bytes, store: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """(key id, cipher, segment, key) of each page."""
-    for copy in (bytes.fromhex(rest) for word, rest in lines() if word == "copy"):
-        magic, version, state, of, number, cipher, kind, tier, segment, length = _PAGE.unpack_from(
+def keys_of(
+    device: bytes, store: bytes, name: str, kind: int
+) -> Iterator[tuple[int, int, int, bytes]]:
+    """(key id, cipher, segment or period, key) of each page."""
+    for copy in (bytes.fromhex(rest) for word, rest in lines(name) if word == "copy"):
+        magic, version, state, of, number, cipher, kind_, tier, sort, length = _PAGE.unpack_from(
             copy
         )
-        assert (magic, version, state, of, kind, tier) == (0x594B4345, 1, 1, store, 1, 0)
+        assert (magic, version, state, of, kind_) == (0x594B4345, 1, 1, store, kind)
+        assert tier in ((0,) if kind == 1 else (0, 4))
         assert copy[44 + length :] == crc32c(copy[: 44 + length]).to_bytes(4, "little")
         wrapped = copy[44 : 44 + length]
         assert wrapped[:8] == blake3(b"edgecore device key id 1" + device)[:8]
         context = b"edgecore log key 1" + store + copy[24:42]
         wrapping = aead.ChaCha20Poly1305(device)
-        yield number, cipher, segment, wrapping.decrypt(wrapped[8:20], wrapped[20:], context)
+        yield number, cipher, sort, wrapping.decrypt(wrapped[8:20], wrapped[20:], context)
 
 
 def records_of(data: bytes, keys: dict[int, tuple[int, int, bytes]]) -> Iterator[str]:
@@ -382,26 +386,86 @@ def records_of(data: bytes, keys: dict[int, tuple[int, int, bytes]]) -> Iterator
         at += -(-length // sector) * sector
 
 
-def test_vectors_encrypted_segments_and_keys_are_read_by_the_pages_alone() -> None:
-    one = dict(lines())
+_INDEX = struct.Struct("<IHHII16sQHHI16sQQQIIII")
+_ENTRY = struct.Struct("<IIQIIIQQQQqq")
+
+
+def blocks_of(data: bytes, keys: dict[int, tuple[int, int, bytes]]) -> Iterator[bytes]:
+    """The column blocks of a pack."""
+    (
+        magic,
+        version,
+        tier,
+        required,
+        _,
+        store,
+        _,
+        cipher,
+        _,
+        key_id,
+        _,
+        number,
+        *_,
+        count,
+        _,
+        _,
+        _,
+    ) = _INDEX.unpack_from(data)
+    assert (magic, version, required) == (0x4B504345, 1, 1)
+    assert keys[key_id][0] == cipher == 1
+    key = aead.ChaCha20Poly1305(keys[key_id][2])
+    for place in range(count):
+        at = _INDEX.size + place * _ENTRY.size
+        entry = _ENTRY.unpack_from(data, at)
+        offset, length, hlc = entry[4], entry[5], entry[9]
+        assert (hlc >> 16) // 86_400_000 == keys[key_id][1]
+        span = data[offset : offset + length]
+        assert crc32c(span[4:]) == int.from_bytes(span[:4], "little")
+        said = data[at : at + 20] + data[at + 28 : at + _ENTRY.size]
+        bound = store + struct.pack("<QHII", number, tier, key_id, place) + said
+        nonce = struct.pack("<QI", number, place)
+        yield key.decrypt(nonce, span[4:], b"edgecore pack block 1" + bound)
+
+
+def test_vectors_encrypted_packs_are_read_by_the_pages_alone() -> None:
+    name = "encrypted-pack.txt"
+    one = dict(lines(name))
     device, store = bytes.fromhex(one["device"]), bytes.fromhex(one["store"])
-    keys = {number: (cipher, of, key) for number, cipher, of, key in keys_of(device, store)}
-    files = [bytes.fromhex(rest) for word, rest in lines() if word == "file"]
+    keys = {
+        number: (cipher, of, key) for number, cipher, of, key in keys_of(device, store, name, 2)
+    }
+    files = [bytes.fromhex(rest) for word, rest in lines(name) if word == "file"]
+    found = [block for file in files for block in blocks_of(file, keys)]
+    assert [block.hex() for block in found] == [r for word, r in lines(name) if word == "block"]
+    said = [Block(block) for block in found]
+    assert {block.store for block in said} == {store}
+    assert sum(block.count for block in said if block.partition == 2) == 6
+
+
+def test_vectors_encrypted_segments_and_keys_are_read_by_the_pages_alone() -> None:
+    name = "encrypted-segment.txt"
+    one = dict(lines(name))
+    device, store = bytes.fromhex(one["device"]), bytes.fromhex(one["store"])
+    keys = {
+        number: (cipher, of, key) for number, cipher, of, key in keys_of(device, store, name, 1)
+    }
+    files = [bytes.fromhex(rest) for word, rest in lines(name) if word == "file"]
     found = [
         record
         for file in files
         for record in records_of(file.ljust(-(-len(file) // 512) * 512, b"\0"), keys)
     ]
-    wanted = [rest for word, rest in lines() if word == "record"]
+    wanted = [rest for word, rest in lines(name) if word == "record"]
     assert len(wanted) > 4
     assert found == wanted
 
 
 def test_vectors_encrypted_log_opens_with_the_device_key(tmp_path: Path) -> None:
-    one = dict(lines())
-    pages = [bytes.fromhex(rest) for word, rest in lines() if word == "copy"]
+    name = "encrypted-segment.txt"
+    one = dict(lines(name))
+    pages = [bytes.fromhex(rest) for word, rest in lines(name) if word == "copy"]
     (tmp_path / "keys").write_bytes(b"".join(page.ljust(2048, b"\0") * 2 for page in pages))
-    for number, data in enumerate((rest for word, rest in lines() if word == "file"), 1):
+    for number, data in enumerate((rest for word, rest in lines(name) if word == "file"), 1):
         file = tmp_path / f"wal-{number:016x}.seg"
         file.write_bytes(bytes.fromhex(data).ljust(65536, b"\0"))
     cipher = Cipher(bytes.fromhex(one["device"]), entropy=os.urandom)

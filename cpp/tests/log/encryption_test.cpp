@@ -2,6 +2,8 @@
 #include "log/encryption.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "base/crc32c.hpp"
 #include "tests/log/log_cases.hpp"
@@ -524,6 +526,47 @@ TEST_F(EncryptedPacks, ADestroyedKeyPurgesItsTierAndPeriodAndNothingElse) {
   append(*log, 200);
   ASSERT_TRUE(log->seal({2, 1u << 20, Coding::kFast}).is_ok());
   EXPECT_EQ(read_all(*log, schemas_).size(), 400u - rows);
+}
+
+TEST_F(EncryptedPacks, ThreadsAppendSealReleaseAndReadAtOnce) {
+  LogOptions with = options(cipher_);
+  with.keep.rows = 100;
+  with.flusher_thread = true;
+  for (Durability& level : with.durability) level = {Durability::kGroup, 1'000'000, 1024};
+  auto log = std::move(Log::open(disk_, "log", with, std::make_shared<SystemClock>())).value();
+  for (const auto& schema : schemas_) ASSERT_TRUE(log->register_schema(schema).is_ok());
+  std::atomic<int> failures = 0;
+  std::atomic<bool> done = false;
+  std::vector<std::thread> threads;
+  for (std::size_t number = 0; number < 2; ++number)
+    threads.emplace_back([&, number] {
+      for (int i = 0; i < 600; ++i) {
+        const auto at = log->append(rows_of(schemas_[number], i, 3));
+        if (!at.is_ok() || (i % 50 == 0 && !log->wait_durable(at->position).is_ok())) ++failures;
+      }
+    });
+  threads.emplace_back([&] {
+    while (!done) {
+      if (!log->seal({2, 30'000, Coding::kFast}).is_ok()) ++failures;
+      const Log::Sequences acked = {{1, log->next_sequence(1) / 2}, {2, log->next_sequence(2) / 2}};
+      if (!log->release(acked).is_ok()) ++failures;
+    }
+  });
+  threads.emplace_back([&] {
+    while (!done) {
+      std::vector<LossRange> losses;
+      const auto visit = [](const RecordView&) { return true; };
+      if (!log->reader().visit(0, visit, &losses).is_ok() || !losses.empty()) ++failures;
+    }
+  });
+  threads[0].join();
+  threads[1].join();
+  done = true;
+  threads[2].join();
+  threads[3].join();
+  EXPECT_EQ(failures, 0);
+  ASSERT_TRUE(log->close().is_ok());
+  EXPECT_EQ(log->position(), 3600u);
 }
 
 // Cut anywhere: rows are readable or purged, and when the purge has come to its end, purged; no

@@ -55,8 +55,11 @@ class ToyCipher : public Cipher {
                 std::span<std::byte> out) override {
       if (cipher_.fail_) return Status::unavailable("toy cipher: told to fail");
       EXPECT_EQ(out.size(), plain.size() + kTagBytes);
-      EXPECT_TRUE(cipher_.used_.emplace(number_, nonce).second)
-          << "key " << number_ << " gets a nonce twice";
+      {
+        const std::lock_guard guard(cipher_.mutex_);
+        EXPECT_TRUE(cipher_.used_.emplace(number_, nonce).second)
+            << "key " << number_ << " gets a nonce twice";
+      }
       const std::size_t size = plain.size();
       mask(nonce, plain, out);
       put_tag(nonce, associated, out.first(size), out.data() + size);
@@ -107,7 +110,8 @@ class ToyCipher : public Cipher {
   };
 
   std::uint8_t device_;
-  bool fail_ = false;
+  std::atomic<bool> fail_ = false;
+  std::mutex mutex_;  // guards used_
   std::set<std::pair<std::uint64_t, Nonce>> used_;
 };
 
