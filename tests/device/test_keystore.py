@@ -138,6 +138,19 @@ def test_cipher_refuses_what_another_device_or_use_has_wrapped() -> None:
             key.open(nonce, data, place)
 
 
+def test_cipher_opens_what_an_older_device_key_has_wrapped() -> None:
+    old = Cipher(bytes(32), entropy=os.urandom)
+    wrapped = old.make_key(b"use")
+    new = Cipher(bytes([1]) * 32, entropy=os.urandom, older=[bytes(32)])
+    key = new.open_key(new.id, wrapped, b"use")
+    assert (
+        old.open_key(1, wrapped, b"use").open(bytes(12), key.seal(bytes(12), b"x", b""), b"")
+        == b"x"
+    )
+    with pytest.raises(Untrusted):  # new keys are wrapped by the new one alone
+        old.open_key(1, new.make_key(b"use"), b"use")
+
+
 CONFIG = """
 [device]
 state = "."
@@ -169,3 +182,7 @@ def test_device_encrypts_its_log_and_says_so(
     with pytest.raises(Unavailable, match="no device key"):  # none is made: it would open nothing
         Device.open(path, flusher="manual")
     assert not key.exists()
+    (tmp_path / "edge.toml").write_text(CONFIG + 'older = ["file:away"]\n')
+    with Device.open(path, flusher="manual") as device:
+        assert device.status()["log"]["encryption"]["encrypted"] > 0
+    assert key.read_bytes() != (tmp_path / "away").read_bytes()

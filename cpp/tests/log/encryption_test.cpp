@@ -650,6 +650,33 @@ TEST(KeyPage, EveryFlippedBitOfOneCopyIsHealedByTheOther) {
     EXPECT_FALSE(wal::decode_key(ByteSpan(page).first(size), entry.use.of ? StoreId{} : store));
 }
 
+TEST(KeyPage, AKeyThatWasMadeIsThereAfterACutAnywhere) {
+  const auto cipher = std::make_shared<ToyCipher>();
+  std::size_t images = 0;
+  for (std::uint64_t cut = 1;; ++cut) {
+    const auto disk = std::make_shared<MemoryFs>();
+    ASSERT_TRUE(disk->make_directories("log").is_ok());
+    disk->cut_power_at(cut);
+    std::set<std::uint32_t> made;
+    const auto ring = KeyRing::open(disk, "log", {}, cipher);
+    for (std::uint64_t i = 1; ring.is_ok() && i <= 14; ++i) {  // the file grows twice
+      const auto key = ring.value()->make({KeyUse::kSegment, 0, i});
+      if (!key.is_ok()) break;
+      made.insert(key->id);
+      if (i == 6 && ring.value()->forget({3}).is_ok()) made.erase(3);
+    }
+    for (const auto& image : disk->crash_states(24, cut)) {
+      const auto again = KeyRing::open(image, "log", {}, cipher).value();
+      for (const std::uint32_t id : made) ASSERT_TRUE(id == 3 || again->find(id).is_ok()) << id;
+      ASSERT_TRUE(again->make({KeyUse::kSegment, 0, 99}).is_ok());
+      for (const std::uint32_t id : made) ASSERT_TRUE(id == 3 || again->find(id).is_ok()) << id;
+      ++images;
+    }
+    if (!disk->power_is_cut()) break;
+  }
+  EXPECT_GT(images, 60u);
+}
+
 TEST(KeyPage, KeysOfNoFileAreForgottenAndNumbersGoOn) {
   const auto disk = std::make_shared<MemoryFs>();
   ASSERT_TRUE(disk->make_directories("log").is_ok());

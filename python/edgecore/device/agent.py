@@ -393,7 +393,8 @@ NO_LINK: dict[str, Any] = {
 
 
 def _cipher(config: Config, fs: Fs, entropy: Callable[[int], bytes]) -> Cipher | None:
-    """A device key is made only for a log that has nothing encrypted with another."""
+    """A device key is made only for a log that has nothing encrypted with another, or when that
+    other is told of."""
     if not config.encryption_key:
         return None
     from edgecore.device.keystore import open_cipher
@@ -402,7 +403,8 @@ def _cipher(config: Config, fs: Fs, entropy: Callable[[int], bytes]) -> Cipher |
     fs.make_directories(log)
     return open_cipher(
         config.encryption_key, fs, entropy=entropy, cipher=config.encryption_cipher,
-        make=not fs.exists(f"{log}/keys"), beside=log,
+        make=bool(config.encryption_older) or not fs.exists(f"{log}/keys"), beside=log,
+        older=config.encryption_older,
     )  # fmt: skip
 
 

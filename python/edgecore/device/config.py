@@ -54,7 +54,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "retention": (dict, {}),
         "dense": (bool, False),
     },
-    "encryption": {"key": (str, ""), "cipher": (str, "auto")},
+    "encryption": {"key": (str, ""), "cipher": (str, "auto"), "older": (list, [])},
     "model": {"backend": (str, "auto"), "quota_bytes": (int, 256 << 20)},
     "agent": {
         "status_every": (str, "500ms"),
@@ -112,6 +112,14 @@ def _retention(where: str, tables: dict[str, Any]) -> dict[str, Retention]:
     return found
 
 
+def _key_store(directory: str, spec: str) -> str:
+    """``kind:place``; a file's place is relative to `directory`, like other paths."""
+    kind, _, place = spec.partition(":")
+    if kind == "file" and place and not place.startswith("/"):
+        place = f"{directory}/{place.removeprefix('./')}"
+    return f"{kind}:{place}" if kind else ""
+
+
 class Config:
     """The checked content of an ``edge.toml``; see :data:`EXAMPLE` for what each key means.
 
@@ -165,11 +173,9 @@ class Config:
         self.max_bytes = whole("log.max_bytes", 0, 1 << 50)
         self.retention = _retention(f"{where}: log.retention", dict(values["log.retention"]))
         self.dense = bool(values["log.dense"])
-        # kind:place of the device key; a file's path is relative to the configuration, like others
-        kind, _, place = text("encryption.key").partition(":")
-        if kind == "file" and place and not place.startswith("/"):
-            place = f"{directory}/{place.removeprefix('./')}"
-        self.encryption_key = f"{kind}:{place}" if kind else ""
+        self.encryption_key = _key_store(directory, text("encryption.key"))
+        older = values["encryption.older"]
+        self.encryption_older = [_key_store(directory, str(spec)) for spec in older]
         self.encryption_cipher = text("encryption.cipher")
         self.backend = _one_of(f"{where}: model.backend", text("model.backend"), BACKENDS)
         self.quota_bytes = whole("model.quota_bytes", 1 << 16, 1 << 40)
@@ -252,6 +258,7 @@ timeout = "15s"
 # Events are encrypted on disk with a device key that is best kept apart; it is made when there is
 # none and nothing was encrypted yet. file:PATH or keyring:NAME.
 # key = "file:/media/key/device.key"
+# older = []            # where device keys from before a change are, until nothing needs them
 # cipher = "auto"       # or chacha20-poly1305, aes-256-gcm
 
 [agent]

@@ -24,7 +24,7 @@ from edgecore.trust import at_rest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
     from edgecore.fs import Fs
@@ -217,6 +217,7 @@ def open_cipher(
     entropy: Callable[[int], bytes],
     cipher: str = "auto",
     make: bool = False,
+    older: Iterable[str] = (),
     beside: str = "",
 ) -> at_rest.Cipher:
     """The cipher whose device key is in a key store.
@@ -224,6 +225,7 @@ def open_cipher(
     :param cipher: ``chacha20-poly1305``, ``aes-256-gcm``, or ``auto``: the second where the CPU
         has AES.
     :param make: a key that is not there is made, of `entropy`; else that is ``Unavailable``.
+    :param older: key stores of device keys from before a change.
     :param beside: the directory that it protects, for what :attr:`Cipher.storage` says.
     Raises ``Invalid``, ``Unavailable``, ``Corrupt``; ``Untrusted`` for one that others may read."""
     if cipher != "auto" and cipher not in CIPHERS:
@@ -232,13 +234,22 @@ def open_cipher(
         at_rest.AES_256_GCM if cpu_has_aes() else at_rest.CHACHA20_POLY1305
     )
     store = key_store(spec, fs)
+    before = [_loaded(old, key_store(old, fs)) for old in older]
     key = store.load()
-    if key is None and not make:
-        raise Unavailable(f"key store {spec}: no device key; without it what is encrypted stays so")
-    if key is None:
+    if key is None and make:
         key = entropy(at_rest.KEY_BYTES)
         store.store(key)
-    return at_rest.Cipher(key, entropy=entropy, cipher=number, storage=store.describe(beside))
+    return at_rest.Cipher(
+        key or _loaded(spec, store), entropy=entropy, cipher=number, older=before,
+        storage=store.describe(beside),
+    )  # fmt: skip
+
+
+def _loaded(spec: str, store: KeyStore) -> bytes:
+    key = store.load()
+    if key is None:
+        raise Unavailable(f"key store {spec}: no device key; without it what is encrypted stays so")
+    return key
 
 
 __all__ = ["CIPHERS", "FileKeyStore", "KeyringKeyStore", "cpu_has_aes", "key_store", "kinds",

@@ -16,7 +16,7 @@ from edgecore.errors import Corrupt, Incompatible, Invalid, Untrusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
@@ -69,9 +69,10 @@ class Cipher:
     :param entropy: of the operating system; ``os.urandom``.
     :param cipher: ``CHACHA20_POLY1305``, or ``AES_256_GCM`` where the CPU has AES. What the other
         has sealed is opened all the same.
+    :param older: device keys from before a change: what they have wrapped is opened still.
     :param storage: where the device key lives, in words for an operator."""
 
-    __slots__ = ("_device", "_entropy", "device_id", "id", "storage")
+    __slots__ = ("_devices", "_entropy", "device_id", "id", "storage")
 
     def __init__(
         self,
@@ -79,16 +80,19 @@ class Cipher:
         *,
         entropy: Callable[[int], bytes],
         cipher: int = CHACHA20_POLY1305,
+        older: Iterable[bytes] = (),
         storage: str = "not said",
     ) -> None:
-        if len(device_key) != KEY_BYTES:
-            raise Invalid(f"a device key of {len(device_key)} bytes: {KEY_BYTES}")
+        keys = [device_key, *older]
+        for key in keys:
+            if len(key) != KEY_BYTES:
+                raise Invalid(f"a device key of {len(key)} bytes: {KEY_BYTES}")
         if cipher not in (CHACHA20_POLY1305, AES_256_GCM):
             raise Invalid(f"cipher {cipher}: 1 or 2")
         self.id = cipher
         self.storage = storage
         self.device_id = device_key_id(device_key)
-        self._device = Key(CHACHA20_POLY1305, device_key)
+        self._devices = {device_key_id(key): Key(CHACHA20_POLY1305, key) for key in keys}
         self._entropy = entropy
 
     @property
@@ -99,18 +103,19 @@ class Cipher:
         """A new key, wrapped; it opens with the same `context` alone."""
         nonce = self._entropy(NONCE_BYTES)
         key = self._entropy(KEY_BYTES)
-        return self.device_id + nonce + self._device.seal(nonce, key, context)
+        return self.device_id + nonce + self._devices[self.device_id].seal(nonce, key, context)
 
     def open_key(self, cipher: int, wrapped: bytes, context: bytes) -> Key:
         """Raises ``Untrusted`` when another device key has wrapped it, or for another context."""
         device, rest = wrapped[:DEVICE_ID_BYTES], wrapped[DEVICE_ID_BYTES:]
         if len(rest) != NONCE_BYTES + KEY_BYTES + TAG_BYTES:
             raise Untrusted(f"a wrapped key of {len(wrapped)} bytes")
-        if device != self.device_id:
+        if device not in self._devices:
             raise Untrusted(
                 f"wrapped by device key {device.hex()}, and this one is {self.device_id.hex()}"
             )
-        return Key(cipher, self._device.open(rest[:NONCE_BYTES], rest[NONCE_BYTES:], context))
+        key = self._devices[device].open(rest[:NONCE_BYTES], rest[NONCE_BYTES:], context)
+        return Key(cipher, key)
 
 
 def device_key_id(key: bytes) -> bytes:
