@@ -168,7 +168,8 @@ std::vector<KeyEntry> KeyRing::entries() const {
 
 Result<std::shared_ptr<CipherKey>> KeyRing::find(std::uint32_t id) const {
   if (cipher_ == nullptr)
-    return Status::unavailable(directory_ + ": rows are encrypted; open the log with its cipher");
+    return Status::unavailable(directory_ +
+                               ": rows are encrypted; open the log with its cipher (--key)");
   if (!present()) return Status::unavailable(path_ + ": not there, and rows are encrypted with it");
   const auto found = entry(id);
   const std::string name = path_ + ": key " + std::to_string(id);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgecore.cli.log_open import add_key, open_log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +26,7 @@ def register(subparsers: Any) -> None:
         "--objects", action="append", default=[], metavar="DIR",
         help="an artifact store or a directory of objects by digest; may be given again",
     )  # fmt: skip
+    add_key(show)
     show.add_argument("--json", action="store_true")
     show.set_defaults(run=_show)
 
@@ -32,9 +35,8 @@ def _show(arguments: argparse.Namespace) -> int:
     import json
 
     from edgecore.lineage import objects_in, rebuild
-    from edgecore.log import Log
 
-    with Log.open(arguments.log, read_only=True) as log:
+    with open_log(arguments.log, arguments.key) as log:
         found = rebuild(log, arguments.identity, objects_in(*arguments.objects))
     if arguments.json:
         print(json.dumps(found.to_dict()))

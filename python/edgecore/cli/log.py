@@ -79,7 +79,7 @@ def _facts(log: Log) -> dict[str, Any]:
 def _inspect(arguments: argparse.Namespace) -> int:
     from edgecore.device.status import at_rest
 
-    with log_open.open_log(arguments) as log:
+    with log_open.open_log(arguments.directory, arguments.key) as log:
         facts = _facts(log)
     if arguments.json:
         print(json.dumps(facts))
@@ -99,7 +99,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    with log_open.open_log(arguments) as log:
+    with log_open.open_log(arguments.directory, arguments.key) as log:
         rows, records, size, found, (unopened, hidden) = log.verify()
         uncertain, missing = log.recovery.tail_uncertain, log.recovery.missing
     purged = [item for item in found if item[3] == "purged"]

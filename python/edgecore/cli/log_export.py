@@ -251,7 +251,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out is None:
             raise Invalid("--format parquet: a Parquet table is a file; add --out FILE")
         arrow("pyarrow.parquet")  # missing: one line, before a file is begun
-    with open_log(arguments) as log:
+    with open_log(arguments.directory, arguments.key) as log:
         if form != "jsonl":
             table_of(log, arguments.stream, form)
         with output(arguments.out) as out:

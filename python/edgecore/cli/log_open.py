@@ -1,4 +1,4 @@
-"""How `edgecore log` opens a log: to read, with its device key when `--key` says where that is."""
+"""How commands open a log: to read, with its device key when `--key` says where that is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ def add_key(parser: argparse.ArgumentParser) -> None:
                              "keyring:NAME")  # fmt: skip
 
 
-def open_log(arguments: argparse.Namespace) -> Log:
+def open_log(directory: str, key: str | None) -> Log:
     """Raises what ``Log.open`` and the key store raise."""
     cipher = None
-    if arguments.key is not None:
+    if key is not None:
         from edgecore.device.keystore import open_cipher
         from edgecore.fs import PosixFs
 
-        cipher = open_cipher(
-            arguments.key, PosixFs(), entropy=os.urandom, beside=arguments.directory
-        )
-    return Log.open(arguments.directory, read_only=True, cipher=cipher)
+        cipher = open_cipher(key, PosixFs(), entropy=os.urandom, beside=directory)
+    return Log.open(directory, read_only=True, cipher=cipher)

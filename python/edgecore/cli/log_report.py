@@ -60,7 +60,7 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     """The facts. ``error``: the log can't be read at all, and why; then nothing else is there.
     Raises ``Unavailable`` for rows whose keys are not there: what is lost of them can't be told."""
     try:
-        opened = open_log(arguments)
+        opened = open_log(arguments.directory, arguments.key)
     except (Corrupt, Incompatible) as error:
         return {"error": str(error), "outcome": error.word}
     with opened as log:

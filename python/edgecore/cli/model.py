@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 from edgecore._core.rows import Batch
+from edgecore.cli.log_open import add_key, open_log
 from edgecore.errors import Invalid
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ def register(subparsers: Any) -> None:
     source = train.add_mutually_exclusive_group(required=True)
     source.add_argument("--log", metavar="DIR", help="a device's log")
     source.add_argument("--hub", metavar="DIR", help="a hub's directory")
+    add_key(train)
     source.add_argument("--csv", metavar="FILE", help="a CSV file; needs --schema")
     train.add_argument("--schema", metavar="FILE", help="from `edgecore schema infer`")
     train.add_argument("--stream", help="which stream; with --csv the schema's")
@@ -94,13 +96,11 @@ def read_rows(arguments: argparse.Namespace) -> tuple[Schema, list[dict[str, Any
         raise Invalid("--stream NAME is needed: a log holds many")
     if arguments.hub:
         return _from_hub(Path(arguments.hub), arguments.stream)
-    return _from_log(arguments.log, arguments.stream)
+    return _from_log(arguments.log, arguments.key, arguments.stream)
 
 
-def _from_log(directory: str, stream: str) -> tuple[Schema, list[dict[str, Any]]]:
-    from edgecore.log import Log
-
-    with Log.open(directory, read_only=True) as log:
+def _from_log(directory: str, key: str | None, stream: str) -> tuple[Schema, list[dict[str, Any]]]:
+    with open_log(directory, key) as log:
         schema = log.schema(stream)
         rows = [
             row
