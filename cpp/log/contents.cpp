@@ -47,6 +47,19 @@ bool take(ByteReader& reader, LossRange& range) {
   return taken;
 }
 
+// Packs of one sealing cover the same positions; sealings follow each other up to the segments.
+bool in_order(const Contents& contents) {
+  std::uint64_t number = 0, base = 1, end = 1;
+  for (const PackEntry& pack : contents.packs) {
+    const bool same = pack.base == base && pack.end == end;
+    if (pack.number <= number || (!same && pack.base < end)) return false;
+    number = pack.number;
+    base = pack.base;
+    end = pack.end;
+  }
+  return end <= contents.position && number < contents.next_pack;
+}
+
 std::optional<Contents> decode_slot(ByteSpan slot) {
   if (slot.size() < kHeadBytes + kCrcBytes || load_le<std::uint32_t>(slot.data()) != kMagic ||
       load_le<std::uint16_t>(slot.data() + 4) != kVersion)
@@ -76,6 +89,7 @@ std::optional<Contents> decode_slot(ByteSpan slot) {
   out.untold.resize(untold);
   for (LossRange& range : out.untold)
     if (!take(reader, range)) return std::nullopt;
+  if (!in_order(out)) return std::nullopt;
   return out;
 }
 

@@ -138,6 +138,10 @@ Status Log::read_segment(const std::string& name) {
     if (before.header.store != header.store)
       return Status::corrupt(path + ": a segment of another store");
   }
+  const std::uint64_t base_min = segments_.empty() ? 1 : segments_.back().header.base_position;
+  if (header.number != number_of(name) || header.base_position < base_min)
+    return Status::corrupt(path + ": holds segment " + std::to_string(header.number) +
+                           ", which does not belong there; was it copied or renamed?");
   SegmentInfo info{header, path, size, {}, {}, 0};
   if (start.block) {
     info.hlc = start.block->hlc;

@@ -453,8 +453,20 @@ TEST_F(Hostile, ASegmentOfAnotherDeviceIsRefusedByName) {
   ASSERT_TRUE(write_file_atomic(*disk, path, wal::encode_header(foreign)).is_ok());
   const Status status = try_open(disk).status();
   EXPECT_EQ(status.outcome(), Outcome::kCorrupt);
-  EXPECT_NE(status.message().find(path), std::string::npos) << status.message();
+  EXPECT_EQ(status.message(), path + ": a segment of another store");
   ASSERT_TRUE(disk->remove(path).is_ok());
+  EXPECT_EQ(check(disk, 0).outcome(), Outcome::kOk);
+}
+
+TEST_F(Hostile, ACopyOfASegmentUnderAnotherNameIsRefused) {
+  const auto disk = make(true);
+  const std::string last = join_path("log", files(*disk).back());
+  const std::string copy = "log/wal-0000000000000063.seg";
+  ASSERT_TRUE(write_file_atomic(*disk, copy, read_file(*disk, last, 1 << 20).value()).is_ok());
+  const Status status = try_open(disk).status();
+  EXPECT_EQ(status.outcome(), Outcome::kCorrupt);
+  EXPECT_NE(status.message().find(copy), std::string::npos) << status.message();
+  ASSERT_TRUE(disk->remove(copy).is_ok());
   EXPECT_EQ(check(disk, 0).outcome(), Outcome::kOk);
 }
 
