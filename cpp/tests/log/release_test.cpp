@@ -264,6 +264,7 @@ TEST_F(Release, AFlippedByteOfTheContentsIsSeen) {
   older.generation = 4;
   older.segment = 7;
   older.position = 100;
+  older.next_pack = 4;
   older.kept = {{0, {1, 1}}, {1, {55, 60}}};
   older.packs = {{3, 50, 100, 4, 9, 4000, 0, 77, -5, 6}};
   older.untold = {{1, 20, 30, LossRange::kLost}};
