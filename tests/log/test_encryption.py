@@ -141,6 +141,28 @@ def test_encrypted_log_purges_a_tier_up_to_a_day_and_says_what_went() -> None:
         log.purge("bulk", before_ns=1)
 
 
+def test_encrypted_log_commands_tell_the_purged_from_the_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, key = str(tmp_path / "log"), tmp_path / "device.key"
+    key.write_bytes(device_key_file(bytes([1]) * 32))
+    key.chmod(0o600)
+    with open_log(None, cipher_of(), path) as log:
+        log.append("note", [{"x": i, "text": "t"} for i in range(30)])
+        assert log.purge("bulk", before_ns=2**62) == 30
+    store = ["--key", f"file:{key}"]
+    assert main.main(["log", "verify", path, *store]) == 0
+    assert "30 rows are purged: their keys were destroyed" in capsys.readouterr().out
+    assert main.main(["log", "verify", path]) == 0
+    assert "30 rows are purged" in capsys.readouterr().out
+    assert main.main(["log", "inspect", path, *store]) == 0
+    assert "keys, 1 destroyed" in capsys.readouterr().out
+    assert main.main(["log", "repair", "--report", path, *store]) == 0
+    said = capsys.readouterr().out
+    assert "purged, their keys destroyed:" in said
+    assert "nothing is lost" in said
+
+
 def test_encrypted_log_does_not_purge_what_is_stored_in_the_clear() -> None:
     fs = MemoryFs()
     with open_log(fs, None) as log:

@@ -64,16 +64,18 @@ def report(arguments: argparse.Namespace) -> dict[str, Any]:
     except (Corrupt, Incompatible) as error:
         return {"error": str(error), "outcome": error.word}
     with opened as log:
-        rows, records, size, lost, (unopened, _) = log.verify()
+        rows, records, size, found, (unopened, _) = log.verify()
+        lost = [item for item in found if item[3] != "purged"]
         if unopened:
             raise Unavailable(f"{arguments.directory}: rows are encrypted; say --key")
-        unused = [] if log.recovery.clean else _unused(log, lost)
+        unused = [] if log.recovery.clean else _unused(log, found)
         return {
             "store": log.store_id.hex(),
             "clean": log.recovery.clean,
             "rows": rows, "records": records, "bytes": size,
             "first_position": log.first_position, "position": log.position,
             "lost": _named(log, lost),
+            "purged": _named(log, [item for item in found if item[3] == "purged"]),
             "missing": log.recovery.missing,
             "tail_uncertain": log.recovery.tail_uncertain,
             "given_up": _named(log, log.recovery.burnt),
@@ -87,8 +89,6 @@ def _line(item: dict[str, Any]) -> str:
     if item["count"] == 1:
         numbers = f"{item['first']:,}"
     line = f"  {where}: {numbers}"
-    if item["reason"] == "purged":
-        return f"{line}; purged: their keys were destroyed"
     if item["reason"] == "lost":
         held = {0: "none of them", item["count"]: "all of them"}.get(item["acked"])
         line += f"; the hub has acknowledged {held or item['acked']}"
@@ -114,6 +114,8 @@ def text(facts: dict[str, Any]) -> str:
         lines += ["at the end: what a crash, or a writer at work, left of rows not durable yet"]
     if not lost and not facts["missing"]:
         lines += ["nothing is lost"]
+    if facts["purged"]:
+        lines += ["purged, their keys destroyed:", *map(_line, facts["purged"])]
     if facts["given_up"]:
         lines += ["numbers given up by earlier openings, which no row has:"]
         lines += map(_line, facts["given_up"])
