@@ -82,7 +82,7 @@ py::tuple header(const py::object& block) {
   const BlockIdentity& identity = found.identity;
   return py::make_tuple(to_py_bytes(identity.store), identity.partition, identity.first,
                         found.count, to_py_bytes(found.schema), to_py_bytes(found.digest),
-                        found.coding == Coding::kFast ? "fast" : "dense");
+                        found.coding == Coding::kFast ? "fast" : "dense", found.row_bytes);
 }
 
 // An array.array of `count` 8-byte cells, to be filled.

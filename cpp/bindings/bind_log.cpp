@@ -6,6 +6,7 @@
 
 #include "bindings/cipher.hpp"
 #include "bindings/log.hpp"
+#include "columns/block.hpp"
 #include "log/runs.hpp"
 
 namespace edgecore::bindings {
@@ -120,27 +121,28 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
   return std::make_shared<PyLog>(std::move(log), std::move(clock));
 }
 
-py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std::size_t bytes_max) {
+py::list runs_of(PyLog& self, std::uint32_t partition, std::uint64_t after, std::size_t bytes_max,
+                 bool blocks) {
   Log& log = self.core();
   const auto runs = unlocked([&] {
     return collect_runs(log.reader(), {partition, after, self.position_hint(partition, after),
-                                       log.durable_position(), bytes_max});
+                                       log.durable_position(), bytes_max, blocks});
   });
   py::list out;
   for (const Run& run : runs) {
     py::list arrivals;
     for (const Arrival& a : run.arrivals)
       arrivals.append(py::make_tuple(a.rows, a.position, a.hlc, int{a.clock_trust}));
-    const Digest digest =
-        run_digest(log.store(), run.partition, run.first, run.count, run.schema, run.rows);
+    const Digest digest = run.block.empty() ? run_digest(log.store(), run.partition, run.first,
+                                                         run.count, run.schema, run.rows)
+                                            : take(read_block_header(run.block)).digest;
     out.append(py::make_tuple(run.partition, run.first, run.count, to_py_bytes(run.schema),
-                              to_py_bytes(digest), to_py_bytes(run.rows), arrivals));
+                              to_py_bytes(digest), to_py_bytes(run.rows), arrivals,
+                              to_py_bytes(run.block)));
   }
   if (!runs.empty()) {
     const Run& last = runs.back();
-    const Arrival& arrival = last.arrivals.back();
-    self.remember_position(partition, last.first + last.count - 1,
-                           arrival.position + arrival.rows - 1);
+    self.remember_position(partition, last.first + last.count - 1, last.position);
   }
   return out;
 }
@@ -281,7 +283,8 @@ void bind_keeping(py::class_<PyLog, PyLogPtr>& log) {
 }
 
 void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
-  log.def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"))
+  log.def("runs", &runs_of, py::arg("partition"), py::arg("after"), py::arg("bytes_max"),
+          py::arg("blocks"))
       .def(
           "position_before",  // of the first row above a sequence: the position in front of it
           [](PyLog& self, std::uint32_t partition, std::uint64_t sequence) {

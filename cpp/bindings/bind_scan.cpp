@@ -280,11 +280,15 @@ py::list read_columns(const PyLogPtr& self, const std::set<std::uint32_t>& parti
     if (entry.schema != nullptr && partitions.contains(entry.partition))
       raise_if_bad(gathering.expect(*entry.schema));
   unlocked([&] {
-    return reader.visit_columns(
+    return reader.visit_blocks(
         after, until, {partitions, 0},
-        [&](const CatalogueEntry& entry, ByteSpan block) { return gathering.block(entry, block); },
-        [&](const CatalogueEntry& entry, const RecordView& record) {
-          return gathering.record(entry, record, after);
+        [&](const CatalogueEntry& entry, const PackBlock&, ByteSpan block) -> Result<bool> {
+          EDGECORE_TRY(gathering.block(entry, block));
+          return true;
+        },
+        [&](const CatalogueEntry& entry, const RecordView& record) -> Result<bool> {
+          EDGECORE_TRY(gathering.record(entry, record, after));
+          return true;
         });
   });
   py::list out;

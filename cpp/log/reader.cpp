@@ -13,6 +13,10 @@ constexpr std::uint64_t kContentsBytesMax = 64u << 20;
 constexpr std::uint64_t kPackFileBytesMax = 64u << 20;  // one block of the largest rows, and more
 constexpr int kRenewalsMax = 16;  // of one part: a writer that seals faster than this is none
 
+Status not_attached(std::uint32_t schema) {
+  return Status::incompatible("schema " + std::to_string(schema) + " of the log is not attached");
+}
+
 }  // namespace
 
 std::string pack_path(const std::string& directory, std::uint64_t number) {
@@ -290,41 +294,43 @@ Result<bool> LogReader::is_whole(const std::string& stream) {
   });
 }
 
-Status LogReader::visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
-                                const BlockVisitor& block, const EntryVisitor& record) {
+Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
+                               const BlockVisitor& block, const EntryVisitor& record) {
   until = std::min(until, position_max_);
   Bytes buffer;
   Status status;
+  bool go_on = true;
   const auto step = [&](const RecordView& view) {
     if (view.position > until) return false;
     if (!wanted.partitions.contains(view.head.partition)) return true;
     const CatalogueEntry* entry = source_.catalogue.find(view.head.schema);
-    status = entry == nullptr || entry->schema == nullptr
-                 ? Status::incompatible("schema " + std::to_string(view.head.schema) +
-                                        " of the log is not attached")
-                 : record(*entry, view);
-    return status.is_ok();
+    auto done = entry == nullptr || entry->schema == nullptr ? not_attached(view.head.schema)
+                                                             : record(*entry, view);
+    status = done.status();
+    go_on = done.is_ok() && done.value();
+    return go_on;
   };
-  for (std::uint64_t at = after; at < until && status.is_ok();) {
+  for (std::uint64_t at = after; at < until && go_on;) {
     const std::size_t pack = pack_at(at + 1);
     if (pack == source_.contents->packs.size()) {
       EDGECORE_ASSIGN(at, visit_part(at, &wanted, step, buffer));
       continue;
     }
-    const Status done = visit_blocks(pack, at, until, wanted, block, record);
+    const auto done = visit_blocks_of(pack, at, until, wanted, block, record);
     if (done.is_ok()) {
+      go_on = done.value();
       at = source_.contents->packs[pack].end - 1;
       continue;
     }
-    EDGECORE_ASSIGN(const bool again, moved(done));
-    if (!again) return done;
+    EDGECORE_ASSIGN(const bool again, moved(done.status()));
+    if (!again) return done.status();
   }
   return status;
 }
 
-Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint64_t until,
-                               const Wanted& wanted, const BlockVisitor& block,
-                               const EntryVisitor& record) {
+Result<bool> LogReader::visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
+                                        const Wanted& wanted, const BlockVisitor& block,
+                                        const EntryVisitor& record) {
   const auto& all = source_.contents->packs;
   std::size_t end = first;
   while (end < all.size() && all[end].base == all[first].base) ++end;
@@ -337,32 +343,27 @@ Status LogReader::visit_blocks(std::size_t first, std::uint64_t after, std::uint
       if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
         continue;
       const CatalogueEntry* entry = source_.catalogue.find(item.schema);
-      if (entry == nullptr || entry->schema == nullptr)
-        return Status::incompatible("schema " + std::to_string(item.schema) +
-                                    " of the log is not attached");
-      Status status;
+      if (entry == nullptr || entry->schema == nullptr) return not_attached(item.schema);
+      Result<bool> done = true;
       if (item.position_first > after && item.position_last <= until) {
         const auto bytes = open_block(pack, item, opened);
-        status = bytes.is_ok() ? block(*entry, bytes.value()) : bytes.status();
-        const Outcome outcome =
-            status.outcome();  // what can't be read is passed over, as in a scan
-        if (!status.is_ok() && outcome != Outcome::kCorrupt && outcome != Outcome::kUntrusted)
-          return status;
-        continue;
+        done = bytes.is_ok() ? block(*entry, item, bytes.value()) : Result<bool>(bytes.status());
+        // What can't be read is passed over, as in a scan.
+        const Outcome outcome = done.status().outcome();
+        if (outcome == Outcome::kCorrupt || outcome == Outcome::kUntrusted) continue;
+      } else {
+        const auto step = [&](const RecordView& view) {
+          if (view.position + view.head.count <= after + 1) return true;
+          if (view.position > until) return false;
+          done = record(*entry, view);
+          return done.is_ok() && done.value();
+        };
+        EDGECORE_TRY(SpanVisit(pack, item, source_.catalogue).run(step, nullptr));
       }
-      EDGECORE_TRY(SpanVisit(pack, item, source_.catalogue)
-                       .run(
-                           [&](const RecordView& view) {
-                             if (view.position + view.head.count <= after + 1) return true;
-                             if (view.position > until) return false;
-                             status = record(*entry, view);
-                             return status.is_ok();
-                           },
-                           nullptr));
-      EDGECORE_TRY(status);
+      if (!done.is_ok() || !done.value()) return done;
     }
   }
-  return Status::ok();
+  return true;
 }
 
 }  // namespace edgecore

@@ -54,6 +54,7 @@ struct SegmentInfo {
 };
 
 struct Pack;
+struct PackBlock;
 
 // One intact record, in order of position. `payload` borrows until the next step.
 struct RecordView {
@@ -157,13 +158,15 @@ class LogReader {
   // error, or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr);
-  // For columns: blocks of the wanted partitions whose positions are all in (after, until], whole
-  // and undecoded, and what else there is in it as records. Each partition's in order; blocks that
-  // can't be read are for the visitor to refuse: a Corrupt from it passes over the block.
-  using BlockVisitor = std::function<Status(const CatalogueEntry&, ByteSpan block)>;
-  using EntryVisitor = std::function<Status(const CatalogueEntry&, const RecordView&)>;
-  Status visit_columns(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
-                       const BlockVisitor& block, const EntryVisitor& record);
+  // Blocks of the wanted partitions whose positions are all in (after, until], whole and in the
+  // clear but undecoded, and what else there is in it as records; each partition's in order, and
+  // false stops. Blocks that can't be read are for the visitor to refuse: Corrupt from it passes
+  // over the block.
+  using BlockVisitor =
+      std::function<Result<bool>(const CatalogueEntry&, const PackBlock&, ByteSpan block)>;
+  using EntryVisitor = std::function<Result<bool>(const CatalogueEntry&, const RecordView&)>;
+  Status visit_blocks(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
+                      const BlockVisitor& block, const EntryVisitor& record);
   // Whether every row that a stream ever had before the segments is still there: none was released,
   // dropped, thinned or lost. Reads the packs of its tiers.
   Result<bool> is_whole(const std::string& stream);
@@ -202,8 +205,9 @@ class LogReader {
   // Whether the log has changed since, so that what was not found may be elsewhere now; then this
   // is a snapshot of it as it is now.
   Result<bool> moved(const Status& status);
-  Status visit_blocks(std::size_t first, std::uint64_t after, std::uint64_t until,
-                      const Wanted& wanted, const BlockVisitor& block, const EntryVisitor& record);
+  Result<bool> visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
+                               const Wanted& wanted, const BlockVisitor& block,
+                               const EntryVisitor& record);
 
   std::shared_ptr<Fs> fs_;
   std::string directory_;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "columns/block.hpp"
+#include "log/pack.hpp"
+
 namespace edgecore {
 namespace {
 
@@ -21,6 +24,28 @@ class Collector {
     status_ = take_rows(record);
     return !done();
   }
+  // A whole block above what was asked from. Corrupt when it can't be read.
+  Result<bool> take_block(const CatalogueEntry& entry, const PackBlock& place, ByteSpan block) {
+    EDGECORE_ASSIGN(const BlockHeader header, read_block_header(block));
+    if (header.identity.first <= request_.after) {  // a part of it
+      EDGECORE_ASSIGN(const DecodedBlock decoded, decode_block(block, entry.schema));
+      return take_decoded(entry, header, decoded);
+    }
+    if (block.size() > left_ && !runs_.empty()) {
+      full_ = true;
+      return false;
+    }
+    left_ -= std::min(left_, block.size());
+    Run run;
+    run.partition = request_.partition;
+    run.first = header.identity.first;
+    run.count = header.count;
+    run.schema = header.schema;
+    run.position = place.position_last;
+    run.block.assign(block.begin(), block.end());
+    runs_.push_back(std::move(run));
+    return left_ > 0;
+  }
   bool done() const { return full_ || !status_.is_ok(); }
   Result<std::vector<Run>> finish() && {
     if (!status_.is_ok()) return status_;
@@ -28,6 +53,26 @@ class Collector {
   }
 
  private:
+  Result<bool> take_decoded(const CatalogueEntry& entry, const BlockHeader& header,
+                            const DecodedBlock& decoded) {
+    ByteSpan rest = decoded.canonical;
+    std::uint64_t first = header.identity.first;
+    for (const Arrival& arrival : decoded.arrivals) {
+      EDGECORE_ASSIGN(const std::size_t size, rows_size(*entry.schema, rest, arrival.rows));
+      RecordView view;
+      view.head = {request_.partition, entry.number, first, arrival.rows, 0};
+      view.position = arrival.position;
+      view.hlc = arrival.hlc;
+      view.clock_trust = arrival.clock_trust;
+      view.payload = rest.first(size);
+      if (!take(view)) return false;
+      first += arrival.rows;
+      rest = rest.subspan(size);
+    }
+    EDGECORE_TRY(status_);
+    return true;
+  }
+
   Status take_rows(const RecordView& record) {
     const CatalogueEntry* entry = catalogue_.find(record.head.schema);
     if (entry == nullptr || entry->schema == nullptr)
@@ -60,11 +105,12 @@ class Collector {
   void add(const RecordView& record, const CatalogueEntry& entry, std::uint64_t first,
            std::uint32_t count, ByteSpan rows) {
     if (runs_.empty() || runs_.back().first + runs_.back().count != first ||
-        runs_.back().schema != entry.fingerprint)
-      runs_.push_back({request_.partition, first, 0, entry.fingerprint, {}, {}});
+        runs_.back().schema != entry.fingerprint || !runs_.back().block.empty())
+      runs_.push_back({request_.partition, first, 0, entry.fingerprint, {}, {}, 0, {}});
     Run& run = runs_.back();
     run.count += count;
     run.rows.insert(run.rows.end(), rows.begin(), rows.end());
+    run.position = record.position + (first - record.head.first) + count - 1;
     const Arrival arrival{count, record.position + (first - record.head.first), record.hlc,
                           record.clock_trust};
     Arrival* last = run.arrivals.empty() ? nullptr : &run.arrivals.back();
@@ -89,6 +135,18 @@ Result<std::vector<Run>> collect_runs(LogReader reader, const RunRequest& reques
   Collector collector(reader.catalogue(), request);
   const auto take = [&](const RecordView& record) { return collector.take(record); };
   const Wanted wanted{{request.partition}, request.after};
+  if (request.blocks) {
+    const auto take_block = [&](const CatalogueEntry& entry, const PackBlock& place,
+                                ByteSpan block) {
+      return collector.take_block(entry, place, block);
+    };
+    const auto take_record = [&](const CatalogueEntry&, const RecordView& record) {
+      return Result<bool>(collector.take(record));
+    };
+    EDGECORE_TRY(reader.visit_blocks(request.position_from, request.position_max, wanted,
+                                     take_block, take_record));
+    return std::move(collector).finish();
+  }
   Bytes buffer;
   for (std::uint64_t at = request.position_from; at < reader.position_max() && !collector.done();) {
     EDGECORE_ASSIGN(at, reader.visit_part(at, &wanted, take, buffer));

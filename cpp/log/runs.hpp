@@ -14,6 +14,8 @@ struct Run {
   Digest schema{};
   Bytes rows;
   std::vector<Arrival> arrivals;
+  std::uint64_t position = 0;  // of its last row
+  Bytes block;  // instead of rows and arrivals: the column block that the run is stored as
 };
 
 struct RunRequest {
@@ -21,7 +23,8 @@ struct RunRequest {
   std::uint64_t after = 0;          // sequences above this
   std::uint64_t position_from = 0;  // no such sequence stands at or below this position
   std::uint64_t position_max = 0;   // rows above this position stay (not durable yet)
-  std::size_t bytes_max = 0;        // of rows; one row is always taken
+  std::size_t bytes_max = 0;        // of rows, or blocks; one row or block is always taken
+  bool blocks = false;              // what is sealed comes as it is stored, where whole blocks do
 };
 
 // In order of sequence. Schemas must be attached (a record may have to be cut between rows).

@@ -32,15 +32,18 @@ if TYPE_CHECKING:
 
 class Block:
     """What a block says of itself, its checksum verified. ``digest`` is the run digest: only
-    :func:`decode` has compared the rows with it."""
+    :func:`decode` has compared the rows with it. ``row_bytes``: of its canonical rows."""
 
-    __slots__ = ("coding", "count", "digest", "first", "partition", "schema_fingerprint", "store")
+    __slots__ = (
+        "coding", "count", "digest", "first", "partition", "row_bytes", "schema_fingerprint",
+        "store",
+    )  # fmt: skip
 
     def __init__(self, data: Buffer) -> None:
         """Raises ``Corrupt`` (checksum, structure) or ``Incompatible`` (version, coding)."""
         (
             self.store, self.partition, self.first, self.count, self.schema_fingerprint,
-            self.digest, self.coding,
+            self.digest, self.coding, self.row_bytes,
         ) = _columns.header(memoryview(data))  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from edgecore.log_values import (
     Retention,
     Run,
     Scanned,
+    limits_of,
     parse_durability,
 )
 from edgecore.schema import TIERS, Schema
@@ -48,22 +49,10 @@ POSITION_MAX = 2**64 - 2
 SEGMENT_BYTES = 1 << 20
 SEALED_BYTES = 4 << 20  # of segments that become packs at once: what a reader of them holds
 SEGMENTS_KEPT = 4  # in what is read and written most
-SEGMENTS_MIN = 16  # what `max_bytes` must leave room for
 ROOM_BYTES = 1 << 20  # what a full disk is relieved of at a time
 DAY_NS = 86_400 * 10**9
 SYNC_CURSOR = "sync"
 CURSOR_PREFIX = "cursor-"
-
-
-def _limits(
-    retention: dict[str, Retention], max_bytes: int | None, segment_bytes: int
-) -> list[Retention]:
-    unknown = set(retention) - set(TIERS)
-    if unknown:
-        raise Invalid(f"retention: no tier {min(unknown)!r}")
-    if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
-        raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
-    return [retention.get(tier, Retention()) for tier in TIERS]
 
 
 class Log:
@@ -136,7 +125,7 @@ class Log:
         keep = (retain_bytes, retain_rows, retain_ns)
         if any(limit is not None and not 0 <= limit < 1 << 63 for limit in keep):
             raise Invalid("retain_bytes, retain_rows, retain_ns: not negative, below 2^63")
-        limits = _limits(retention or {}, max_bytes, segment_bytes)
+        limits = limits_of(retention or {}, max_bytes, segment_bytes)
         fs = fs or PosixFs()
         name = os.fspath(path)
         core = _log.open(
@@ -196,17 +185,14 @@ class Log:
         if self.recovery.clean and not untold:
             return
         known = self._told()
-        rows = [
-            {"partition": partition, "first": first, "last": last, "reason": reason}
-            for partition, first, last, reason in self._found() + untold
-            if (partition, first, last) not in known
-        ]
-        if rows:
-            self.append(LOSSES.stream, rows)
+        found = [] if self.recovery.clean else self.recovery.burnt + self.recovery.ranges
+        self._append_losses([item for item in found + untold if item[:3] not in known])
         self.core.told(untold)
 
-    def _found(self) -> list[Range]:
-        return [] if self.recovery.clean else self.recovery.burnt + self.recovery.ranges
+    def _append_losses(self, ranges: list[Range]) -> None:
+        names = ("partition", "first", "last", "reason")
+        if ranges:
+            self.append(LOSSES.stream, [dict(zip(names, item, strict=True)) for item in ranges])
 
     def register(self, schema: Schema) -> int:
         """Adds a stream, or a new version of one. Returns its partition."""
@@ -360,10 +346,27 @@ class Log:
         """The sequence that the partition's next row will have."""
         return self.core.next_sequence(partition)
 
-    def runs(self, partition: int, after: int, bytes_max: int) -> list[Run]:
+    def runs(
+        self, partition: int, after: int, bytes_max: int, *, blocks: bool = False
+    ) -> list[Run]:
         """Durable rows of a partition above sequence `after`, in order, at most `bytes_max` bytes
-        of canonical rows (but one row at least); [] when there are none."""
-        return [Run(*run) for run in self.core.runs(partition, after, bytes_max)]
+        of canonical rows (but one row at least); [] when there are none.
+
+        :param blocks: what is sealed comes as the column blocks that it is stored as, undecoded,
+            where whole ones do; these count with their own bytes."""
+        return [Run(*run) for run in self.core.runs(partition, after, bytes_max, blocks)]
+
+    def block_of(self, run: Run, *, dense: bool = False) -> bytes:
+        """A run as one column block (docs/formats/column-block.md): the one it is stored as, or
+        made now. Raises ``Incompatible`` for a schema that this build can't read."""
+        if run.block:
+            return run.block
+        from edgecore import columns
+
+        for schema in self.schemas():
+            if schema.fingerprint == run.schema_fingerprint:
+                return columns.encode(run, self.store_id, schema, "dense" if dense else "fast")
+        raise Incompatible(f"partition {run.partition}: a schema that can't be read")
 
     def cursor(self, name: str) -> _cursor.Cursor:
         """The named cursor, kept beside the segments."""
@@ -474,11 +477,9 @@ class Log:
     def _tell(self) -> None:
         """Rows of losses that came to light since the log was opened."""
         untold = self.core.untold()
-        if not untold:
-            return
-        names = ("partition", "first", "last", "reason")
-        self.append(LOSSES.stream, [dict(zip(names, range_, strict=True)) for range_ in untold])
-        self.core.told(untold)
+        if untold:
+            self._append_losses(untold)
+            self.core.told(untold)
 
     @property
     def first_position(self) -> int:

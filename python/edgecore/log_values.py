@@ -4,6 +4,7 @@ opening found, and the words for durability. Public names of ``edgecore.log``.""
 from __future__ import annotations
 
 from edgecore.errors import Invalid
+from edgecore.schema import TIERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Arrival = tuple[int, int, int, int]  # rows, first position, HLC, clock trust
     Range = tuple[int, int, int, str]  # partition, first, last, reason
 
+SEGMENTS_MIN = 16  # what a log's `max_bytes` must leave room for
 ON_FULL = ("refuse", "drop oldest", "drop newest", "thin")
 LEVELS = ("process", "kernel", "group", "sync")
 GROUP = "group(50ms,32KiB)"
@@ -72,6 +74,18 @@ class Retention:
         self.full, self.thin = ON_FULL.index(word), int(share or 1)
 
 
+def limits_of(
+    retention: dict[str, Retention], max_bytes: int | None, segment_bytes: int
+) -> list[Retention]:
+    """By tier, checked. Raises ``Invalid``."""
+    unknown = set(retention) - set(TIERS)
+    if unknown:
+        raise Invalid(f"retention: no tier {min(unknown)!r}")
+    if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
+        raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
+    return [retention.get(tier, Retention()) for tier in TIERS]
+
+
 class Maintained:
     """What :meth:`Log.maintain` did, in rows: ``released`` (acknowledged, and nobody wants them),
     ``sealed`` (moved into packs), ``dropped`` (to make room, not acknowledged)."""
@@ -101,16 +115,19 @@ class Recovery:
 
 
 class Run:
-    """Consecutive sequences of one partition and schema, as they leave the device."""
+    """Consecutive sequences of one partition and schema, as they leave the device: canonical rows
+    with their arrivals, or the column ``block`` that they are stored as."""
 
     __slots__ = (
-        "arrivals", "count", "digest", "first", "partition", "payload", "schema_fingerprint",
+        "arrivals", "block", "count", "digest", "first", "partition", "payload",
+        "schema_fingerprint",
     )  # fmt: skip
 
     def __init__(
         self, partition: int, first: int, count: int, schema_fingerprint: bytes, digest: bytes,
-        payload: bytes, arrivals: list[Arrival],
+        payload: bytes, arrivals: list[Arrival], block: bytes = b"",
     ) -> None:  # fmt: skip
+        self.block = block
         self.partition = partition
         self.first = first
         self.count = count

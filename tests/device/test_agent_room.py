@@ -16,6 +16,7 @@ from edgecore.device.twofold import Twofold
 from edgecore.fs import MemoryFs
 from edgecore.log import Log
 from edgecore.streams import INGEST, UPDATE
+from edgecore.wire import envelope
 
 LINES = 50_000
 SEGMENT = 65_536
@@ -85,6 +86,45 @@ def test_agent_long_outage_drops_the_oldest_and_tells_the_hub_which(site: Site, 
     assert len(at_hub) + dropped == LINES
     assert site.device.status()["log"]["unacked"] == 0
     assert site.device.status()["errors"] == {}
+
+
+def test_agent_sends_what_is_sealed_as_it_is_stored(site: Site, seed: int) -> None:
+    (site.root / "edge.toml").write_text(
+        (site.root / "edge.toml").read_text().replace(f"max_bytes = {LIMIT}", "max_bytes = 0")
+    )
+    site.run(1.0)
+    site.link.fault = down
+    site.run_until(lambda: bool(site.run(1.0).status()["source"]["finished"]))
+    site.run(3.0)
+    assert site.device is not None
+    stored = {
+        data
+        for name in site.fs.list(f"{site.root}/state/log")
+        if name.startswith("pack-")
+        for data in [site.fs.read_file(f"{site.root}/state/log/{name}", 1 << 20)]
+    }
+    assert stored
+    sent: list[envelope.Payload] = []
+    honest = site.hub.ingest.accept
+
+    def accept(message: envelope.Envelope) -> dict[int, int]:
+        sent.extend(message.payloads)
+        return honest(message)
+
+    site.hub.ingest.accept = accept  # type: ignore[method-assign]
+    site.link.fault = lambda answer: answer()
+    before = site.link.sent
+    site.run_until(site.synced)
+    blocks = [p for p in sent if p.kind == envelope.COLUMN_BLOCK]
+    as_stored = sum(any(p.data in pack for pack in stored) for p in blocks)
+    assert as_stored > len(blocks) / 2 > 10
+    rows = sum(p.count for p in sent)
+    assert rows >= LINES
+    # Two random doubles a row: 16 bytes that no coding makes smaller, of 48 as canonical rows.
+    assert site.link.sent - before < 22 * rows
+    assert Counter(row["source_seq"] for row in site.at_hub()) == dict.fromkeys(
+        range(2, LINES + 2), 1
+    )
 
 
 def test_agent_history_is_read_from_where_it_was_kept(site: Site, seed: int) -> None:

@@ -7,13 +7,14 @@ import random
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from edgecore.device.enrol import enrol
 from edgecore.device.sync import Policy, Syncer
 from edgecore.digest import blake3
-from edgecore.errors import Corrupt, EdgecoreError, Unavailable, Untrusted
+from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Unavailable, Untrusted
 from edgecore.hub.server import Hub
 from edgecore.trust.keys import Ed25519Signer
 from edgecore.wire import cbor, rowbatch, signed
@@ -50,7 +51,9 @@ class Log:
     def acknowledge(self, partition: int, upto: int) -> None:
         self.acked[partition] = upto
 
-    def runs(self, partition: int, after: int, bytes_max: int) -> list[SimpleNamespace]:
+    def runs(
+        self, partition: int, after: int, bytes_max: int, *, blocks: bool = False
+    ) -> list[SimpleNamespace]:
         head = self.count if partition else 1
         count = min(head - after, self.rng.randrange(1, 40))
         if count <= 0:
@@ -67,9 +70,12 @@ class Log:
         return [
             SimpleNamespace(
                 partition=partition, first=first, count=count, schema_fingerprint=fingerprint,
-                digest=digest, payload=rows, arrivals=[(count, first, 0, 1)],
+                digest=digest, payload=rows, arrivals=[(count, first, 0, 1)], block=b"",
             )
         ]  # fmt: skip
+
+    def block_of(self, run: Any, *, dense: bool = False) -> bytes:
+        raise Incompatible("rows of no registered schema")
 
 
 class Direct:
@@ -165,12 +171,12 @@ def test_sync_row_too_large_to_send_stops_its_partition_alone(world: World) -> N
     honest = world.log.runs
     huge = SimpleNamespace(
         partition=2, first=1, count=1, schema_fingerprint=bytes(32), digest=bytes(32),
-        payload=bytes(2 << 20), arrivals=[(1, 1, 0, 1)],
+        payload=bytes(2 << 20), arrivals=[(1, 1, 0, 1)], block=b"",
     )  # fmt: skip
     world.log.partitions = lambda: [  # type: ignore[method-assign]
         (0, "edgecore.schemas", "critical"), (2, "huge", "critical"), (1, "t", "bulk"),
     ]  # fmt: skip
-    world.log.runs = lambda partition, after, size: (  # type: ignore[method-assign]
+    world.log.runs = lambda partition, after, size, **_: (  # type: ignore[method-assign]
         ([] if after else [huge]) if partition == 2 else honest(partition, after, size)
     )
     world.log.count = 300

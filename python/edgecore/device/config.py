@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edgecore.device.schema_file import check, quoted
 from edgecore.errors import Invalid
-from edgecore.log import SEGMENTS_MIN, Retention
+from edgecore.log_values import SEGMENTS_MIN, Retention
 from edgecore.schema import TIERS
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "backoff_max": (str, "60s"),
         "order_every": (str, "5s"),
         "envelope_bytes": (int, 64 * 1024),
+        "dense": (bool, False),
     },
     "log": {
         "segment_bytes": (int, 1 << 20),
@@ -167,6 +168,7 @@ class Config:
         self.backoff_ns = duration("hub.backoff", 10 * MS)
         self.backoff_max_ns = duration("hub.backoff_max", 10 * MS)
         self.order_every_ns = duration("hub.order_every", 10 * MS)
+        self.sends_dense = bool(values["hub.dense"])
         self.envelope_bytes = whole("hub.envelope_bytes", 4096, 1 << 20)
         self.segment_bytes = whole("log.segment_bytes", 64 * 1024, 1 << 30)
         self.durability = dict(values["log.durability"])
@@ -242,6 +244,7 @@ backoff = "500ms"       # after a failure: a random wait, its bound doubling …
 backoff_max = "60s"     # … up to this
 order_every = "5s"      # how often the wished release is asked for
 timeout = "15s"
+# dense = true          # a metered link: rows go in the smaller coding, which takes longer to make
 
 [log]
 # durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync

@@ -258,6 +258,7 @@ class Link:
             config.idle_ns / SECOND,
             config.backoff_ns / SECOND,
             config.backoff_max_ns / SECOND,
+            config.sends_dense,
         )
         self._syncer = Syncer(
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",

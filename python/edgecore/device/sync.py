@@ -8,16 +8,25 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from edgecore.columns import Block
 from edgecore.device.enrol import checked
 from edgecore.digest import blake3
-from edgecore.errors import OUTCOMES, Corrupt, EdgecoreError, Exhausted, Invalid, Unavailable
+from edgecore.errors import (
+    OUTCOMES,
+    Corrupt,
+    EdgecoreError,
+    Exhausted,
+    Incompatible,
+    Invalid,
+    Unavailable,
+)
 from edgecore.schema import TIERS
 from edgecore.wire import ack, cbor, envelope, rowbatch, signed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from edgecore.device.enrol import Files, Identity
     from edgecore.device.transport import Transport
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
         digest: bytes
         payload: bytes  # canonical rows
         arrivals: list[Arrival]
+        block: bytes  # the column block that it is stored as, instead of both
 
     class Log(Protocol):
         @property
@@ -39,21 +49,25 @@ if TYPE_CHECKING:
         @property
         def epoch(self) -> int: ...
         def partitions(self) -> list[tuple[int, str, str]]: ...  # partition, stream, tier
-        def runs(self, partition: int, after: int, bytes_max: int) -> Sequence[Run]: ...
+        def runs(
+            self, partition: int, after: int, bytes_max: int, *, blocks: bool = False
+        ) -> Sequence[Run]: ...
+        def block_of(self, run: Any, *, dense: bool = False) -> bytes: ...
         def acknowledge(self, partition: int, upto: int) -> None: ...
 
 
 SECOND = 1_000_000_000
-RUN_BYTES = 64  # of a row batch, besides its rows
+BLOCK_ROWS_MIN = 8  # fewer are not made a column block of
 SENDABLE_BYTES_MAX = envelope.BYTES_MAX - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES - 1024
 _REFUSALS = {kind.__name__.encode() for kind in OUTCOMES}
 
 
 class Policy:
     """Sizes in bytes, times in seconds. Waits after failures are uniform in [0, bound), with a
-    bound that doubles from `backoff_s` to `backoff_max_s`."""
+    bound that doubles from `backoff_s` to `backoff_max_s`. `dense`: rows that are not sealed yet
+    go in the smaller coding."""
 
-    __slots__ = ("backoff_max_s", "backoff_s", "envelope_bytes", "idle_s")
+    __slots__ = ("backoff_max_s", "backoff_s", "dense", "envelope_bytes", "idle_s")
 
     def __init__(
         self,
@@ -61,11 +75,23 @@ class Policy:
         idle_s: float = 1.0,
         backoff_s: float = 0.5,
         backoff_max_s: float = 60.0,
+        dense: bool = False,
     ) -> None:
+        self.dense = dense
         self.envelope_bytes = envelope_bytes
         self.idle_s = idle_s
         self.backoff_s = backoff_s
         self.backoff_max_s = backoff_max_s
+
+
+class Room:
+    """What is left of an envelope: its bytes, and those of the canonical rows in it."""
+
+    __slots__ = ("bytes", "rows")
+
+    def __init__(self, size: int) -> None:
+        self.bytes = size
+        self.rows = envelope.ROW_BYTES_MAX
 
 
 class Syncer:
@@ -173,42 +199,68 @@ class Syncer:
             low <= run.first and last <= high for low, high in self._ranges.get(run.partition, [])
         )
 
-    def _collect(self) -> list[Run]:
+    def _collect(self) -> list[tuple[Run, envelope.Payload]]:
         """Runs worth sending, the most worthy tier first, the catalogue before all."""
-        room = self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES
-        out: list[Run] = []
+        room = Room(self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES)
+        out: list[tuple[Run, envelope.Payload]] = []
         ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, TIERS.index(p[2]), p[0]))
         for partition, _, _ in ranked:
             if partition not in self.forks:
                 try:
-                    room = self._collect_from(partition, room, out)
+                    self._collect_from(partition, room, out)
                 except Exhausted as error:  # that partition waits, the others go on
                     self.stuck[partition] = error
         return out
 
-    def _collect_from(self, partition: int, room: int, out: list[Run]) -> int:
-        """Adds a partition's runs to `out`; the bytes of room that are left."""
+    def _collect_from(
+        self, partition: int, room: Room, out: list[tuple[Run, envelope.Payload]]
+    ) -> None:
+        """Adds a partition's runs to `out` while there is room."""
         after = self._after.get(partition, 0)
-        while room > 0 and len(out) < envelope.PAYLOADS_MAX:
-            runs = self._log.runs(partition, after, room)
+        blocks = True
+        while room.bytes > 0 and len(out) < envelope.PAYLOADS_MAX:
+            runs = self._log.runs(partition, after, room.bytes, blocks=blocks)
             if not runs:
-                return room
+                return
             for run in runs:
-                size = envelope.ENTRY_BYTES + len(run.payload) + RUN_BYTES
-                after = run.first + run.count - 1
+                upto = run.first + run.count - 1
                 if self._held(run):
+                    after = upto
                     self._advance(partition, after, len(out))
-                elif size > SENDABLE_BYTES_MAX:
+                    continue
+                payload, rows = self._payload(run)
+                size = envelope.ENTRY_BYTES + len(payload.data)
+                if size > SENDABLE_BYTES_MAX or rows > envelope.ROW_BYTES_MAX:
+                    if run.block and run.count > 1:  # its rows may go one by one
+                        blocks = False
+                        break
                     raise Exhausted(
-                        f"partition {partition}: the row at sequence {run.first} has "
-                        f"{len(run.payload)} bytes, {SENDABLE_BYTES_MAX} can be sent"
+                        f"partition {partition}: the row at sequence {run.first} has {rows} bytes, "
+                        f"{SENDABLE_BYTES_MAX} can be sent"
                     )
-                elif size <= room or not out:
-                    out.append(run)
-                    room -= size
-                else:
-                    return 0
-        return room
+                if out and (size > room.bytes or rows > room.rows):
+                    room.bytes = 0
+                    return
+                after = upto
+                out.append((run, payload))
+                room.bytes -= size
+                room.rows -= rows
+
+    def _payload(self, run: Run) -> tuple[envelope.Payload, int]:
+        """The smaller of the run's codings, and the bytes of its canonical rows."""
+        if run.block:
+            data, rows = run.block, Block(run.block).row_bytes
+            kind = envelope.COLUMN_BLOCK
+        else:
+            kind, rows = envelope.ROW_BATCH, len(run.payload)
+            data = rowbatch.RowBatch(run.schema_fingerprint, run.payload, run.arrivals).encode()
+            if run.count >= BLOCK_ROWS_MIN:
+                with suppress(Incompatible, Invalid):  # rows go as rows
+                    block = self._log.block_of(run, dense=self._policy.dense)
+                    if len(block) < len(data):
+                        kind, data = envelope.COLUMN_BLOCK, block
+        made = envelope.Payload(kind, run.partition, run.first, run.count, run.digest, data)
+        return made, rows
 
     def _advance(self, partition: int, upto: int, unsent: int) -> None:
         if not unsent and upto > self._after.get(partition, 0):
@@ -217,16 +269,11 @@ class Syncer:
 
     def _send(self) -> bool:
         """One envelope out, one ack in; False when there is nothing to send."""
-        runs = self._collect()
-        if not runs:
+        collected = self._collect()
+        if not collected:
             return False
-        payloads = [
-            envelope.Payload(
-                envelope.ROW_BATCH, run.partition, run.first, run.count, run.digest,
-                rowbatch.RowBatch(run.schema_fingerprint, run.payload, run.arrivals).encode(),
-            )
-            for run in runs
-        ]  # fmt: skip
+        runs = [run for run, _ in collected]
+        payloads = [payload for _, payload in collected]
         identity, nonce = self._identity, self._entropy(16)
         message = envelope.Envelope(
             identity.device, identity.generation, self._log.store_id, self._log.epoch, nonce,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from edgecore.errors import Corrupt
+from edgecore import columns
+from edgecore.errors import Corrupt, EdgecoreError
+from edgecore.schema import Schema
+from edgecore.streams import SCHEMAS
 from edgecore.wire import catalogue, envelope, rowbatch
 from edgecore.wire.ack import RANGES_MAX
 
@@ -30,6 +33,7 @@ class Ingest:
         self.events = events
         self._schemas: dict[bytes, StreamSchema] = {}
         self._partitions: dict[tuple[bytes, int], StreamSchema] = {}
+        self._decoders: dict[bytes, Schema] = {}
         for store in events.stores():
             for block in events.blocks(store, catalogue.PARTITION):
                 if block.tombstone:
@@ -62,24 +66,69 @@ class Ingest:
 
         Raises ``Corrupt`` when a payload is not what its digest says; then nothing is taken."""
         runs = []
-        for payload in message.payloads:
-            if payload.kind != envelope.ROW_BATCH:
-                raise Corrupt(f"envelope: payload kind {payload.kind} is not accepted here")
-            batch = rowbatch.decode(payload.data)
-            found = rowbatch.run_digest(
-                message.store, payload.partition, payload.first, payload.count,
-                batch.fingerprint, batch.rows,
-            )  # fmt: skip
-            if found != payload.digest:
-                raise Corrupt(f"envelope: partition {payload.partition}: run digest")
+        room = envelope.ROW_BYTES_MAX
+        arriving: dict[bytes, StreamSchema] = {}
+        for payload in sorted(message.payloads, key=lambda p: (p.partition, p.first)):
+            batch = self._batch(message.store, payload, arriving, room)
+            if batch is None:
+                continue  # not acknowledged: the catalogue row comes first
+            room -= len(batch.rows)
             if sum(arrival[0] for arrival in batch.arrivals) != payload.count:
                 raise Corrupt(f"envelope: partition {payload.partition}: arrival runs")
+            if payload.partition == catalogue.PARTITION:
+                arriving |= {schema.fingerprint: schema for _, schema in _named(batch.rows)}
             runs.append((payload, batch))
         forks: dict[int, int] = {}
-        for payload, batch in sorted(runs, key=lambda run: (run[0].partition, run[0].first)):
+        for payload, batch in runs:
             if payload.partition not in forks:
                 self._take(message.store, payload, batch, forks)
         return forks
+
+    def _batch(
+        self, store: bytes, payload: Payload, arriving: dict[bytes, StreamSchema], room: int
+    ) -> RowBatch | None:
+        """A payload's rows, whatever their coding; None while their schema is not known."""
+        where = f"envelope: partition {payload.partition}"
+        if payload.kind == envelope.ROW_BATCH:
+            batch = rowbatch.decode(payload.data)
+            found = rowbatch.run_digest(
+                store, payload.partition, payload.first, payload.count, batch.fingerprint,
+                batch.rows,
+            )  # fmt: skip
+            if found != payload.digest:
+                raise Corrupt(f"{where}: run digest")
+            if len(batch.rows) > room:
+                raise Corrupt(f"{where}: more rows than an envelope may hold")
+            return batch
+        if payload.kind != envelope.COLUMN_BLOCK:
+            raise Corrupt(f"envelope: payload kind {payload.kind} is not accepted here")
+        block = columns.Block(payload.data)
+        named = (block.store, block.partition, block.first, block.count, block.digest)
+        if named != (store, payload.partition, payload.first, payload.count, payload.digest):
+            raise Corrupt(f"{where}: a block of another run")
+        if block.row_bytes > room:
+            raise Corrupt(f"{where}: more rows than an envelope may hold")
+        schema = self._typed(payload.partition, block.schema_fingerprint, arriving)
+        if schema is None:
+            return None
+        rows, arrivals = columns.decode_to_rows(payload.data, schema)
+        return rowbatch.RowBatch(block.schema_fingerprint, rows, arrivals)
+
+    def _typed(
+        self, partition: int, fingerprint: bytes, arriving: dict[bytes, StreamSchema]
+    ) -> Schema | None:
+        """The schema in the form that decodes blocks."""
+        if partition == catalogue.PARTITION:
+            return SCHEMAS
+        if fingerprint not in self._decoders:
+            named = arriving.get(fingerprint) or self._schemas.get(fingerprint)
+            if named is None:
+                return None
+            try:
+                self._decoders[fingerprint] = Schema.from_bytes(named.canonical)
+            except EdgecoreError as error:
+                raise Corrupt(f"envelope: partition {partition}: its schema: {error}") from None
+        return self._decoders[fingerprint]
 
     def _take(self, store: bytes, payload: Payload, batch: RowBatch, forks: dict[int, int]) -> None:
         last = payload.first + payload.count - 1

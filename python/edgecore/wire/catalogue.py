@@ -21,11 +21,14 @@ STREAM = "edgecore.schemas"
 
 
 class StreamSchema:
-    """Stream, tier and fields of one schema, and its fingerprint."""
+    """Stream, tier and fields of one schema, its fingerprint and its canonical bytes."""
 
-    __slots__ = ("fields", "fingerprint", "stream", "tier")
+    __slots__ = ("canonical", "fields", "fingerprint", "stream", "tier")
 
-    def __init__(self, stream: str, tier: str, fields: Sequence[Field], fingerprint: bytes) -> None:
+    def __init__(
+        self, stream: str, tier: str, fields: Sequence[Field], fingerprint: bytes, canonical: bytes
+    ) -> None:
+        self.canonical = canonical
         self.stream = stream
         self.tier = tier
         self.fields = fields
@@ -37,6 +40,7 @@ CATALOGUE = StreamSchema(
     STREAM,
     "critical",
     [Field("partition", "u32", required=True), Field("schema", "bytes", required=True)],
+    b"",
     b"",
 )
 
@@ -59,7 +63,7 @@ def read_schema(canonical: bytes) -> StreamSchema:
     fields = [_field(item) for item in items]
     if len({field.name for field in fields}) != len(fields):
         raise Corrupt(f"schema of {stream!r}: two fields share a name")
-    return StreamSchema(stream, tier, fields, blake3(canonical))
+    return StreamSchema(stream, tier, fields, blake3(canonical), canonical)
 
 
 def _field(item: object) -> Field:

@@ -19,9 +19,10 @@ MAGIC = 0x4E454345  # "ECEN"
 VERSION = 1
 FEATURES_KNOWN = 0
 ROW_BATCH = 1
-COLUMN_BLOCK = 2  # reserved
+COLUMN_BLOCK = 2
 PAYLOADS_MAX = 256
 BYTES_MAX = 1 << 20
+ROW_BYTES_MAX = 8 << 20  # canonical rows of all payloads, which column blocks make small
 # magic, version, reserved, required and optional features, device, generation, store, epoch,
 # cipher, key id, policy, nonce, last acknowledged envelope, number of payloads, payload bytes
 _HEAD = struct.Struct("<IHHII16sI16sQHI16s16s32sHI")
@@ -157,4 +158,12 @@ def decode(message: bytes, verifier: Verifier) -> Envelope:
     return Envelope(device, generation, store, epoch, nonce, payloads, previous, policy, optional)
 
 
-__all__ = ["COLUMN_BLOCK", "ROW_BATCH", "Envelope", "Payload", "claimed_sender", "decode"]
+__all__ = [
+    "COLUMN_BLOCK",
+    "ROW_BATCH",
+    "ROW_BYTES_MAX",
+    "Envelope",
+    "Payload",
+    "claimed_sender",
+    "decode",
+]
