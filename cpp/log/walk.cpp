@@ -6,6 +6,10 @@
 namespace edgecore {
 namespace {
 
+// How often its size may be run through in search of a block's intact end: rows that look like
+// records would have it read without end.
+constexpr std::uint64_t kRestChecks = 16;
+
 using Table = std::map<std::uint32_t, wal::TableEntry>;
 
 // One walk over the blocks of one segment.
@@ -140,10 +144,14 @@ class Walker {
   std::optional<Rest> rest_behind(ByteSpan records, std::size_t damaged,
                                   const wal::BlockHead& head) const {
     std::size_t from = damaged + 1;
+    std::uint64_t to_check = kRestChecks * records.size();
     while (from + wal::kRecordHeadBytes <= records.size()) {
       Rest rest{from, 0, 0};
       std::size_t at = from;
       while (at < records.size() && may_begin(records.subspan(at), head)) {
+        const std::uint64_t size = load_le<std::uint32_t>(records.data() + at + 24);
+        if (size > to_check) return std::nullopt;
+        to_check -= size;
         ByteSpan payload;
         const auto record = wal::decode_record(records.subspan(at), seed_, payload);
         if (!record) break;
@@ -162,8 +170,14 @@ class Walker {
     if (bytes.size() < wal::kRecordHeadBytes) return false;
     const auto partition = load_le<std::uint32_t>(bytes.data() + 4);
     const auto first = load_le<std::uint64_t>(bytes.data() + 8);
+    const auto count = load_le<std::uint32_t>(bytes.data() + 20);
+    const auto length = load_le<std::uint32_t>(bytes.data() + 24);
+    if (first == 0 || count == 0 || count > head.rows ||
+        length > bytes.size() - wal::kRecordHeadBytes ||
+        load_le<std::uint32_t>(bytes.data() + 28) != 0)
+      return false;
     return std::any_of(head.table.begin(), head.table.end(), [&](const wal::TableEntry& entry) {
-      return entry.partition == partition && first > 0 && first < entry.next;
+      return entry.partition == partition && first < entry.next && count <= entry.next - first;
     });
   }
 

@@ -6,6 +6,7 @@
 // them: burnt numbers, several segments, released ones, files taken over, blocks of many records,
 // packs of two sealings.
 #include <algorithm>
+#include <chrono>
 
 #include "base/crc32c.hpp"
 #include "tests/log/log_cases.hpp"
@@ -346,6 +347,35 @@ TEST_F(Hostile, ARecordsFlippedBitCostsThatRecordAlone) {
     ASSERT_TRUE(status.is_ok());
     if (HasFailure()) return;
   }
+}
+
+// Rows that look like the heads of records, of many lengths, don't make the search long.
+TEST_F(Hostile, ADamagedBlockOfRowsThatLookLikeRecordsIsReadInTime) {
+  const auto disk = std::make_shared<MemoryFs>();
+  auto log = open(disk);
+  Bytes text(4 << 20);
+  for (std::size_t at = 0; at + 32 <= text.size(); at += 32) {
+    store_le(text.data() + at + 4, std::uint32_t{1});
+    store_le(text.data() + at + 8, std::uint64_t{1});
+    store_le(text.data() + at + 20, std::uint32_t{1});
+    store_le(text.data() + at + 24, static_cast<std::uint32_t>((text.size() - at) / 2));
+  }
+  RowBatch rows(schemas_[0]);
+  const std::size_t row = rows.add_row(1, "", 0);
+  rows.set_i64(row, 0, 1);
+  rows.set_bytes(row, 1, text);
+  ASSERT_TRUE(log->append(rows).is_ok());
+  ASSERT_TRUE(log->append(rows_of(schemas_[0], 5, 1)).is_ok());
+  ASSERT_TRUE(log->sync().is_ok());
+  log.reset();
+  const std::string path = join_path("log", files(*disk).back());
+  overwrite(*disk, path, (1 << 20) + 3, as_byte_span("x"));
+  const auto began = std::chrono::steady_clock::now();
+  log = open(disk);
+  std::vector<LossRange> lost;
+  ASSERT_TRUE(log->reader().visit(0, [](const RecordView&) { return true; }, &lost).is_ok());
+  EXPECT_FALSE(lost.empty());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
 }
 
 TEST_F(Hostile, WithoutItsOnlySegmentALogGoesOnBehindWhatItHadPromised) {
