@@ -288,9 +288,13 @@ Result<bool> LogReader::is_whole(const std::string& stream) {
   std::vector<Pack> packs;
   EDGECORE_TRY(load_span(0, contents.packs.size(), &wanted, true, packs));
   return std::all_of(packs.begin(), packs.end(), [&](const Pack& pack) {
-    return std::all_of(pack.index.gaps.begin(), pack.index.gaps.end(), [&](const LossRange& gap) {
-      return gap.reason == LossRange::kBurnt || !wanted.partitions.contains(gap.partition);
-    });
+    const bool gone =
+        pack.key.gone && std::any_of(pack.index.blocks.begin(), pack.index.blocks.end(),
+                                     [&](const auto& block) { return holds(block, wanted); });
+    return !gone &&
+           std::all_of(pack.index.gaps.begin(), pack.index.gaps.end(), [&](const LossRange& gap) {
+             return gap.reason == LossRange::kBurnt || !wanted.partitions.contains(gap.partition);
+           });
   });
 }
 

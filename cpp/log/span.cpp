@@ -7,6 +7,7 @@ namespace edgecore {
 Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& opened) {
   const ByteSpan bytes = pack.bytes_of(block);
   if (pack.index.key == 0) return bytes;
+  if (pack.key.gone) return Status::corrupt("a pack's key was destroyed, or is damaged");
   if (pack.key.key == nullptr) return Status::unavailable("a pack's key is not there");
   EDGECORE_ASSIGN(opened, decrypt_block(*pack.key.key, pack.index, block, bytes));
   return ByteSpan(opened);

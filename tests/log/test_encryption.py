@@ -113,8 +113,13 @@ def test_encrypted_log_purges_a_tier_up_to_a_day_and_says_what_went() -> None:
             clock.advance(DAY_NS)
         assert log.purge("bulk", before_ns=20_000 * DAY_NS) == 0
         assert log.purge("bulk", before_ns=20_002 * DAY_NS + 7) == 80
-        for _ in range(2):
-            assert {text for text in texts(log)} == {"day 2", "day 3"}
+        for blocks in (False, True):
+            assert set(texts(log)) == {"day 2", "day 3"}
+            runs = log.runs(partition_of(log, "note"), 0, 1 << 20, blocks=blocks)
+            assert (runs[0].first, sum(run.count for run in runs)) == (81, 80)
+            cleartext = [Block(run.block) for run in runs if run.block]
+            assert [block.first for block in cleartext] == ([81, 121] if blocks else [])
+            assert len(log.columns("note", "x")["x"]) == 80
             assert log.verify()[3] == [(partition_of(log, "note"), 1, 80, "purged")]
             assert sum(len(scanned) for scanned in log.scan("alarm")) == 160
         told = [row for scanned in log.scan("edgecore.losses") for row in scanned]
