@@ -2,6 +2,7 @@
 // from then on, of a write as of a read. What was called durable stays, a number has one content,
 // nothing is called lost, and once the disk is sound again the log goes on.
 #include "tests/log/log_cases.hpp"
+#include "tests/log/toy_cipher.hpp"
 
 namespace edgecore {
 namespace {
@@ -12,7 +13,8 @@ constexpr std::uint64_t kSegmentBytes = 16 * 1024;
 // A log on a disk that fails, and what its owner knows.
 class Owner {
  public:
-  explicit Owner(std::shared_ptr<MemoryFs> disk) : disk_(std::move(disk)) {}
+  Owner(std::shared_ptr<MemoryFs> disk, std::shared_ptr<Cipher> cipher)
+      : disk_(std::move(disk)), cipher_(std::move(cipher)) {}
 
   Status open() {
     LogOptions options;
@@ -22,6 +24,7 @@ class Owner {
     options.salt = epoch_ * 0x7654321;
     options.durability[0].level = Durability::kSync;
     options.keep.rows = 10;
+    options.cipher = cipher_;
     EDGECORE_ASSIGN(auto log, Log::open(disk_, "log", options, clock_));
     for (const SchemaPtr& schema : schemas_) EDGECORE_TRY(log->register_schema(schema).status());
     log_ = std::move(log);
@@ -150,6 +153,7 @@ class Owner {
   std::vector<SchemaPtr> schemas_ = {make_schema("bulk", Tier::kBulk),
                                      make_schema("critical", Tier::kCritical)};
   std::shared_ptr<MemoryFs> disk_;
+  std::shared_ptr<Cipher> cipher_;
   std::shared_ptr<ManualClock> clock_ = std::make_shared<ManualClock>(1'700'000'000'000'000'000);
   std::uint64_t epoch_ = 0;
   std::int64_t value_ = 1;
@@ -164,10 +168,12 @@ class Owner {
 
 using Phase = std::function<Status(Owner&)>;
 
+enum Kind : int { kBuffered, kDirect, kEncrypted };
+
 // Has the phase meet one error at call `skip`; whether it came to that.
-bool meet_error(const Phase& prepare, const Phase& phase, const Fault& error, bool direct) {
-  const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{.direct_writes = direct});
-  Owner owner(disk);
+bool meet_error(const Phase& prepare, const Phase& phase, const Fault& error, Kind kind) {
+  const auto disk = std::make_shared<MemoryFs>(MemoryFsOptions{.direct_writes = kind == kDirect});
+  Owner owner(disk, kind == kEncrypted ? std::make_shared<ToyCipher>() : nullptr);
   EXPECT_TRUE(owner.open().is_ok());
   EXPECT_TRUE(prepare(owner).is_ok());
   const std::size_t fault = disk->inject(error);
@@ -196,12 +202,12 @@ void meet_every_error(const Phase& prepare, const Phase& phase, std::size_t erro
   for (const FaultEffect effect :
        {FaultEffect::kIoError, FaultEffect::kNoSpace, FaultEffect::kShortWrite})
     for (const bool sticky : {false, true})
-      for (const bool direct : {false, true})
+      for (const Kind kind : {kBuffered, kDirect, kEncrypted})
         for (std::uint64_t skip = 0;; ++skip) {
           SCOPED_TRACE((sticky ? "from call " : "at call ") + std::to_string(skip) + ", effect " +
-                       std::to_string(static_cast<int>(effect)) + (direct ? ", direct" : ""));
+                       std::to_string(static_cast<int>(effect)) + ", kind " + std::to_string(kind));
           const bool fired =
-              meet_error(prepare, phase, {effect, kAllOperations, "", skip, sticky}, direct);
+              meet_error(prepare, phase, {effect, kAllOperations, "", skip, sticky}, kind);
           if (!fired || testing::Test::HasFailure()) break;
           ++met;
         }
