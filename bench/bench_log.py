@@ -7,6 +7,7 @@ again at the first record and ends by reading its last one back, which is the ch
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 import tempfile
@@ -230,6 +231,55 @@ class ScanLmdb(Scan):
         return sum(F3.unpack(value)[0] for value in cursor.iternext(keys=False))
 
 
+class Columns(Scan):
+    """A run reads columns of everything into numpy: all of them, or one. `settings["random"]`:
+    doubles that no coding makes smaller, instead of decimals."""
+
+    def __init__(self, make: type[Scratch], settings: dict[str, Any]) -> None:
+        self.names = NAMES[: settings["columns"]]
+        self.side = make(settings)
+        dice = random.Random(5)
+        for _ in range(SCAN_ROWS // BATCH):
+            rows = ROWS
+            if settings["random"]:
+                rows = [{name: dice.random() for name in NAMES} for _ in range(BATCH)]
+            self.side.append_batch(rows)
+        self.side.last()
+        self.version = self.side.version
+
+
+class ColumnsOurs(Columns):
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(Ours, settings)
+        assert isinstance(self.side, Ours)
+        self.side.log.sync()
+        self.side.log.seal()
+
+    def total(self) -> float:
+        import numpy as np
+
+        side = self.side
+        assert isinstance(side, Ours)
+        found = side.log.columns("bench", *self.names)
+        return float(sum(np.asarray(found[name]).sum() for name in self.names))
+
+
+class ColumnsLmdb(Columns):
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(Lmdb, settings)
+
+    def total(self) -> float:
+        import numpy as np
+
+        side = self.side
+        assert isinstance(side, Lmdb)
+        cursor = (side.transaction or side.base.begin()).cursor()
+        data = b"".join(cursor.iternext(keys=False))
+        table = np.frombuffer(data, "<f8").reshape(-1, len(NAMES))
+        columns = [np.ascontiguousarray(table[:, i]) for i in range(len(self.names))]
+        return float(sum(column.sum() for column in columns))
+
+
 LARGE = {"segment_bytes": 8 << 20}  # ours: as a gateway sets it; scans have the default
 SIDES = {"ours": Ours, "sqlite": Sqlite, "lmdb": Lmdb, "rocksdict": Rocks}
 CASES = {
@@ -242,6 +292,12 @@ CASES = {
         scale=SCAN_ROWS,
     ),
 }
+for variant, columns, randomly in (("", 8, False), ("_random", 8, True), ("_one", 1, False)):
+    CASES[f"scan_sealed{variant}"] = Case(
+        {"ours": ColumnsOurs, "lmdb": ColumnsLmdb},
+        settings={"mode": "kernel", "batch": BATCH, "columns": columns, "random": randomly},
+        scale=SCAN_ROWS,
+    )
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
@@ -250,6 +306,9 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
         ("log.append.b1/kernel", "b1_kernel", ("rocksdict", "sqlite")),
         ("log.append.b1000", "b1000", ("lmdb", "rocksdict", "sqlite")),
         ("log.scan/hot", "scan_hot", ("lmdb",)),
+        ("log.scan/sealed", "scan_sealed", ("lmdb",)),
+        ("log.scan/sealed/random", "scan_sealed_random", ("lmdb",)),
+        ("log.scan/sealed/one_column", "scan_sealed_one", ("lmdb",)),
     ):
         for peer in peers:
             yield row(identity, "log", name, CASES[name], peer, rounds)

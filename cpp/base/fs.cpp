@@ -19,16 +19,16 @@ std::string parent_path(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-Result<Bytes> read_file(Fs& fs, const std::string& path, std::uint64_t size_max) {
+Result<Bytes> read_file(Fs& fs, const std::string& path, std::uint64_t size_max, Bytes buffer) {
   EDGECORE_ASSIGN(auto file, fs.open(path, OpenMode::kRead));
   EDGECORE_ASSIGN(const std::uint64_t size, file->size());
   if (size > size_max)
     return Status::corrupt(path + ": " + std::to_string(size) + " bytes, at most " +
                            std::to_string(size_max) + " belong there");
-  Bytes bytes(static_cast<std::size_t>(size));
-  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, bytes));
-  bytes.resize(got);
-  return bytes;
+  buffer.resize(static_cast<std::size_t>(size));
+  EDGECORE_ASSIGN(const std::size_t got, file->read_at(0, buffer));
+  buffer.resize(got);
+  return buffer;
 }
 
 Status write_file_atomic(Fs& fs, const std::string& path, ByteSpan bytes) {

@@ -71,8 +71,8 @@ class Fs {
   virtual std::uint32_t sector_size() const = 0;  // the unit that a device writes whole: 512, 4096
 };
 
-// Whole-file helpers over any Fs.
-Result<Bytes> read_file(Fs& fs, const std::string& path, std::uint64_t size_max);
+// Whole-file helpers over any Fs. `buffer`, given, is used again.
+Result<Bytes> read_file(Fs& fs, const std::string& path, std::uint64_t size_max, Bytes buffer = {});
 // Crash-safe replacement: temporary file, sync, rename, directory sync. After a cut at any point
 // `path` holds the old bytes or the new ones.
 Status write_file_atomic(Fs& fs, const std::string& path, ByteSpan bytes);

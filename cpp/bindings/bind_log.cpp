@@ -246,13 +246,15 @@ void bind_keeping(py::class_<PyLog, PyLogPtr>& log) {
          py::arg("acked"), py::arg("upto"), py::arg("announced"))
       .def(
           "seal",
-          [](PyLog& self, std::size_t segments_kept, std::uint64_t bytes, bool dense) {
+          [](PyLog& self, std::size_t segments_kept, std::uint64_t bytes, bool dense,
+             std::uint32_t announced) {
             Log& log = self.core();
-            const SealRequest request{segments_kept, bytes, dense ? Coding::kDense : Coding::kFast};
+            const SealRequest request{segments_kept, bytes, dense ? Coding::kDense : Coding::kFast,
+                                      announced};
             const Sealed done = unlocked([&] { return log.seal(request); });
             return py::make_tuple(done.rows, done.packs, done.bytes, done.segments);
           },
-          py::arg("segments_kept"), py::arg("bytes"), py::arg("dense"))
+          py::arg("segments_kept"), py::arg("bytes"), py::arg("dense"), py::arg("announced"))
       .def(
           "told",
           [](PyLog& self, const std::vector<Range>& ranges) {
@@ -304,6 +306,8 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
           py::arg("partition"), py::arg("position"))
       .def("released", [](PyLog& self) { return self.core().released(); })
       .def("announced", [](PyLog& self) { return self.core().announced(); })
+      .def_property_readonly("segment_position",
+                             [](PyLog& self) { return self.core().segment_position(); })
       .def_property_readonly("first_position",
                              [](PyLog& self) { return self.core().first_position(); })
       .def("recovery", &recovery_of)

@@ -1,7 +1,9 @@
 // Reading a log from Python: rows as they are scanned, and whole columns.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <bit>
+#include <memory>
 #include <optional>
 #include <set>
 
@@ -155,17 +157,38 @@ class PyScan {
   Bytes buffer_;  // the segment
 };
 
-// The values of one column of many rows: doubles, or integers of 64 bits.
+constexpr std::uint64_t kRowsTaken = 1u << 22;  // as many are made room for before they are read
+
+// The values of one column of many rows: doubles, or integers of 64 bits. Room for all of them is
+// taken at once, and not filled before.
 struct Cells {
   char format = 'd';
-  std::vector<std::uint64_t> values;
+  std::unique_ptr<std::uint64_t[]> values;
+  std::size_t size = 0;
+  std::size_t capacity = 0;
+
+  std::span<std::uint64_t> add(std::size_t count) {
+    if (size + count > capacity) {
+      capacity = std::max(size + count, 2 * capacity);
+      auto larger = std::make_unique_for_overwrite<std::uint64_t[]>(capacity);
+      std::copy_n(values.get(), size, larger.get());
+      values = std::move(larger);
+    }
+    size += count;
+    return {values.get() + size - count, count};
+  }
 };
 
 // Gathers columns of fixed width from blocks, straight from their streams, and from records.
 class Gathering {
  public:
-  Gathering(std::vector<std::string> names, std::uint64_t until)
-      : names_(std::move(names)), until_(until), cells_(names_.size()) {}
+  Gathering(std::vector<std::string> names, std::uint64_t until, std::uint64_t rows_max)
+      : names_(std::move(names)), until_(until), cells_(names_.size()) {
+    for (Cells& cells : cells_) {
+      cells.capacity = static_cast<std::size_t>(rows_max);
+      cells.values = std::make_unique_for_overwrite<std::uint64_t[]>(cells.capacity);
+    }
+  }
 
   // Of one of the schemas that the rows may have.
   Status expect(const Schema& schema) {
@@ -178,10 +201,10 @@ class Gathering {
 
   // All columns of the block, or none.
   Status block(const CatalogueEntry& entry, ByteSpan bytes) {
-    const std::size_t before = cells_.empty() ? 0 : cells_[0].values.size();
+    const std::size_t before = cells_.empty() ? 0 : cells_[0].size;
     Status status = add_block(entry, bytes);
     if (!status.is_ok())
-      for (Cells& cells : cells_) cells.values.resize(before);
+      for (Cells& cells : cells_) cells.size = before;
     return status;
   }
 
@@ -195,16 +218,15 @@ class Gathering {
       const int found = entry.schema->find(names_[i]);
       const Field* field = found < 0 ? nullptr : &entry.schema->fields[std::size_t(found)];
       EDGECORE_TRY(set_format(i, field));
-      std::vector<std::uint64_t>& values = cells_[i].values;
-      const std::size_t at = values.size();
+      const std::span<std::uint64_t> out = cells_[i].add(to - from);
       presence_.clear();
       for (std::size_t row = from; row < to; ++row) {
         presence_.push_back(field == nullptr || rows.present(row, std::size_t(found)));
-        values.push_back(field != nullptr      ? rows.cell(row, std::size_t(found))
-                         : names_[i] == "time" ? std::uint64_t(rows.time_ns(row))
-                                               : rows.source_seq(row));
+        out[row - from] = field != nullptr      ? rows.cell(row, std::size_t(found))
+                          : names_[i] == "time" ? std::uint64_t(rows.time_ns(row))
+                                                : rows.source_seq(row);
       }
-      EDGECORE_TRY(finish(i, field, std::span(values).subspan(at)));
+      EDGECORE_TRY(finish(i, field, out));
     }
     return Status::ok();
   }
@@ -219,10 +241,7 @@ class Gathering {
       const int found = entry.schema->find(names_[i]);
       const Field* field = found < 0 ? nullptr : &entry.schema->fields[std::size_t(found)];
       EDGECORE_TRY(set_format(i, field));
-      std::vector<std::uint64_t>& values = cells_[i].values;
-      const std::size_t at = values.size();
-      values.resize(at + reader.header().count);
-      const std::span<std::uint64_t> out(values.data() + at, reader.header().count);
+      const std::span<std::uint64_t> out = cells_[i].add(reader.header().count);
       EDGECORE_TRY(reader.read_cells(column, out, presence_));
       EDGECORE_TRY(finish(i, field, out));
     }
@@ -242,7 +261,7 @@ class Gathering {
     } else if (!is_float(field->dtype) && field->dtype != DType::kDecimal) {
       format = is_unsigned(field->dtype) || field->dtype == DType::kBool ? 'Q' : 'q';
     }
-    if (!cells_[column].values.empty() && cells_[column].format != format)
+    if (cells_[column].size > 0 && cells_[column].format != format)
       return Status::incompatible("columns: field '" + name + "' has changed its kind");
     cells_[column].format = format;
     return Status::ok();
@@ -275,13 +294,15 @@ py::list read_columns(const PyLogPtr& self, const std::set<std::uint32_t>& parti
                       const std::vector<std::string>& names, std::uint64_t after,
                       std::uint64_t until) {
   LogReader reader = self->core().reader();
-  Gathering gathering(names, std::min(until, reader.position_max()));
+  const Wanted wanted{partitions, 0};
+  Gathering gathering(names, std::min(until, reader.position_max()),
+                      std::min(reader.rows_max(wanted), kRowsTaken));
   for (const CatalogueEntry& entry : reader.catalogue().entries)
     if (entry.schema != nullptr && partitions.contains(entry.partition))
       raise_if_bad(gathering.expect(*entry.schema));
   unlocked([&] {
     return reader.visit_blocks(
-        after, until, {partitions, 0},
+        after, until, wanted,
         [&](const CatalogueEntry& entry, const PackBlock&, ByteSpan block) -> Result<bool> {
           EDGECORE_TRY(gathering.block(entry, block));
           return true;
@@ -317,8 +338,8 @@ void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log) {
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &PyScan::next);
   py::class_<Cells>(m, "Cells", py::buffer_protocol()).def_buffer([](Cells& cells) {
-    return py::buffer_info(cells.values.data(), sizeof(std::uint64_t), std::string(1, cells.format),
-                           1, {cells.values.size()}, {sizeof(std::uint64_t)});
+    return py::buffer_info(cells.values.get(), sizeof(std::uint64_t), std::string(1, cells.format),
+                           1, {cells.size}, {sizeof(std::uint64_t)});
   });
   log.def(
          "scan",

@@ -92,6 +92,7 @@ struct SealRequest {
   std::size_t segments_kept = 2;  // the newest stay, two at least
   std::uint64_t bytes = 4u << 20;
   Coding coding = Coding::kFast;
+  std::uint32_t announced = 0;  // as for Log::release
 };
 
 struct Sealed {
@@ -190,8 +191,9 @@ class Log {
   std::uint64_t disk_bytes();  // of all files of the log, zeros made beforehand included
 
   std::uint32_t announced() const;
-  std::uint64_t first_position() const;  // of the first row kept, or of the next when none is
-  Sequences released() const;            // the last sequence released, by partition
+  std::uint64_t segment_position() const;  // of the first row that is not sealed
+  std::uint64_t first_position() const;    // of the first row kept, or of the next when none is
+  Sequences released() const;              // the last sequence released, by partition
   void set_clock_trust(std::uint8_t trust) { clock_trust_ = trust; }
 
   const KeyRing& keys() const { return *keys_; }

@@ -115,17 +115,39 @@ bool LogReader::may_hold(std::size_t segment, const Wanted* wanted) const {
                      });
 }
 
+std::set<std::uint32_t> LogReader::tiers_of(const Wanted* wanted) const {
+  std::set<std::uint32_t> tiers;
+  for (const CatalogueEntry& entry : source_.catalogue.entries)
+    if (wanted == nullptr || wanted->partitions.contains(entry.partition)) tiers.insert(entry.tier);
+  return tiers;
+}
+
+std::uint64_t LogReader::rows_max(const Wanted& wanted) const {
+  const auto tiers = tiers_of(&wanted);
+  const wal::Contents& contents = *source_.contents;
+  std::uint64_t rows = position_max_ - std::min(position_max_, contents.position - 1);
+  for (const PackEntry& pack : contents.packs) rows += tiers.contains(pack.tier) ? pack.rows : 0;
+  return rows;
+}
+
 // Packs that can't be read are left out: what they held is lost. `packs` stays incomplete, with
 // Unavailable, when one is the log's no more.
 Status LogReader::load_span(std::size_t first, std::size_t end, const Wanted* wanted,
                             bool without_keys, std::vector<Pack>& packs) const {
-  std::set<std::uint32_t> tiers;
-  for (const CatalogueEntry& entry : source_.catalogue.entries)
-    if (wanted == nullptr || wanted->partitions.contains(entry.partition)) tiers.insert(entry.tier);
+  const auto tiers = tiers_of(wanted);
+  // Buffers of the packs before are used again: a fresh one costs a page fault per 4 KiB.
+  std::vector<Pack> before;
+  before.swap(packs);
   for (std::size_t i = first; i < end; ++i) {
     const PackEntry& entry = source_.contents->packs[i];
     if (!tiers.contains(entry.tier)) continue;
-    auto bytes = read_file(*fs_, pack_path(directory_, entry.number), kPackFileBytesMax);
+    Bytes buffer;
+    if (!before.empty()) {
+      buffer = std::move(before.back().file);
+      before.pop_back();
+    }
+    const std::string path = pack_path(directory_, entry.number);
+    auto bytes = read_file(*fs_, path, kPackFileBytesMax, std::move(buffer));
     if (!bytes.is_ok()) {
       const auto now = contents_now();
       const bool there =
@@ -138,7 +160,7 @@ Status LogReader::load_span(std::size_t first, std::size_t end, const Wanted* wa
     auto index = decode_pack(bytes.value());
     if (!index.is_ok() && index.status().outcome() == Outcome::kIncompatible) return index.status();
     if (!index.is_ok() || index->number != entry.number) continue;
-    auto key = key_of(source_.keys.get(), index->key, pack_path(directory_, entry.number));
+    auto key = key_of(source_.keys.get(), index->key, path);
     if (!key.is_ok() && !without_keys) return key.status();
     packs.push_back({std::move(index).value(), std::move(bytes).value(),
                      key.is_ok() ? std::move(key).value() : SegmentKey()});
@@ -302,6 +324,7 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
                                const BlockVisitor& block, const EntryVisitor& record) {
   until = std::min(until, position_max_);
   Bytes buffer;
+  std::vector<Pack> packs;
   Status status;
   bool go_on = true;
   const auto step = [&](const RecordView& view) {
@@ -320,7 +343,7 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
       EDGECORE_ASSIGN(at, visit_part(at, &wanted, step, buffer));
       continue;
     }
-    const auto done = visit_blocks_of(pack, at, until, wanted, block, record);
+    const auto done = visit_blocks_of(pack, at, until, wanted, block, record, packs);
     if (done.is_ok()) {
       go_on = done.value();
       at = source_.contents->packs[pack].end - 1;
@@ -334,11 +357,10 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
 
 Result<bool> LogReader::visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
                                         const Wanted& wanted, const BlockVisitor& block,
-                                        const EntryVisitor& record) {
+                                        const EntryVisitor& record, std::vector<Pack>& packs) {
   const auto& all = source_.contents->packs;
   std::size_t end = first;
   while (end < all.size() && all[end].base == all[first].base) ++end;
-  std::vector<Pack> packs;
   EDGECORE_TRY(load_span(first, end, &wanted, false, packs));
   Bytes opened;
   for (const Pack& pack : packs) {

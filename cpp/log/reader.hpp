@@ -175,6 +175,8 @@ class LogReader {
 
   const Catalogue& catalogue() const { return source_.catalogue; }
   std::uint64_t position_max() const { return position_max_; }
+  // Of the wanted partitions there are no more.
+  std::uint64_t rows_max(const Wanted& wanted) const;
   std::uint64_t first_position() const { return source_.contents->first_position(); }
 
  private:
@@ -207,7 +209,8 @@ class LogReader {
   Result<bool> moved(const Status& status);
   Result<bool> visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
                                const Wanted& wanted, const BlockVisitor& block,
-                               const EntryVisitor& record);
+                               const EntryVisitor& record, std::vector<Pack>& packs);
+  std::set<std::uint32_t> tiers_of(const Wanted* wanted) const;
 
   std::shared_ptr<Fs> fs_;
   std::string directory_;

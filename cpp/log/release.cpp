@@ -14,6 +14,11 @@ std::uint64_t Log::first_position() const {
   return contents_->first_position();
 }
 
+std::uint64_t Log::segment_position() const {
+  const std::lock_guard guard(mutex_);
+  return contents_->position;
+}
+
 std::map<std::uint32_t, std::uint64_t> Log::released() const {
   const std::lock_guard guard(mutex_);
   std::map<std::uint32_t, std::uint64_t> out;

@@ -94,6 +94,7 @@ Result<Sealed> Log::seal(const SealRequest& request) {
   next.segment = segments.back().header.number;
   next.position = common.index.end;
   next.next_pack = next_pack_;
+  next.announced = std::max(next.announced, request.announced);
   done.segments = segments.size() - 1;
   const std::lock_guard commit_guard(commit_mutex_);
   next.generation = contents_->generation + 1;

@@ -169,10 +169,9 @@ class Log:
         """How many schemas partition 0 has named, in the order of their numbers: rows that are
         kept, and those that were released. A crash may have come before a schema's row."""
         numbers = {entry[4]: entry[0] for entry in self.core.catalogue()}
-        return max(
-            (numbers.get(row["schema"], -1) + 1 for s in self.scan(SCHEMAS.stream) for row in s),
-            default=self.core.announced(),
-        )
+        later = self.scan(SCHEMAS.stream, after=self.core.segment_position - 1)
+        named = [numbers.get(row["schema"], -1) + 1 for scanned in later for row in scanned]
+        return max(named, default=0) or self.core.announced()
 
     def _announce(self) -> None:
         for number, partition, _, _, canonical in self.core.catalogue()[self._announced :]:
@@ -413,7 +412,9 @@ class Log:
         for rows of a schema that this build can't read; these stay where they are."""
         moved = 0
         while True:
-            rows, _, _, segments = self.core.seal(segments_kept, SEALED_BYTES, dense)
+            rows, _, _, segments = self.core.seal(
+                segments_kept, SEALED_BYTES, dense, self._announced
+            )
             self._tell()
             moved += rows
             if not segments:
