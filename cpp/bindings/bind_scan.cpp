@@ -82,7 +82,8 @@ class PyScan {
         wanted_(std::move(wanted)),
         after_(after),
         until_(std::min(until, reader_.position_max())),
-        through_(after) {}
+        through_(after),
+        timed_(wanted_ && (wanted_->time_min != INT64_MIN || wanted_->time_max != INT64_MAX)) {}
 
   PyScanned next() {
     while (at_ == found_.size()) {
@@ -94,6 +95,7 @@ class PyScan {
             through_, wanted_ ? &*wanted_ : nullptr,
             [this](const RecordView& record) { return keep(record); }, buffer_);
       });
+      if (timed_) unlocked([this] { return keep_times(); });
     }
     PyScanned out = std::move(found_[at_++]);
     out.schema = log_->schema_of_number(out.head.schema);
@@ -124,6 +126,48 @@ class PyScan {
     return true;
   }
 
+  // Of what was found, the stretches whose times are wanted.
+  Status keep_times() {
+    std::vector<PyScanned> kept;
+    for (const PyScanned& scanned : found_) {
+      const CatalogueEntry* entry = reader_.catalogue().find(scanned.head.schema);
+      if (entry == nullptr || entry->schema == nullptr)
+        return Status::incompatible("schema " + std::to_string(scanned.head.schema) +
+                                    " of the log is not attached");
+      ByteSpan rest = scanned.payload;
+      EDGECORE_ASSIGN(const std::size_t skip, rows_size(*entry->schema, rest, scanned.skip));
+      rest = rest.subspan(skip);
+      bool going_on = false;
+      for (std::uint32_t row = 0; row < scanned.head.count; ++row) {
+        EDGECORE_ASSIGN(const std::size_t size, rows_size(*entry->schema, rest, 1));
+        const auto time = load_le<std::int64_t>(rest.data());  // every row begins with it
+        const bool wanted = wanted_->holds_times(time, time);
+        if (wanted && !going_on) kept.push_back(begin_at(scanned, row));
+        if (wanted) {
+          ++kept.back().head.count;
+          kept.back().payload.insert(kept.back().payload.end(), rest.begin(),
+                                     rest.begin() + static_cast<std::ptrdiff_t>(size));
+        }
+        going_on = wanted;
+        rest = rest.subspan(size);
+      }
+    }
+    found_ = std::move(kept);
+    return Status::ok();
+  }
+
+  static PyScanned begin_at(const PyScanned& scanned, std::uint32_t row) {
+    PyScanned out;
+    out.head = scanned.head;
+    out.head.first += row;
+    out.head.count = 0;
+    out.position = scanned.position + row;
+    out.hlc = scanned.hlc;
+    out.epoch = scanned.epoch;
+    out.clock_trust = scanned.clock_trust;
+    return out;
+  }
+
   void cut(PyScanned& scanned) const {
     const std::uint64_t room = until_ - scanned.position;
     if (room >= scanned.head.count - 1) return;
@@ -152,6 +196,7 @@ class PyScan {
   std::uint64_t after_;
   std::uint64_t until_;
   std::uint64_t through_;  // the part that was read last
+  bool timed_;
   std::vector<PyScanned> found_;
   std::size_t at_ = 0;
   Bytes buffer_;  // the segment
@@ -294,7 +339,7 @@ py::list read_columns(const PyLogPtr& self, const std::set<std::uint32_t>& parti
                       const std::vector<std::string>& names, std::uint64_t after,
                       std::uint64_t until) {
   LogReader reader = self->core().reader();
-  const Wanted wanted{partitions, 0};
+  const Wanted wanted{partitions};
   Gathering gathering(names, std::min(until, reader.position_max()),
                       std::min(reader.rows_max(wanted), kRowsTaken));
   for (const CatalogueEntry& entry : reader.catalogue().entries)
@@ -344,12 +389,14 @@ void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log) {
   log.def(
          "scan",
          [](const PyLogPtr& self, std::optional<std::set<std::uint32_t>> partitions,
-            std::uint64_t after, std::uint64_t until) {
+            std::uint64_t after, std::uint64_t until,
+            std::optional<std::pair<std::int64_t, std::int64_t>> times) {
            std::optional<Wanted> wanted;
-           if (partitions) wanted = Wanted{std::move(*partitions), 0};
+           if (partitions) wanted = Wanted{std::move(*partitions)};
+           if (wanted && times) std::tie(wanted->time_min, wanted->time_max) = *times;
            return PyScan(self, self->core().reader(), std::move(wanted), after, until);
          },
-         py::arg("partitions"), py::arg("after"), py::arg("until"))
+         py::arg("partitions"), py::arg("after"), py::arg("until"), py::arg("times"))
       .def("columns", &read_columns, py::arg("partitions"), py::arg("names"), py::arg("after"),
            py::arg("until"));
 }

@@ -141,6 +141,7 @@ Status LogReader::load_span(std::size_t first, std::size_t end, const Wanted* wa
   for (std::size_t i = first; i < end; ++i) {
     const PackEntry& entry = source_.contents->packs[i];
     if (!tiers.contains(entry.tier)) continue;
+    if (wanted != nullptr && !wanted->holds_times(entry.time_min, entry.time_max)) continue;
     Bytes buffer;
     if (!before.empty()) {
       buffer = std::move(before.back().file);

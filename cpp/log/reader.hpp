@@ -122,6 +122,13 @@ SegmentWalk walk_segment(ByteSpan bytes, const wal::SegmentHeader& header, std::
 struct Wanted {
   std::set<std::uint32_t> partitions;
   std::uint64_t sequence_after = 0;  // in each of them
+  // Event times, the last one included. What is sealed is told by its indexes; segments by no one.
+  std::int64_t time_min = INT64_MIN;
+  std::int64_t time_max = INT64_MAX;
+
+  bool holds_times(std::int64_t first, std::int64_t last) const {
+    return first <= time_max && last >= time_min;
+  }
 };
 
 // A snapshot of the log, in parts: what was sealed, the oldest first, then the segments. A caller

@@ -134,7 +134,7 @@ class Collector {
 Result<std::vector<Run>> collect_runs(LogReader reader, const RunRequest& request) {
   Collector collector(reader.catalogue(), request);
   const auto take = [&](const RecordView& record) { return collector.take(record); };
-  const Wanted wanted{{request.partition}, request.after};
+  const Wanted wanted{.partitions = {request.partition}, .sequence_after = request.after};
   if (request.blocks) {
     const auto take_block = [&](const CatalogueEntry& entry, const PackBlock& place,
                                 ByteSpan block) {
@@ -164,7 +164,7 @@ Result<std::uint64_t> sequence_at(LogReader reader, std::uint32_t partition,
     if (record.head.partition == partition) found = record.head.first + rows - 1;
     return true;
   };
-  const Wanted wanted{{partition}, 0};
+  const Wanted wanted{.partitions = {partition}};
   Bytes buffer;
   for (std::uint64_t at = std::min(position, reader.position_max()); at > 0 && found == 0;) {
     const std::uint64_t base = reader.part_base(at);

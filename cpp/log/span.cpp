@@ -33,7 +33,8 @@ Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
 
 bool holds(const PackBlock& block, const Wanted& wanted) {
   return wanted.partitions.contains(block.partition) &&
-         block.first + block.count - 1 > wanted.sequence_after;
+         block.first + block.count - 1 > wanted.sequence_after &&
+         wanted.holds_times(block.time_min, block.time_max);
 }
 
 SpanVisit::SpanVisit(const std::vector<Pack>& packs, const Catalogue& catalogue,

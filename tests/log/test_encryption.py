@@ -24,7 +24,8 @@ from edgecore.columns import Block
 from edgecore.digest import blake3
 from edgecore.errors import EdgecoreError, Invalid, Stale, Unavailable, Untrusted
 from edgecore.fs import MemoryFs, PosixFs
-from edgecore.log import DAY_NS, Log
+from edgecore.log import Log
+from edgecore.log_keeping import DAY_NS
 from edgecore.trust.at_rest import AES_256_GCM, CHACHA20_POLY1305, Cipher, device_key_file
 
 VECTORS = Path(__file__).resolve().parents[2] / "docs" / "formats" / "vectors"

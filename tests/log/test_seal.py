@@ -187,3 +187,48 @@ def test_columns_of_texts_or_of_no_field_are_invalid(seed: int) -> None:
             log.seal()
         with pytest.raises(Invalid, match="no stream"):
             log.columns("nothing", "temp")
+
+
+def test_scan_of_event_times_gives_those_rows_and_opens_no_other_pack(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    with open_log(fs, clock) as log:
+        for n in range(400):  # out of order by up to a minute, in a day
+            at = START + n * 200 * 10**9
+            rows = [
+                {"temp": 20.0, "load": dice.random(), "time": at + dice.randrange(60 * 10**9)}
+                for _ in range(dice.randint(1, 40))
+            ]
+            log.append("telemetry", rows)
+            log.append("alarms", {"code": n, "time": at})
+        everything_ = [(p, s, row) for p, s, _, row in everything(log)]
+
+        def wanted(first: int, last: int, stream: str | None) -> list[Any]:
+            partitions = {p for p, name, _ in log.partitions() if stream in (None, name)}
+            return [
+                (p, s, row) for p, s, row in everything_
+                if p in partitions and first <= row["time"] <= last
+            ]  # fmt: skip
+
+        def found(first: int, last: int, stream: str | None) -> list[Any]:
+            return [
+                (scanned.partition, scanned.first + i, row)
+                for scanned in log.scan(stream, times=(first, last))
+                for i, row in enumerate(scanned.rows(exact=True))
+            ]
+
+        spans = [(START, START + 86_400 * 10**9), (5, 10)]
+        for _ in range(10):
+            first = START + dice.randrange(80_000) * 10**9
+            spans.append((first, first + dice.randrange(20_000) * 10**9))
+        for sealed in (False, True):
+            for span in spans:
+                for stream in (None, "telemetry", "alarms"):
+                    assert found(*span, stream) == wanted(*span, stream)
+            if not sealed:
+                log.seal()
+        packs = [name for name in fs.list("log") if name.startswith("pack-")]
+        fault = fs.inject("io_error", on="read", path_contains=packs[0], sticky=True)
+        late = (START + 70_000 * 10**9, START + 80_000 * 10**9)
+        assert found(*late, "telemetry") == wanted(*late, "telemetry")
+        assert fs.fired(fault) == 0
+        assert list(log.scan("alarms", times=(5, 10))) == []

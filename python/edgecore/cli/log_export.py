@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from edgecore.cli.log_open import open_log
 from edgecore.errors import Corrupt, Invalid, from_os
-from edgecore.log import POSITION_MAX
+from edgecore.log_keeping import POSITION_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
