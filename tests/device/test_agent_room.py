@@ -133,6 +133,11 @@ def test_agent_history_is_read_from_where_it_was_kept(site: Site, seed: int) -> 
     kept = History(device.log, "pump-7", site.fs, f"{site.root}/state/history")
     assert kept.through > 1000
     kept.save(device.log)
+    assert isinstance(site.fs, MemoryFs)
+    fault = site.fs.inject("io_error", path_contains="history", sticky=True)
+    kept.save(device.log)  # there is nothing new
+    assert site.fs.fired(fault) == 0
+    site.fs.clear_faults()
     again = History(device.log, "pump-7", site.fs, f"{site.root}/state/history")
     for name in ("position", "losses", "through", "accounted", "logged"):
         assert getattr(again, name) == getattr(kept, name)

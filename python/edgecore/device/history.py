@@ -32,6 +32,7 @@ class History:
         self._kept = Twofold(fs, path)
         self.store = log.store_id
         self.position = 0
+        self._saved = -1  # the position of what is kept
         self.losses: list[tuple[int, int, int]] = []
         self.through = self.accounted = self.logged = 0
         self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
@@ -73,6 +74,8 @@ class History:
 
     def save(self, log: Log) -> None:
         """Durable, and of durable rows alone: a restart must not count what a crash took."""
+        if log.position == self._saved:
+            return
         log.sync()
         self.follow(log, log.durable_position)
         acked = log.cursor("sync").acked
@@ -91,6 +94,7 @@ class History:
                 }
             )
         )
+        self._saved = self.position
 
     def _loss(self, position: int, row: dict[str, Any]) -> None:
         partition, first, last = row["partition"], row["first"], row["last"]
