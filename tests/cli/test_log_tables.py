@@ -107,6 +107,8 @@ def test_csv_times_are_read_back_by_the_device_s_own_reader() -> None:
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_table_without_a_stream_names_those_there_are(directory: Path, form: str) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
     out = directory.parent / "out"
     done = edgecore("export", directory, "--format", form, "--out", out, code=16)
     assert done.stderr.startswith("Invalid: --format")
