@@ -10,12 +10,12 @@
 
 namespace edgecore {
 
-// Every operation is cut; under AddressSanitizer every fourth, and under ThreadSanitizer, twenty
+// Every operation is cut; under AddressSanitizer every third, and under ThreadSanitizer, twenty
 // times as slow and with one thread to watch, every thirteenth.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr std::uint64_t kStride = 13;
 #elif defined(__SANITIZE_ADDRESS__)
-inline constexpr std::uint64_t kStride = 4;
+inline constexpr std::uint64_t kStride = 3;
 #else
 inline constexpr std::uint64_t kStride = 1;
 #endif
