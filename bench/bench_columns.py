@@ -31,7 +31,7 @@ GOALS = {
     ("dense", "nab1"): "<= 4.0 and ratio >= 1.6; 3.7",
     ("dense", "nab6"): "<= 3.5 and ratio >= 1.6; 2.7",
 }  # fmt: skip
-SHOWN = ("nab1", "nab6", "host", "twin")  # in the README; the others in docs/columns.md
+SHOWN = ("nab1", "nab6", "host", "twin")  # in the README; the others in bench/results.json
 
 
 def schema_of(series: Series) -> Any:
