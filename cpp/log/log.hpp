@@ -248,15 +248,17 @@ class Log {
                 std::uint64_t upto) const;
   std::uint64_t release_packs(wal::Contents& next, const Sequences& acked, std::uint64_t upto);
   const std::vector<PackRange>& ranges_of(const PackEntry& pack);
+  std::uint64_t segment_bytes(std::size_t from) const;
+
   // room.cpp; with seal_mutex_ and commit_mutex_ held
   struct Making;
+  bool give_way(Making& making, std::uint32_t tier, bool also_unacked);
   bool drop_oldest(Making& making, std::uint32_t tier, LossRange::Reason reason);
   std::uint64_t file_bytes() const;
   void expire(Making& making);
   void sacrifice(Making& making, std::uint64_t wanted);
   void refuse(const wal::Contents& contents);
   std::optional<LossRange::Reason> refusal(const wal::Contents& contents, std::uint32_t tier);
-  std::uint64_t segment_bytes(std::size_t from) const;
 
   // log_contents.cpp; all but the first three with commit_mutex_ held
   Status read_contents();

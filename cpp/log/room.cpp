@@ -22,6 +22,11 @@ std::uint64_t bytes_of(const wal::Contents& contents, std::uint32_t tier) {
   return bytes;
 }
 
+// Whether a tier gives away what nobody has acknowledged.
+bool drops(const TierQuota& quota) {
+  return quota.full == TierQuota::kDropOldest || quota.full == TierQuota::kThin;
+}
+
 }  // namespace
 
 struct Log::Making {
@@ -59,10 +64,9 @@ Result<Room> Log::make_room(const Sequences& acked, std::uint64_t wanted, bool e
   Making making{acked, *contents_, {}};
   if (expire_now) expire(making);
   for (std::uint32_t tier = 0; tier < kTiers; ++tier) {
-    const TierQuota& quota = options_.quotas[tier];
-    const bool drops = quota.full == TierQuota::kDropOldest || quota.full == TierQuota::kThin;
-    while (quota.bytes && drops && bytes_of(making.next, tier) > *quota.bytes)
-      if (!drop_oldest(making, tier, LossRange::kDropped)) break;
+    const auto& bytes = options_.quotas[tier].bytes;
+    while (bytes && bytes_of(making.next, tier) > *bytes)
+      if (!give_way(making, tier, drops(options_.quotas[tier]))) break;
   }
   sacrifice(making, wanted);
   if (making.next.packs.size() != contents_->packs.size()) {
@@ -72,6 +76,17 @@ Result<Room> Log::make_room(const Sequences& acked, std::uint64_t wanted, bool e
   }
   refuse(*contents_);
   return making.room;
+}
+
+// The oldest pack of a tier goes, if all its rows are acknowledged or others may go too.
+bool Log::give_way(Making& making, std::uint32_t tier, bool also_unacked) {
+  const auto pack = making.oldest(tier);
+  if (pack == making.next.packs.end()) return false;
+  const auto& ranges = ranges_of(*pack);
+  const bool acknowledged = std::all_of(ranges.begin(), ranges.end(), [&](const PackRange& range) {
+    return range.end <= making.acked_to(range.partition) + 1;
+  });
+  return (acknowledged || also_unacked) && drop_oldest(making, tier, LossRange::kDropped);
 }
 
 // The oldest pack of a tier goes. False when there is none, or no room to say so.
@@ -139,22 +154,11 @@ void Log::sacrifice(Making& making, std::uint64_t wanted) {
   for (; pool_.size() > 1 && file_bytes() - freed > limit; pool_.pop_back())
     static_cast<void>(fs_->remove(pool_.back()));
   const std::uint64_t size = file_bytes();
-  const auto acknowledged = [&](const PackEntry& pack) {
-    const auto& ranges = ranges_of(pack);
-    return std::all_of(ranges.begin(), ranges.end(), [&](const PackRange& range) {
-      return range.end <= making.acked_to(range.partition) + 1;
-    });
-  };
   for (const bool also_unacked : {false, true})
     for (std::uint32_t tier = kTiers; tier-- > 0;) {
-      const TierQuota::Full full = quotas[tier].full;
-      if (also_unacked && full != TierQuota::kDropOldest && full != TierQuota::kThin) continue;
-      while (making.room.bytes < freed + wanted || size - making.room.bytes > limit) {
-        const auto pack = making.oldest(tier);
-        if (pack == making.next.packs.end() || (!also_unacked && !acknowledged(*pack)) ||
-            !drop_oldest(making, tier, LossRange::kDropped))
-          break;
-      }
+      if (also_unacked && !drops(quotas[tier])) continue;
+      while (making.room.bytes < freed + wanted || size - making.room.bytes > limit)
+        if (!give_way(making, tier, also_unacked)) break;
     }
 }
 

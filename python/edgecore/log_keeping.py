@@ -48,8 +48,8 @@ class Keeping:
         """Frees packs, the oldest of each tier first, and behind the last pack the oldest segments,
         whose rows every cursor has acknowledged, no ``retain_`` limit wants and that end at or
         below position `upto`; the number of rows that went. Done by itself when a cursor moves. A
-        cursor holds back every partition it has not acknowledged; without
-        any cursor nothing goes. Needs no free space. Raises ``Unavailable`` on a disk error."""
+        cursor holds back every partition it has not acknowledged; without any cursor nothing goes.
+        Needs no free space. Raises ``Unavailable`` on a disk error."""
         return self.core.release(self._acked(), upto, self._announced)
 
     def _acked(self) -> dict[int, int]:
@@ -123,14 +123,11 @@ class Keeping:
         """Rows of what was purged, of which there are none yet."""
         told = self._told()
         found = [item for item in self.core.purged() if item not in told]
-        if found:
-            names = ("partition", "first", "last")
-            rows = [dict(zip(names, item, strict=True)) | {"reason": "purged"} for item in found]
-            self.append(LOSSES.stream, rows)
+        self._append_losses([(*item, "purged") for item in found])
         return sum(last - first + 1 for _, first, last in found)
 
-    def _told(self) -> set[tuple[int, int, int]]:
-        rows = (row for scanned in self.scan(LOSSES.stream) for row in scanned)
+    def _told(self, after: int = 0) -> set[tuple[int, int, int]]:
+        rows = (row for scanned in self.scan(LOSSES.stream, after=after) for row in scanned)
         return {(row["partition"], row["first"], row["last"]) for row in rows}
 
     def _tell(self) -> None:
@@ -158,7 +155,8 @@ class Keeping:
         untold = self.core.untold()
         if self.recovery.clean and not untold:
             return
-        known = self._told()
+        # What the segments themselves tell of was told in them: only then packs are read.
+        known = self._told(0 if untold else self.core.segment_position - 1)
         found = [] if self.recovery.clean else self.recovery.burnt + self.recovery.ranges
         self._append_losses([item for item in found + untold if item[:3] not in known])
         self.core.told(untold)

@@ -84,6 +84,7 @@ def test_agent_long_outage_drops_the_oldest_and_tells_the_hub_which(site: Site, 
     told = [row for row in site.at_hub("edgecore.losses") if row["partition"] == bulk]
     dropped = sum(row["last"] - row["first"] + 1 for row in told if row["reason"] == "dropped")
     assert len(at_hub) + dropped == LINES
+    assert site.device.status()["log"]["dropped"] == dropped  # burnt numbers are no rows
     assert site.device.status()["log"]["unacked"] == 0
     assert site.device.status()["errors"] == {}
 
@@ -139,7 +140,7 @@ def test_agent_history_is_read_from_where_it_was_kept(site: Site, seed: int) -> 
     assert site.fs.fired(fault) == 0
     site.fs.clear_faults()
     again = History(device.log, "pump-7", site.fs, f"{site.root}/state/history")
-    for name in ("position", "losses", "through", "accounted", "logged"):
+    for name in ("position", "losses", "dropped", "through", "accounted", "logged"):
         assert getattr(again, name) == getattr(kept, name)
     assert list(again.edges) == list(kept.edges)
     for copy in ("a", "b"):
@@ -168,5 +169,5 @@ def test_agent_history_is_as_its_page_says() -> None:
         kept._load()
     assert [list(loss) for loss in kept.losses] == golden["losses"]
     assert list(kept.edges) == golden["edges"]
-    for name in ("position", "through", "accounted", "logged"):
+    for name in ("position", "dropped", "through", "accounted", "logged"):
         assert getattr(kept, name) == golden[name]

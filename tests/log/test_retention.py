@@ -215,6 +215,28 @@ def test_retention_refusing_tier_stops_and_the_critical_one_goes_on(seed: int) -
     device.check()
 
 
+@pytest.mark.parametrize("on_full", ["refuse", "drop newest"])
+def test_retention_acknowledged_packs_make_room_in_a_tier_that_does_not_drop_others(
+    seed: int, on_full: str
+) -> None:
+    device = Device(seed, retention={"bulk": Retention(max_bytes=4 * SEGMENT, on_full=on_full)})
+    bulk = device.partition("bulk")
+    try:
+        for _ in range(20):
+            device.work(100)
+            device.log.maintain(segments_kept=2)
+    except Exhausted:
+        assert on_full == "refuse"
+    told = len(device.told())
+    assert (told > 0) == (on_full == "drop newest")
+    device.log.acknowledge(bulk, device.log.next_sequence(bulk) - 1)
+    assert device.log.maintain(segments_kept=2).dropped == 0
+    device.work(20)
+    device.log.maintain(segments_kept=2)
+    assert len(device.told()) == told
+    device.check()
+
+
 def test_retention_full_disk_makes_room_for_its_own_packs(seed: int) -> None:
     device = Device(seed, retention={"bulk": Retention(on_full="drop oldest")})
     device.work(300)

@@ -232,3 +232,24 @@ def test_scan_of_event_times_gives_those_rows_and_opens_no_other_pack(seed: int)
         assert found(*late, "telemetry") == wanted(*late, "telemetry")
         assert fs.fired(fault) == 0
         assert list(log.scan("alarms", times=(5, 10))) == []
+
+
+def test_seal_reopened_after_a_crash_reads_no_pack(seed: int) -> None:
+    fs, clock, dice = MemoryFs(), ManualClock(START), random.Random(seed)
+    for _ in range(2):  # the second life finds what the first has burnt
+        log = open_log(fs, clock)
+        fill(log, clock, dice, 300)
+        log.seal()
+        before = everything(log)
+        fs = fs.crash(seed)
+    fault = fs.inject("io_error", on="read", path_contains="pack-", sticky=True)
+    with open_log(fs, clock) as log:
+        assert not log.recovery.clean
+        assert fs.fired(fault) == 0
+        fs.clear_faults()
+        assert [item for item in everything(log) if item[0] != 1] == [
+            item for item in before if item[0] != 1
+        ]
+        told = [row for scanned in log.scan(LOSSES.stream) for row in scanned.rows()]
+        ranges = [(row["partition"], row["first"], row["last"]) for row in told]
+        assert len(set(ranges)) == len(ranges) > 0

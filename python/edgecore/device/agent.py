@@ -109,7 +109,7 @@ class Device:
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
         history = History(self._log, config.name, fs, f"{config.state}/history")
-        self._losses = history.losses
+        self._history = history
         self._source = self._open_source(how, history)
         self.schema = self._schema(how)
         self._serving = Serving(self._log, self.schema, fs, f"{config.state}/snapshot")
@@ -263,14 +263,10 @@ class Device:
         log, cursor = self._log, self._log.cursor("sync")
         partitions = []
         unacked = 0
+        gone = self._gone()
         for number, stream, tier in log.partitions():
             head, acked = log.next_sequence(number) - 1, cursor.acked(number)
-            gone = sum(
-                max(0, last - max(first - 1, acked))
-                for partition, first, last in self._losses
-                if partition == number
-            )
-            waiting = max(0, head - acked - gone)
+            waiting = max(0, head - acked - gone.get(number, 0))
             unacked += waiting
             partitions.append(
                 {
@@ -286,16 +282,19 @@ class Device:
             "unacked": unacked,
             "disk_bytes": log.disk_bytes,
             "max_bytes": self.config.max_bytes,
-            "dropped": self._dropped(),
+            "dropped": self._history.dropped,
             "waiting": self._capture.waiting,
             "encryption": log.encryption().facts(),
             "partitions": partitions,
         }
 
-    def _dropped(self) -> int:
-        """Rows that the hub will never get: dropped for room, expired, thinned, lost or burnt."""
-        acked = self._log.cursor("sync").acked
-        return sum(max(0, last - max(first - 1, acked(p))) for p, first, last in self._losses)
+    def _gone(self) -> dict[int, int]:
+        """By partition, sequences that no row will bring to the hub, whatever the reason."""
+        acked, gone = self._log.cursor("sync").acked, dict[int, int]()
+        for partition, first, last in self._history.losses:
+            count = max(0, last - max(first - 1, acked(partition)))
+            gone[partition] = gone.get(partition, 0) + count
+        return gone
 
     def _release_status(self) -> dict[str, Any]:
         releases = self.link.releases if self.link is not None else None

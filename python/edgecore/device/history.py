@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from edgecore.fs import Fs
     from edgecore.log import Log
 
+GAVE_WAY = ("dropped", "expired", "thinned")  # not burnt numbers, which no row ever had
 EDGES_MAX = 32  # of releases, the newest, in a report
 
 
 class History:
     """Of the log up to ``position``; :meth:`follow` brings it on. ``losses``: (partition, first,
-    last). ``through``: the last line of the source that is accounted for, ``accounted``: where the
-    account stands. ``logged``: the highest source_seq of ``edgecore.update``."""
+    last). ``dropped``: rows that gave way, ever. ``through``: the last line of the source that is
+    accounted for, ``accounted``: where the account stands. ``logged``: the highest source_seq of
+    ``edgecore.update``."""
 
     def __init__(self, log: Log, source: str, fs: Fs, path: str) -> None:
         self._source = source
@@ -34,6 +36,7 @@ class History:
         self.position = 0
         self._saved = -1  # the position of what is kept
         self.losses: list[tuple[int, int, int]] = []
+        self.dropped = 0
         self.through = self.accounted = self.logged = 0
         self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
         self._load()
@@ -49,12 +52,12 @@ class History:
             losses = [(int(p), int(f), int(t)) for p, f, t in cbor.field(body, "losses", list)]
             numbers = [
                 cbor.field(body, name, int)
-                for name in ("position", "through", "accounted", "logged")
+                for name in ("position", "dropped", "through", "accounted", "logged")
             ]
             edges = [dict(edge) for edge in cbor.field(body, "edges", list)]
         except (Corrupt, TypeError, ValueError):
             return
-        self.position, self.through, self.accounted, self.logged = numbers
+        self.position, self.dropped, self.through, self.accounted, self.logged = numbers
         self.losses = losses
         self.edges.extend(edges)
 
@@ -87,6 +90,7 @@ class History:
                     "source": self._source,
                     "position": self.position,
                     "losses": [list(loss) for loss in self.losses],
+                    "dropped": self.dropped,
                     "through": self.through,
                     "accounted": self.accounted,
                     "logged": self.logged,
@@ -98,6 +102,8 @@ class History:
 
     def _loss(self, position: int, row: dict[str, Any]) -> None:
         partition, first, last = row["partition"], row["first"], row["last"]
+        if row["reason"] in GAVE_WAY:
+            self.dropped += last - first + 1
         if self.losses and self.losses[-1][::2] == (partition, first - 1):
             first = self.losses.pop()[1]  # drops go on where the last one ended
         self.losses.append((partition, first, last))

@@ -98,8 +98,7 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
     )
     bound = f" of {log['max_bytes']:,}" if log["max_bytes"] else ", without a bound"
     lines.append(
-        f"  disk      {log['disk_bytes']:,} bytes{bound}; "
-        f"{log['dropped']:,} rows will not reach the hub"
+        f"  disk      {log['disk_bytes']:,} bytes{bound}; {log['dropped']:,} rows gave way so far"
     )
     lines.append(f"  at rest   {at_rest(log['encryption'])}")
     lines += _recovery_lines(report["recovery"])
