@@ -64,16 +64,11 @@ py::tuple decode(const py::object& block, const py::object& schema) {
 py::tuple decode_to_rows(const py::object& block, const py::object& schema) {
   const PySchemaPtr core = schema_of(schema);
   const BufferView view(block);
-  Bytes rows;
-  const DecodedBlock decoded = unlocked([&]() -> Result<DecodedBlock> {
-    EDGECORE_ASSIGN(auto out, decode_block(view.bytes(), core->schema()));
-    encode_rows(out.rows, 0, out.rows.count(), rows);
-    return out;
-  });
+  const DecodedBlock decoded = unlocked([&] { return decode_block(view.bytes(), core->schema()); });
   py::list arrivals;
   for (const Arrival& a : decoded.arrivals)
     arrivals.append(py::make_tuple(a.rows, a.position, a.hlc, int{a.clock_trust}));
-  return py::make_tuple(to_py_bytes(rows), arrivals);
+  return py::make_tuple(to_py_bytes(decoded.canonical), arrivals);
 }
 
 py::tuple header(const py::object& block) {

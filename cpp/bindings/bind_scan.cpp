@@ -130,10 +130,8 @@ class PyScan {
   Status keep_times() {
     std::vector<PyScanned> kept;
     for (const PyScanned& scanned : found_) {
-      const CatalogueEntry* entry = reader_.catalogue().find(scanned.head.schema);
-      if (entry == nullptr || entry->schema == nullptr)
-        return Status::incompatible("schema " + std::to_string(scanned.head.schema) +
-                                    " of the log is not attached");
+      EDGECORE_ASSIGN(const CatalogueEntry* entry,
+                      reader_.catalogue().attached(scanned.head.schema));
       ByteSpan rest = scanned.payload;
       EDGECORE_ASSIGN(const std::size_t skip, rows_size(*entry->schema, rest, scanned.skip));
       rest = rest.subspan(skip);

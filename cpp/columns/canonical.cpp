@@ -138,6 +138,15 @@ std::byte* put_fields(const RowBatch& batch, std::size_t row, std::byte* at) {
 }  // namespace
 
 // One resize and plain stores: this is the append path.
+void add_arrival(std::vector<Arrival>& arrivals, const Arrival& arrival) {
+  Arrival* last = arrivals.empty() ? nullptr : &arrivals.back();
+  if (last != nullptr && last->position + last->rows == arrival.position &&
+      last->hlc == arrival.hlc && last->clock_trust == arrival.clock_trust)
+    last->rows += arrival.rows;
+  else
+    arrivals.push_back(arrival);
+}
+
 void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, Bytes& out) {
   const bool wide = is_wide(*batch.schema());
   const std::size_t start = out.size();

@@ -21,6 +21,9 @@ struct Arrival {
   bool operator==(const Arrival&) const = default;
 };
 
+// Adds an arrival, joining it with the last one when it goes on in the same commit.
+void add_arrival(std::vector<Arrival>& arrivals, const Arrival& arrival);
+
 // Appends the canonical form of rows [first, first + count) of the batch.
 void encode_rows(const RowBatch& batch, std::size_t first, std::size_t count, Bytes& out);
 

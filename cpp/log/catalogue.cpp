@@ -15,6 +15,12 @@ const CatalogueEntry* Catalogue::find(std::uint32_t number) const {
   return nullptr;
 }
 
+Result<const CatalogueEntry*> Catalogue::attached(std::uint32_t number) const {
+  const CatalogueEntry* entry = find(number);
+  if (entry != nullptr && entry->schema != nullptr) return entry;
+  return Status::incompatible("schema " + std::to_string(number) + " of the log is not attached");
+}
+
 const CatalogueEntry* Catalogue::find(const SchemaPtr& schema) const {
   for (const CatalogueEntry& entry : entries)
     if (entry.schema == schema) return &entry;

@@ -17,6 +17,22 @@ void add_loss(std::vector<LossRange>& losses, const LossRange& range) {
   losses.push_back(range);
 }
 
+void put_loss(ByteWriter& writer, const LossRange& range) {
+  writer.put(range.partition);
+  writer.put(range.first);
+  writer.put(range.last);
+  writer.put(std::uint32_t{range.reason});
+}
+
+bool take_loss(ByteReader& reader, LossRange& range) {
+  std::uint32_t reason = 0;
+  const bool taken = reader.take(range.partition) && reader.take(range.first) &&
+                     reader.take(range.last) && reader.take(reason) && reason < kLossReasons &&
+                     range.first <= range.last;
+  range.reason = static_cast<LossRange::Reason>(reason);
+  return taken;
+}
+
 namespace wal {
 namespace {
 
@@ -24,11 +40,10 @@ constexpr std::uint32_t kMagic = 0x434C4345;  // "ECLC"
 constexpr std::size_t kHeadBytes = 56;
 constexpr std::size_t kKeptBytes = 20;
 constexpr std::size_t kPackBytes = 64;
-constexpr std::size_t kUntoldBytes = 24;
 constexpr std::size_t kCrcBytes = 4;
 
 std::size_t bytes_of(std::size_t kept, std::size_t packs, std::size_t untold) {
-  return kHeadBytes + kept * kKeptBytes + packs * kPackBytes + untold * kUntoldBytes + kCrcBytes;
+  return kHeadBytes + kept * kKeptBytes + packs * kPackBytes + untold * kLossBytes + kCrcBytes;
 }
 
 bool take(ByteReader& reader, PackEntry& pack) {
@@ -36,15 +51,6 @@ bool take(ByteReader& reader, PackEntry& pack) {
          reader.take(pack.tier) && reader.take(pack.rows) && reader.take(pack.bytes) &&
          reader.take(pack.key) && reader.take(pack.hlc) && reader.take(pack.time_min) &&
          reader.take(pack.time_max) && pack.tier <= 4 && pack.base < pack.end;
-}
-
-bool take(ByteReader& reader, LossRange& range) {
-  std::uint32_t reason = 0;
-  const bool taken = reader.take(range.partition) && reader.take(range.first) &&
-                     reader.take(range.last) && reader.take(reason) && reason < kLossReasons &&
-                     range.first <= range.last;
-  range.reason = static_cast<LossRange::Reason>(reason);
-  return taken;
 }
 
 // Packs of one sealing cover the same positions; sealings follow each other up to the segments.
@@ -88,7 +94,7 @@ std::optional<Contents> decode_slot(ByteSpan slot) {
     if (!take(reader, pack)) return std::nullopt;
   out.untold.resize(untold);
   for (LossRange& range : out.untold)
-    if (!take(reader, range)) return std::nullopt;
+    if (!take_loss(reader, range)) return std::nullopt;
   if (!in_order(out)) return std::nullopt;
   return out;
 }
@@ -126,12 +132,7 @@ Bytes encode_contents(const Contents& contents) {
     writer.put(pack.time_min);
     writer.put(pack.time_max);
   }
-  for (const LossRange& range : contents.untold) {
-    writer.put(range.partition);
-    writer.put(range.first);
-    writer.put(range.last);
-    writer.put(std::uint32_t{range.reason});
-  }
+  for (const LossRange& range : contents.untold) put_loss(writer, range);
   writer.put(crc32c(slot));
   return slot;
 }

@@ -33,6 +33,11 @@ inline constexpr std::uint8_t kLossReasons = 7;
 // Adds a range, joining it with the last one of the same partition and reason when it goes on.
 void add_loss(std::vector<LossRange>& losses, const LossRange& range);
 
+// Both files that name ranges write them so: partition u32, first u64, last u64, reason u32.
+inline constexpr std::size_t kLossBytes = 24;
+void put_loss(ByteWriter& writer, const LossRange& range);
+[[nodiscard]] bool take_loss(ByteReader& reader, LossRange& range);
+
 // One pack file. Packs of one sealing share the positions that they cover, each those of its tier.
 struct PackEntry {
   std::uint64_t number = 0;
@@ -51,7 +56,8 @@ namespace wal {
 
 inline constexpr std::uint32_t kPacksMax = 1u << 16;
 inline constexpr std::uint32_t kUntoldMax = 256;
-inline constexpr std::size_t kContentsSlotUnit = 4096;  // a slot begins at a multiple of it
+inline constexpr std::uint64_t kContentsBytesMax = 64u << 20;  // of the file
+inline constexpr std::size_t kContentsSlotUnit = 4096;         // a slot begins at a multiple of it
 
 struct Kept {
   std::uint64_t first = 1;    // the first sequence that is kept anywhere

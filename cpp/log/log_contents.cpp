@@ -6,12 +6,7 @@
 namespace edgecore {
 namespace {
 
-constexpr std::uint64_t kContentsBytesMax = 64u << 20;
 constexpr std::uint64_t kSlotBytesMin = 12 * 1024;
-
-std::string contents_path(const std::string& directory) {
-  return join_path(directory, "contents");
-}
 
 }  // namespace
 
@@ -19,7 +14,7 @@ Status Log::read_contents() {
   const std::string path = contents_path(directory_);
   EDGECORE_ASSIGN(const bool there, fs_->exists(path));
   if (!there) return Status::ok();
-  EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, kContentsBytesMax));
+  EDGECORE_ASSIGN(const Bytes bytes, read_file(*fs_, path, wal::kContentsBytesMax));
   auto found = wal::decode_contents(bytes);
   bool known = found.has_value();
   if (known && !wal::contents_whole(bytes)) {

@@ -13,7 +13,6 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kHeadBytes = 104;
 constexpr std::size_t kBlockBytes = 76;
 constexpr std::size_t kRangeBytes = 20;
-constexpr std::size_t kGapBytes = 24;
 constexpr std::size_t kCrcBytes = 4;
 constexpr std::size_t kTrailerBytes = 8;
 
@@ -57,12 +56,7 @@ void put_index(const PackIndex& index, Bytes& out) {
     writer.put(range.first);
     writer.put(range.end);
   }
-  for (const LossRange& gap : index.gaps) {
-    writer.put(gap.partition);
-    writer.put(gap.first);
-    writer.put(gap.last);
-    writer.put(std::uint32_t{gap.reason});
-  }
+  for (const LossRange& gap : index.gaps) put_loss(writer, gap);
   writer.put(crc32c(ByteSpan(out).subspan(begin)));
 }
 
@@ -83,12 +77,7 @@ bool take(ByteReader& reader, PackRange& range) {
 }
 
 bool take(ByteReader& reader, LossRange& gap) {
-  std::uint32_t reason = 0;
-  const bool taken = reader.take(gap.partition) && reader.take(gap.first) &&
-                     reader.take(gap.last) && reader.take(reason) && gap.first <= gap.last &&
-                     reason < kLossReasons;
-  gap.reason = static_cast<LossRange::Reason>(reason);
-  return taken;
+  return take_loss(reader, gap);
 }
 
 template <typename T, typename... Rest>
@@ -114,7 +103,7 @@ Result<PackIndex> take_index(ByteSpan file, std::size_t at) {
       !reader.take(ranges) || !reader.take(gaps) || !reader.take(zero))
     return damaged;
   const std::uint64_t body = std::uint64_t{blocks} * kBlockBytes +
-                             std::uint64_t{ranges} * kRangeBytes + std::uint64_t{gaps} * kGapBytes;
+                             std::uint64_t{ranges} * kRangeBytes + std::uint64_t{gaps} * kLossBytes;
   if (reader.remaining() < body + kCrcBytes) return damaged;
   const auto size = static_cast<std::size_t>(kHeadBytes + body);
   if (crc32c(file.subspan(at, size)) != load_le<std::uint32_t>(file.data() + at + size))
@@ -136,7 +125,7 @@ Result<PackIndex> take_index(ByteSpan file, std::size_t at) {
 
 std::size_t PackIndex::encoded_bytes() const {
   return kHeadBytes + blocks.size() * kBlockBytes + ranges.size() * kRangeBytes +
-         gaps.size() * kGapBytes + kCrcBytes;
+         gaps.size() * kLossBytes + kCrcBytes;
 }
 
 PackEntry PackIndex::entry(std::size_t file_bytes) const {

@@ -21,14 +21,6 @@ PackWriter::PackWriter(Common common, const Catalogue& catalogue,
       sink_(std::move(sink)),
       refusal_(std::move(refusal)) {}
 
-Result<const CatalogueEntry*> PackWriter::entry_of(std::uint32_t schema) const {
-  const CatalogueEntry* entry = catalogue_.find(schema);
-  if (entry == nullptr || entry->schema == nullptr)
-    return Status::incompatible("schema " + std::to_string(schema) +
-                                " of the log is not attached: its rows can't be sealed");
-  return entry;
-}
-
 Result<std::uint32_t> PackWriter::tier_of(std::uint32_t partition) const {
   for (const CatalogueEntry& entry : catalogue_.entries)
     if (entry.partition == partition) return std::uint32_t{entry.tier};
@@ -37,7 +29,7 @@ Result<std::uint32_t> PackWriter::tier_of(std::uint32_t partition) const {
 
 Status PackWriter::add(const RecordView& record) {
   const std::uint32_t partition = record.head.partition;
-  EDGECORE_ASSIGN(const CatalogueEntry* entry, entry_of(record.head.schema));
+  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.attached(record.head.schema));
   if (common_.encrypt) EDGECORE_TRY(begin_period(entry->tier, record.hlc));
   Run& run = runs_[partition];
   const std::uint64_t next =
@@ -68,13 +60,7 @@ void PackWriter::take_rows(Run& run, const RecordView& record, std::uint64_t ski
   if (run.count == 0) run.first = record.head.first + skip;
   run.count += count;
   run.rows.insert(run.rows.end(), rows.begin(), rows.end());
-  const Arrival arrival{count, record.position + skip, record.hlc, record.clock_trust};
-  Arrival* last = run.arrivals.empty() ? nullptr : &run.arrivals.back();
-  if (last != nullptr && last->position + last->rows == arrival.position &&
-      last->hlc == arrival.hlc && last->clock_trust == arrival.clock_trust)
-    last->rows += count;
-  else
-    run.arrivals.push_back(arrival);
+  add_arrival(run.arrivals, {count, record.position + skip, record.hlc, record.clock_trust});
 }
 
 void PackWriter::account(Open& pack, std::uint32_t partition, std::uint64_t end) {

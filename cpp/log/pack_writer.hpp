@@ -61,7 +61,6 @@ class PackWriter {
   Status add_block(std::uint32_t partition, const Run& run);
   Status begin_period(std::uint32_t tier, std::uint64_t hlc);
   void account(Open& pack, std::uint32_t partition, std::uint64_t end);
-  Result<const CatalogueEntry*> entry_of(std::uint32_t schema) const;
   Result<std::uint32_t> tier_of(std::uint32_t partition) const;
 
   Common common_;

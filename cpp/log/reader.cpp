@@ -9,15 +9,14 @@
 namespace edgecore {
 namespace {
 
-constexpr std::uint64_t kContentsBytesMax = 64u << 20;
 constexpr std::uint64_t kPackFileBytesMax = 64u << 20;  // one block of the largest rows, and more
 constexpr int kRenewalsMax = 16;  // of one part: a writer that seals faster than this is none
 
-Status not_attached(std::uint32_t schema) {
-  return Status::incompatible("schema " + std::to_string(schema) + " of the log is not attached");
-}
-
 }  // namespace
+
+std::string contents_path(const std::string& directory) {
+  return join_path(directory, "contents");
+}
 
 std::string pack_path(const std::string& directory, std::uint64_t number) {
   char name[32];
@@ -51,6 +50,14 @@ std::size_t LogReader::pack_at(std::uint64_t position) const {
   return static_cast<std::size_t>(found - packs.begin());
 }
 
+// Behind the packs of the same sealing.
+std::size_t LogReader::span_end(std::size_t first) const {
+  const auto& packs = source_.contents->packs;
+  std::size_t end = first;
+  while (end < packs.size() && packs[end].base == packs[first].base) ++end;
+  return end;
+}
+
 // The last segment that begins at or below `position`, or the first.
 std::size_t LogReader::segment_at(std::uint64_t position) const {
   const auto& all = source_.segments;
@@ -69,7 +76,7 @@ std::uint64_t LogReader::part_base(std::uint64_t position) const {
 
 // A file that is read while its log goes on: whether it is still the log's, the slots say.
 std::optional<wal::Contents> LogReader::contents_now() const {
-  const auto bytes = read_file(*fs_, join_path(directory_, "contents"), kContentsBytesMax);
+  const auto bytes = read_file(*fs_, contents_path(directory_), wal::kContentsBytesMax);
   return bytes.is_ok() ? wal::decode_contents(bytes.value()) : std::nullopt;
 }
 
@@ -188,17 +195,14 @@ void LogReader::take_account(const std::vector<Pack>& packs, Account& account) c
 Result<std::uint64_t> LogReader::visit_span(std::size_t first, std::uint64_t after,
                                             const Wanted* wanted, const RecordVisitor& visit,
                                             Account* account) {
-  const auto& all = source_.contents->packs;
-  std::size_t end = first;
-  while (end < all.size() && all[end].base == all[first].base) ++end;
   std::vector<Pack> packs;
   const bool without_keys = account != nullptr && account->unopened != nullptr;
-  EDGECORE_TRY(load_span(first, end, wanted, without_keys, packs));
+  EDGECORE_TRY(load_span(first, span_end(first), wanted, without_keys, packs));
   if (account != nullptr) take_account(packs, *account);
   SpanVisit span(packs, source_.catalogue, after, wanted);
   EDGECORE_TRY(span.run(visit, account == nullptr ? nullptr : account->losses,
                         account == nullptr ? nullptr : account->unopened));
-  return all[first].end - 1;
+  return source_.contents->packs[first].end - 1;
 }
 
 Result<std::uint64_t> LogReader::visit_segment(std::size_t index, std::uint64_t after,
@@ -331,9 +335,8 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
   const auto step = [&](const RecordView& view) {
     if (view.position > until) return false;
     if (!wanted.partitions.contains(view.head.partition)) return true;
-    const CatalogueEntry* entry = source_.catalogue.find(view.head.schema);
-    auto done = entry == nullptr || entry->schema == nullptr ? not_attached(view.head.schema)
-                                                             : record(*entry, view);
+    const auto entry = source_.catalogue.attached(view.head.schema);
+    auto done = entry.is_ok() ? record(*entry.value(), view) : Result<bool>(entry.status());
     status = done.status();
     go_on = done.is_ok() && done.value();
     return go_on;
@@ -359,18 +362,14 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
 Result<bool> LogReader::visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
                                         const Wanted& wanted, const BlockVisitor& block,
                                         const EntryVisitor& record, std::vector<Pack>& packs) {
-  const auto& all = source_.contents->packs;
-  std::size_t end = first;
-  while (end < all.size() && all[end].base == all[first].base) ++end;
-  EDGECORE_TRY(load_span(first, end, &wanted, false, packs));
+  EDGECORE_TRY(load_span(first, span_end(first), &wanted, false, packs));
   Bytes opened;
   for (const Pack& pack : packs) {
     if (pack.key.gone) continue;  // what it has encrypted can't be read by anyone
     for (const PackBlock& item : pack.index.blocks) {
       if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
         continue;
-      const CatalogueEntry* entry = source_.catalogue.find(item.schema);
-      if (entry == nullptr || entry->schema == nullptr) return not_attached(item.schema);
+      EDGECORE_ASSIGN(const CatalogueEntry* entry, source_.catalogue.attached(item.schema));
       Result<bool> done = true;
       if (item.position_first > after && item.position_last <= until) {
         const auto bytes = open_block(pack, item, opened);

@@ -38,6 +38,8 @@ struct Catalogue {
   Bytes to_bytes() const;
   static Result<Catalogue> from_bytes(ByteSpan bytes);
   const CatalogueEntry* find(std::uint32_t number) const;
+  // One whose rows can be decoded. Incompatible when its schema is not attached.
+  Result<const CatalogueEntry*> attached(std::uint32_t number) const;
   // By identity, else by fingerprint.
   const CatalogueEntry* find(const SchemaPtr& schema) const;
 };
@@ -195,6 +197,7 @@ class LogReader {
   };
 
   std::size_t pack_at(std::uint64_t position) const;
+  std::size_t span_end(std::size_t first) const;
   std::size_t segment_at(std::uint64_t position) const;
   Result<std::uint64_t> visit_span(std::size_t first, std::uint64_t after, const Wanted* wanted,
                                    const RecordVisitor& visit, Account* account);
@@ -230,6 +233,7 @@ class LogReader {
 // nothing is lost, and with it what it has encrypted.
 Result<SegmentKey> key_of(const KeyRing* keys, std::uint32_t id, const std::string& path);
 
+std::string contents_path(const std::string& directory);
 std::string pack_path(const std::string& directory, std::uint64_t number);
 std::string segment_path(const std::string& directory, std::uint64_t number);
 

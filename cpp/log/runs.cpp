@@ -74,10 +74,7 @@ class Collector {
   }
 
   Status take_rows(const RecordView& record) {
-    const CatalogueEntry* entry = catalogue_.find(record.head.schema);
-    if (entry == nullptr || entry->schema == nullptr)
-      return Status::incompatible("schema " + std::to_string(record.head.schema) +
-                                  " of the log is not attached");
+    EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.attached(record.head.schema));
     const std::uint64_t skip =
         request_.after >= record.head.first ? request_.after - record.head.first + 1 : 0;
     std::uint64_t end = record.head.count;
@@ -110,15 +107,9 @@ class Collector {
     Run& run = runs_.back();
     run.count += count;
     run.rows.insert(run.rows.end(), rows.begin(), rows.end());
-    run.position = record.position + (first - record.head.first) + count - 1;
-    const Arrival arrival{count, record.position + (first - record.head.first), record.hlc,
-                          record.clock_trust};
-    Arrival* last = run.arrivals.empty() ? nullptr : &run.arrivals.back();
-    if (last != nullptr && last->position + last->rows == arrival.position &&
-        last->hlc == arrival.hlc && last->clock_trust == arrival.clock_trust)
-      last->rows += count;
-    else
-      run.arrivals.push_back(arrival);
+    const std::uint64_t position = record.position + (first - record.head.first);
+    run.position = position + count - 1;
+    add_arrival(run.arrivals, {count, position, record.hlc, record.clock_trust});
   }
 
   const Catalogue& catalogue_;

@@ -15,10 +15,7 @@ Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& ope
 
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue) {
-  const CatalogueEntry* entry = catalogue.find(block.schema);
-  if (entry == nullptr || entry->schema == nullptr)
-    return Status::incompatible("schema " + std::to_string(block.schema) +
-                                " of the log is not attached");
+  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue.attached(block.schema));
   Bytes opened;
   EDGECORE_ASSIGN(const ByteSpan bytes, open_block(pack, block, opened));
   EDGECORE_ASSIGN(const BlockHeader header, read_block_header(bytes));
