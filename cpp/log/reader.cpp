@@ -239,8 +239,17 @@ Result<std::uint64_t> LogReader::visit_next(std::uint64_t after, const Wanted* w
                                             Account* account) {
   const std::size_t pack = pack_at(after + 1);
   if (pack < source_.contents->packs.size()) return visit_span(pack, after, wanted, visit, account);
-  if (source_.segments.empty()) return UINT64_MAX;
-  return visit_segment(segment_at(after + 1), after, wanted, visit, buffer, account);
+  const auto& all = source_.segments;
+  if (all.empty()) return UINT64_MAX;
+  const std::size_t last = segment_at(after + 1);
+  // Segments without a row begin where this one does; an opening of theirs may have burnt numbers.
+  std::size_t index = last;
+  while (account != nullptr && index > 0 &&
+         all[index - 1].header.base_position == all[last].header.base_position)
+    --index;
+  for (; index < last; ++index)
+    EDGECORE_TRY(visit_segment(index, after, wanted, visit, buffer, account).status());
+  return visit_segment(last, after, wanted, visit, buffer, account);
 }
 
 Result<bool> LogReader::moved(const Status& status) {

@@ -35,7 +35,10 @@ std::vector<SegmentInfo> Log::segments_to_seal(const SealRequest& request) const
   const std::size_t kept = std::max<std::size_t>(request.segments_kept, 2);
   std::size_t count = 0;
   std::uint64_t bytes = 0;
-  while (count + kept < segments_.size() && bytes < request.bytes) bytes += segments_[count++].end;
+  const auto rows = [&] { return segments_[count].header.base_position - contents_->position; };
+  while (count + kept < segments_.size() && (bytes < request.bytes || rows() == 0))
+    bytes += segments_[count++].end;
+  if (count > 0 && rows() == 0) count = 0;  // a pack is of a range of positions
   const auto end = segments_.begin() + static_cast<std::ptrdiff_t>(count + (count > 0 ? 1 : 0));
   return {segments_.begin(), end};
 }

@@ -125,6 +125,20 @@ TEST_F(LogTest, AfterACrashHandedOutSequencesAreBurntNotReused) {
   EXPECT_EQ(values(*log), upto(6));
 }
 
+TEST_F(LogTest, NumbersBurntByAnOpenThatWroteNoRowAreNoLoss) {
+  for (const int written : {5, 0, 0, 3}) {
+    auto log = open();
+    ASSERT_TRUE(log->append(rows_of(bulk_, 0, written > 0 ? written : 1)).is_ok());
+    if (written > 0) {
+      ASSERT_TRUE(log->sync().is_ok());
+    }
+  }
+  std::vector<LossRange> losses;
+  auto log = open();
+  ASSERT_TRUE(log->reader().visit(0, [](const auto&) { return true; }, &losses).is_ok());
+  EXPECT_TRUE(losses.empty());
+}
+
 TEST_F(LogTest, TornTailIsSealedAtTheCut) {
   std::uint64_t size = 0;
   const std::string path = join_path(directory_, "wal-0000000000000001.seg");

@@ -137,6 +137,24 @@ TEST_F(Seal, RowsAreTheSameForEveryReader) {
   EXPECT_TRUE(losses.empty());
 }
 
+TEST_F(Seal, SegmentsWithoutARowAreSealedWithTheNextThatHasOne) {
+  for (int i = 0; i < 5; ++i) {  // what an open leaves that is cut before its first commit
+    auto log = open();
+    ASSERT_TRUE(log->append(rows_of(bulk_, 1, 1)).is_ok());
+  }
+  auto log = open();
+  EXPECT_FALSE(log->seal({2, 1, Coding::kFast}).value());
+  fill(*log, 300);
+  const auto before = seen(log->reader());
+  EXPECT_GT(log->seal({2, 1, Coding::kFast}).value().rows, 0u);
+  log.reset();
+  log = open();
+  EXPECT_TRUE(log->recovery().missing == 0 && !log->recovery().tail_uncertain);
+  std::vector<LossRange> losses;
+  EXPECT_TRUE(seen(log->reader(), 0, &losses) == before);
+  EXPECT_TRUE(losses.empty());
+}
+
 TEST_F(Seal, RunsAndSequencesAreThoseOfBefore) {
   auto log = open();
   fill(*log, 700);
