@@ -256,7 +256,7 @@ bool tried(const Bytes& bytes, std::size_t at) {
 TEST_F(Hostile, OneFlippedBitCostsAtMostItsCommitGroupAndIsReported) {
   std::size_t flips = 0;
   each_file([&](MemoryFs& disk, const std::string& path, const Bytes& good) {
-    for (std::size_t at = 0; at < good.size(); ++at) {
+    for (std::size_t at = 0; at < good.size(); at += kStride) {
       if (!tried(good, at)) continue;
       const auto image = copy_of(disk);
       const std::byte bad = good[at] ^ static_cast<std::byte>(1u << (at * 5 % 8));
@@ -275,7 +275,7 @@ TEST_F(Hostile, OneFlippedBitCostsAtMostItsCommitGroupAndIsReported) {
 TEST_F(Hostile, AFileCutToAnyLengthServesNothingWrongAndTheLossIsReported) {
   std::size_t cuts = 0;
   each_file([&](MemoryFs& disk, const std::string& path, const Bytes& good) {
-    for (std::size_t size = 0; size < good.size(); ++size) {
+    for (std::size_t size = 0; size < good.size(); size += kStride) {
       if (!tried(good, size)) continue;
       const auto image = copy_of(disk);
       ASSERT_TRUE(image->open(path, OpenMode::kReadWrite).value()->truncate(size).is_ok());

@@ -10,8 +10,8 @@
 
 namespace edgecore {
 
-// Every operation is cut; under AddressSanitizer every third, and under ThreadSanitizer, twenty
-// times as slow and with one thread to watch, every thirteenth.
+// Every operation is cut, every byte flipped; under AddressSanitizer every third, and under
+// ThreadSanitizer, twenty times as slow and with one thread to watch, every thirteenth.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr std::uint64_t kStride = 13;
 #elif defined(__SANITIZE_ADDRESS__)
