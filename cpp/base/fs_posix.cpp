@@ -235,6 +235,9 @@ class PosixFs final : public Fs {
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override {
     constexpr int kFlags[] = {O_RDONLY, O_RDWR, O_RDWR | O_CREAT, O_RDWR | O_CREAT | O_EXCL};
     EDGECORE_ASSIGN(auto fd, open_descriptor(path, kFlags[static_cast<std::size_t>(mode)]));
+    struct stat info{};
+    if (::fstat(fd.get(), &info) == 0 && S_ISDIR(info.st_mode))  // it can be opened for reading
+      return errno_status("open", path, EISDIR);
     return std::unique_ptr<File>(std::make_unique<PosixFile>(std::move(fd), path));
   }
 

@@ -92,6 +92,8 @@ TEST_P(FsContract, ModesAndOutcomes) {
   EXPECT_FALSE(fs_.open(at("f"), OpenMode::kRead).value()->write_at(0, as_byte_span("x")).is_ok());
   EXPECT_EQ(read_file(fs_, at("gone"), 9).status().outcome(), Outcome::kUnavailable);
   EXPECT_EQ(fs_.list(at("gone")).status().outcome(), Outcome::kUnavailable);
+  ASSERT_TRUE(fs_.make_directories(at("d")).is_ok());
+  EXPECT_FALSE(fs_.open(at("d"), OpenMode::kRead).is_ok());
 }
 
 TEST_P(FsContract, NamesAreListedRenamedAndRemoved) {
