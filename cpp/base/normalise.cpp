@@ -5,6 +5,7 @@
 #include <charconv>
 #include <limits>
 
+#include "base/bounded.hpp"
 #include "base/exact.hpp"
 
 namespace edgecore {
@@ -43,7 +44,32 @@ bool in_range(const Field& field, double value) {
          (!field.range_max || value <= std::bit_cast<double>(*field.range_max));
 }
 
-Status set_float(RowBatch& batch, std::size_t row, std::size_t index, double value) {
+bool in_dtype(const Field& field, std::int64_t value) {
+  if (field.dtype == DType::kDecimal) return true;
+  const std::int64_t highest =
+      std::numeric_limits<std::int64_t>::max() >> (64 - integer_bits(field.dtype));
+  return value <= highest && value >= -highest - 1;
+}
+bool in_dtype(const Field& field, std::uint64_t value) {
+  const int bits = integer_bits(field.dtype);
+  return bits == 64 || value >> bits == 0;
+}
+bool in_dtype(const Field& /*field*/, double /*value*/) {
+  return true;
+}
+
+// What is stored of a value that the field may have. Rounding never leaves the range.
+template <typename Value>
+Value within_error(const Field& field, Value value, NormaliseCounts& counts) {
+  if (field.step_digit == 0) return value;
+  const Value rounded = nearest_step(field, value);
+  if (!in_dtype(field, rounded) || !in_range(field, rounded)) return value;
+  if (rounded < value || rounded > value) ++counts.off_grid;
+  return rounded;
+}
+
+Status set_float(RowBatch& batch, std::size_t row, std::size_t index, double value,
+                 NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
   if (field.dtype == DType::kF32) {
     constexpr double kMax = std::numeric_limits<float>::max();
@@ -53,26 +79,25 @@ Status set_float(RowBatch& batch, std::size_t row, std::size_t index, double val
     value = static_cast<double>(static_cast<float>(value));
   }
   if (!in_range(field, value)) return refuse(field, number_text(value), "is out of range");
-  batch.set_f64(row, index, value);
+  batch.set_f64(row, index, within_error(field, value, counts));
   return Status::ok();
 }
 
-Status set_unsigned(RowBatch& batch, std::size_t row, std::size_t index, std::uint64_t value) {
+Status set_unsigned(RowBatch& batch, std::size_t row, std::size_t index, std::uint64_t value,
+                    NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
-  const int bits = integer_bits(field.dtype);
-  if ((bits < 64 && value >> bits != 0) || !in_range(field, value))
+  if (!in_dtype(field, value) || !in_range(field, value))
     return refuse(field, std::to_string(value), "is out of range");
-  batch.set_cell(row, index, value);
+  batch.set_cell(row, index, within_error(field, value, counts));
   return Status::ok();
 }
 
-Status set_signed(RowBatch& batch, std::size_t row, std::size_t index, std::int64_t value) {
+Status set_signed(RowBatch& batch, std::size_t row, std::size_t index, std::int64_t value,
+                  NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
-  const int bits = integer_bits(field.dtype);
-  const std::int64_t highest = std::numeric_limits<std::int64_t>::max() >> (64 - bits);
-  if (value > highest || value < -highest - 1 || !in_range(field, value))
+  if (!in_dtype(field, value) || !in_range(field, value))
     return refuse(field, std::to_string(value), "is out of range");
-  batch.set_i64(row, index, value);
+  batch.set_i64(row, index, within_error(field, value, counts));
   return Status::ok();
 }
 
@@ -81,8 +106,10 @@ Status set_grid(RowBatch& batch, std::size_t row, std::size_t index, std::string
   const Field& field = batch.schema()->fields[index];
   if (!grid || !in_range(field, grid->value))
     return refuse(field, std::string(shown), "is not finite or out of range");
-  counts.off_grid += grid->off_grid ? 1 : 0;
-  batch.set_i64(row, index, grid->value);
+  NormaliseCounts rounded;
+  const std::int64_t value = within_error(field, grid->value, rounded);
+  counts.off_grid += grid->off_grid || rounded.off_grid != 0 ? 1 : 0;
+  batch.set_i64(row, index, value);
   return Status::ok();
 }
 
@@ -97,7 +124,8 @@ std::string shown_text(std::string_view text) {
   return shown;
 }
 
-Status float_from_text(RowBatch& batch, std::size_t row, std::size_t index, std::string_view text) {
+Status float_from_text(RowBatch& batch, std::size_t row, std::size_t index, std::string_view text,
+                       NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
   std::string_view digits = text;
   if (!digits.empty() && digits.front() == '+') digits.remove_prefix(1);
@@ -107,7 +135,7 @@ Status float_from_text(RowBatch& batch, std::size_t row, std::size_t index, std:
     return refuse(field, shown_text(text), "is out of range");
   if (error != std::errc{} || end != digits.data() + digits.size())
     return refuse(field, shown_text(text), "is not a number");
-  return set_float(batch, row, index, value);
+  return set_float(batch, row, index, value, counts);
 }
 
 Status integer_from_text(RowBatch& batch, std::size_t row, std::size_t index, std::string_view text,
@@ -138,19 +166,15 @@ std::string dtype_text(const Field& field) {
 Status cell_from_double(RowBatch& batch, std::size_t row, std::size_t index, double value,
                         NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
-  if (field.dtype == DType::kF64 && !field.range_min && !field.range_max) {
+  if (takes_any_double(field)) {
     batch.set_f64(row, index, value);
     return Status::ok();
   }
-  if (is_float(field.dtype)) return set_float(batch, row, index, value);
+  if (is_float(field.dtype)) return set_float(batch, row, index, value, counts);
   if (field.dtype == DType::kDecimal) {
     const auto grid = grid_from_double(value, field.scale);
-    if (grid && in_range(field, grid->value)) {
-      counts.off_grid += grid->off_grid ? 1 : 0;
-      batch.set_i64(row, index, grid->value);
-      return Status::ok();
-    }
-    return set_grid(batch, row, index, number_text(value), std::nullopt, counts);
+    const bool fits = grid && in_range(field, grid->value);  // only then no text is made
+    return set_grid(batch, row, index, fits ? std::string() : number_text(value), grid, counts);
   }
   if (is_variable(field.dtype) || field.dtype == DType::kBool)
     return wrong_type(field, number_text(value));
@@ -167,16 +191,17 @@ Status cell_from_double(RowBatch& batch, std::size_t row, std::size_t index, dou
 Status cell_from_int(RowBatch& batch, std::size_t row, std::size_t index, std::int64_t value,
                      NormaliseCounts& counts) {
   const Field& field = batch.schema()->fields[index];
-  if (is_float(field.dtype)) return set_float(batch, row, index, static_cast<double>(value));
+  if (is_float(field.dtype))
+    return set_float(batch, row, index, static_cast<double>(value), counts);
   if (field.dtype == DType::kDecimal) {
     const std::string text = std::to_string(value);
     return set_grid(batch, row, index, text, grid_from_text(text, field.scale), counts);
   }
   if (is_variable(field.dtype) || field.dtype == DType::kBool)
     return wrong_type(field, std::to_string(value));
-  if (!is_unsigned(field.dtype)) return set_signed(batch, row, index, value);
+  if (!is_unsigned(field.dtype)) return set_signed(batch, row, index, value, counts);
   if (value < 0) return refuse(field, std::to_string(value), "is out of range");
-  return set_unsigned(batch, row, index, static_cast<std::uint64_t>(value));
+  return set_unsigned(batch, row, index, static_cast<std::uint64_t>(value), counts);
 }
 
 Status cell_from_unsigned(RowBatch& batch, std::size_t row, std::size_t index, std::uint64_t value,
@@ -184,8 +209,9 @@ Status cell_from_unsigned(RowBatch& batch, std::size_t row, std::size_t index, s
   const Field& field = batch.schema()->fields[index];
   if (value <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
     return cell_from_int(batch, row, index, static_cast<std::int64_t>(value), counts);
-  if (is_float(field.dtype)) return set_float(batch, row, index, static_cast<double>(value));
-  if (is_unsigned(field.dtype)) return set_unsigned(batch, row, index, value);
+  if (is_float(field.dtype))
+    return set_float(batch, row, index, static_cast<double>(value), counts);
+  if (is_unsigned(field.dtype)) return set_unsigned(batch, row, index, value, counts);
   return refuse(field, std::to_string(value), "is out of range");
 }
 
@@ -225,7 +251,7 @@ Status cell_from_text(RowBatch& batch, std::size_t row, std::size_t index, std::
       return cell_from_bool(batch, row, index, false);
     return refuse(field, shown_text(text), "is neither true nor false");
   }
-  if (is_float(field.dtype)) return float_from_text(batch, row, index, text);
+  if (is_float(field.dtype)) return float_from_text(batch, row, index, text, counts);
   if (field.dtype == DType::kDecimal)
     return set_grid(batch, row, index, shown_text(text), grid_from_text(text, field.scale), counts);
   return integer_from_text(batch, row, index, text, counts);

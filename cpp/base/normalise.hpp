@@ -14,7 +14,8 @@ namespace edgecore {
 inline constexpr std::size_t kTextValueBytesMax = 64 * 1024;
 
 struct NormaliseCounts {
-  std::uint64_t off_grid = 0;  // decimals rounded to their grid, ties to even
+  // Decimals rounded to their grid, ties to even, and numbers that max_error= let be rounded.
+  std::uint64_t off_grid = 0;
 };
 
 // For cell `field` of row `row`; the batch's schema says what the field is.

@@ -60,11 +60,21 @@ struct Field {
   std::uint8_t scale = 0;  // kDecimal: digits after the point, 0 to 18
   bool required = false;   // null is Invalid
   double resolution = 0;   // floats: the declared grid step; 0 = ungridded
+  double max_error = 0;    // numbers: what rounding may change (bounded.hpp); 0 = nothing
+  // The step that follows from it: digit · 10^exponent, digit 1, 2 or 5; 0 = none.
+  std::uint8_t step_digit = 0;
+  std::int8_t step_exponent = 0;
   // Inclusive bounds in cell form (see rows.hpp): grid integers for integer and decimal fields,
   // f64 bits for floats. Absent = the dtype's own range.
   std::optional<std::uint64_t> range_min;
   std::optional<std::uint64_t> range_max;
 };
+
+// Whether every double is a value of the field, as it is.
+inline bool takes_any_double(const Field& field) {
+  return field.dtype == DType::kF64 && !field.range_min && !field.range_max &&
+         field.step_digit == 0;
+}
 
 // Sets the inclusive bounds of a numeric field. Invalid when empty or off the field's grid.
 Status set_range(Field& field, double low, double high);

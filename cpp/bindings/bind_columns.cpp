@@ -75,9 +75,11 @@ py::tuple header(const py::object& block) {
   const BufferView view(block);
   const BlockHeader found = take(read_block_header(view.bytes()));
   const BlockIdentity& identity = found.identity;
+  py::dict bounds;
+  for (const ErrorBound& bound : found.bounds) bounds[py::int_(bound.field)] = bound.max_error;
   return py::make_tuple(to_py_bytes(identity.store), identity.partition, identity.first,
                         found.count, to_py_bytes(found.schema), to_py_bytes(found.digest),
-                        found.coding == Coding::kFast ? "fast" : "dense", found.row_bytes);
+                        found.coding == Coding::kFast ? "fast" : "dense", found.row_bytes, bounds);
 }
 
 // An array.array of `count` 8-byte cells, to be filled.

@@ -1,6 +1,7 @@
 // edgecore._core.rows: schemas, and Python rows to and from RowBatch.
 #include <pybind11/stl.h>
 
+#include "base/bounded.hpp"
 #include "bindings/rows_columns.hpp"
 
 namespace edgecore::bindings {
@@ -8,8 +9,9 @@ namespace {
 
 Field field_from(const py::handle& item) {
   const auto parts = item.cast<py::tuple>();
-  if (parts.size() != 6)
-    throw py::value_error("a field is (name, dtype, scale, required, resolution, range)");
+  if (parts.size() != 7)
+    throw py::value_error(
+        "a field is (name, dtype, scale, required, resolution, range, max_error)");
   Field field;
   field.name = parts[0].cast<std::string>();
   const int dtype = parts[1].cast<int>();
@@ -26,6 +28,7 @@ Field field_from(const py::handle& item) {
     const auto [low, high] = parts[5].cast<std::pair<double, double>>();
     raise_if_bad(set_range(field, low, high));
   }
+  raise_if_bad(set_max_error(field, parts[6].cast<double>()));
   return field;
 }
 

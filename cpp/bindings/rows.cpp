@@ -168,8 +168,7 @@ std::vector<std::size_t> required_fields(const Schema& schema) {
 
 std::vector<std::uint8_t> any_double_fields(const Schema& schema) {
   std::vector<std::uint8_t> out;
-  for (const Field& field : schema.fields)
-    out.push_back(field.dtype == DType::kF64 && !field.range_min && !field.range_max);
+  for (const Field& field : schema.fields) out.push_back(takes_any_double(field) ? 1 : 0);
   return out;
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t kMagic = 0x42434345;  // "ECCB"
 constexpr std::uint16_t kVersion = 1;
+constexpr std::uint32_t kBoundedError = 1;  // required feature: bounds stand behind the header
 // Offsets of the header's fields.
 constexpr std::size_t kStoreAt = 16;
 constexpr std::size_t kSchemaAt = 52;
@@ -18,6 +19,7 @@ constexpr std::size_t kDigestAt = 84;
 constexpr std::size_t kChecksumAt = 122;
 constexpr std::size_t kHeaderBytes = 126;
 constexpr std::size_t kDirectoryBytesMax = 11;  // of a column: flags and length
+constexpr std::size_t kBoundBytes = 10;
 // The columns that every block has, before those of the fields.
 constexpr std::size_t kTime = 0;
 constexpr std::size_t kSource = 1;
@@ -122,16 +124,25 @@ Status check_run(const BlockIdentity& identity, const RowBatch& rows,
   return Status::ok();
 }
 
+std::vector<ErrorBound> bounds_of(const Schema& schema) {
+  std::vector<ErrorBound> out;
+  for (std::size_t f = 0; f < schema.fields.size(); ++f)
+    if (schema.fields[f].max_error > 0)
+      out.push_back({static_cast<std::uint16_t>(f), schema.fields[f].max_error});
+  return out;
+}
+
 void put_header(const BlockIdentity& identity, const RowBatch& rows, Coding coding,
                 ByteSpan canonical, std::size_t columns, Bytes& out) {
   const Digest& schema = rows.schema()->fingerprint;
+  const auto bounds = bounds_of(*rows.schema());
   ByteWriter writer(out);
   writer.put(kMagic);
   writer.put(kVersion);
   writer.put(static_cast<std::uint8_t>(coding));
   writer.put(std::uint8_t{0});
-  writer.put(std::uint32_t{0});  // required features
-  writer.put(std::uint32_t{0});  // optional features
+  writer.put(bounds.empty() ? std::uint32_t{0} : kBoundedError);  // required features
+  writer.put(std::uint32_t{0});                                   // optional features
   writer.put_bytes(identity.store);
   writer.put(identity.partition);
   writer.put(identity.first);
@@ -142,9 +153,31 @@ void put_header(const BlockIdentity& identity, const RowBatch& rows, Coding codi
                               schema, canonical));
   writer.put(static_cast<std::uint16_t>(columns));
   writer.put_zeros(8);  // body length and checksum, when they are known
+  if (bounds.empty()) return;
+  writer.put(static_cast<std::uint16_t>(bounds.size()));
+  for (const ErrorBound& bound : bounds) {
+    writer.put(bound.field);
+    writer.put(bound.max_error);
+  }
 }
 
 // ---------------------------------------------------------------- in
+
+// In the order of fields, of fields that there are.
+bool take_bounds(ByteReader& reader, std::size_t fields, std::vector<ErrorBound>& out) {
+  std::uint16_t count = 0;
+  if (!reader.take(count) || count == 0 || count > fields) return false;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    ErrorBound bound;
+    if (!reader.take(bound.field) || !reader.take(bound.max_error)) return false;
+    if (bound.field < next || bound.field >= fields) return false;
+    if (!(bound.max_error > 0 && bound.max_error - bound.max_error == 0)) return false;
+    next = bound.field + std::size_t{1};
+    out.push_back(bound);
+  }
+  return true;
+}
 
 Status check_shape(const BlockHeader& header, const Schema& schema) {
   if (header.schema != schema.fingerprint)
@@ -152,6 +185,7 @@ Status check_shape(const BlockHeader& header, const Schema& schema) {
                                 schema.stream + "; decode it with the schema it names");
   if (header.columns.size() != kKeys + schema.fields.size())
     return malformed("not as many columns as its schema has");
+  if (header.bounds != bounds_of(schema)) return malformed("not the error bounds of its schema");
   if (std::uint64_t{header.count} * (kRowBytesMin + schema.fields.size()) > header.row_bytes)
     return malformed("more rows than their bytes could hold");
   return Status::ok();
@@ -218,7 +252,7 @@ Result<Bytes> encode_block(const BlockIdentity& identity, const RowBatch& rows,
     columns.push_back(write_column(coding, fields[f].dtype, column_of_field(rows, f), groups));
 
   Bytes out;
-  std::size_t size = kHeaderBytes;
+  std::size_t size = kHeaderBytes + 2 + fields.size() * kBoundBytes;
   for (const WrittenColumn& column : columns) size += kDirectoryBytesMax + column.bytes.size();
   out.reserve(size);
   put_header(identity, rows, coding, canonical, columns.size(), out);
@@ -249,7 +283,8 @@ Result<BlockHeader> read_block_header(ByteSpan block) {
   if (!taken || magic != kMagic) return malformed("no such thing");
   if (body != block.size() - kHeaderBytes) return malformed("its length is not what it says");
   if (checksum != checksum_of(block)) return malformed("checksum");
-  if (version != kVersion || required != 0 || reserved != 0 || coding < 1 || coding > 2)
+  if (version != kVersion || (required & ~kBoundedError) != 0 || reserved != 0 || coding < 1 ||
+      coding > 2)
     return Status::incompatible("column block: version " + std::to_string(version) + ", coding " +
                                 std::to_string(coding) + " or a feature this build does not know");
   if (out.count == 0 || out.count > kBlockRowsMax || out.row_bytes > kBlockRowBytesMax ||
@@ -259,6 +294,8 @@ Result<BlockHeader> read_block_header(ByteSpan block) {
   std::memcpy(out.identity.store.data(), block.data() + kStoreAt, 16);
   std::memcpy(out.schema.data(), block.data() + kSchemaAt, 32);
   std::memcpy(out.digest.data(), block.data() + kDigestAt, 32);
+  if (required != 0 && !take_bounds(reader, columns < kKeys ? 0 : columns - kKeys, out.bounds))
+    return malformed("its error bounds");
   std::vector<std::uint64_t> lengths;
   for (std::size_t i = 0; i < columns; ++i) {
     std::uint8_t flags = 0;

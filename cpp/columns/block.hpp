@@ -25,6 +25,13 @@ struct BlockIdentity {
   std::uint64_t first = 0;
 };
 
+// A field whose values were rounded before they were rows, and by how much at most.
+struct ErrorBound {
+  std::uint16_t field = 0;
+  double max_error = 0;  // in the field's unit
+  bool operator==(const ErrorBound&) const = default;
+};
+
 struct BlockHeader {
   BlockIdentity identity;
   Coding coding = Coding::kFast;
@@ -33,6 +40,7 @@ struct BlockHeader {
   std::uint32_t row_bytes = 0;  // of the canonical rows
   Digest schema{};
   Digest digest{};
+  std::vector<ErrorBound> bounds;   // in the order of fields; none: values are what came in
   std::vector<std::uint8_t> flags;  // per column: time, source, source_seq, arrivals, fields
   std::vector<ByteSpan> columns;    // borrowed from the block
 };

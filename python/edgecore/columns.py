@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 
 class Block:
     """What a block says of itself, its checksum verified. ``digest`` is the run digest: only
-    :func:`decode` has compared the rows with it. ``row_bytes``: of its canonical rows."""
+    :func:`decode` has compared the rows with it. ``row_bytes``: of its canonical rows.
+    ``max_errors``: by number of the field, how far its values may be from those that came in; a
+    field without one holds them as they were."""
 
     __slots__ = (
-        "coding", "count", "digest", "first", "partition", "row_bytes", "schema_fingerprint",
-        "store",
+        "coding", "count", "digest", "first", "max_errors", "partition", "row_bytes",
+        "schema_fingerprint", "store",
     )  # fmt: skip
 
     def __init__(self, data: Buffer) -> None:
         """Raises ``Corrupt`` (checksum, structure) or ``Incompatible`` (version, coding)."""
         (
             self.store, self.partition, self.first, self.count, self.schema_fingerprint,
-            self.digest, self.coding, self.row_bytes,
+            self.digest, self.coding, self.row_bytes, self.max_errors,
         ) = _columns.header(memoryview(data))  # fmt: skip
 
 

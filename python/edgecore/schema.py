@@ -60,9 +60,14 @@ class Field:
     :param range: inclusive bounds in the field's unit; rows outside are ``Invalid``.
     :param required: a null (or a missing key) is ``Invalid``.
     :param resolution: floats only: the declared grid step, which makes exact variance possible.
+    :param max_error: numbers only: how far a stored value may be from what the dtype would hold, in
+        the field's unit. Values are rounded when they are appended, to multiples of the largest of
+        1, 2 and 5 times 10^n that is at most twice this, so that bulk data take less space; every
+        copy is the same. 0: nothing is rounded away. What comes as decimals is best declared
+        ``decimal(k)``: a float in the middle between two multiples may stay as it is.
     """
 
-    __slots__ = ("dtype", "name", "range", "required", "resolution", "scale", "unit")
+    __slots__ = ("dtype", "max_error", "name", "range", "required", "resolution", "scale", "unit")
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Field:
         range: tuple[float, float] | None = None,
         required: bool = False,
         resolution: float = 0.0,
+        max_error: float = 0.0,
     ) -> None:
         if not name or len(name.encode()) > limits.NAME_BYTES_MAX:
             raise Invalid(f"field name {name!r}: 1 to {limits.NAME_BYTES_MAX} bytes of UTF-8")
@@ -93,6 +99,11 @@ class Field:
         if not resolution >= 0.0:
             raise Invalid(f"field {name!r}: resolution must be positive")
         self.resolution = float(resolution)
+        if max_error and self.dtype in ("bool", "category", "utf8", "bytes"):
+            raise Invalid(f"field {name!r}: max_error is for numbers, not for {self.dtype}")
+        if not 0.0 <= max_error < float("inf"):
+            raise Invalid(f"field {name!r}: max_error must be positive")
+        self.max_error = float(max_error)
 
     @property
     def dtype_text(self) -> str:
@@ -110,6 +121,8 @@ class Field:
             out["required"] = True
         if self.resolution:
             out["resolution"] = self.resolution
+        if self.max_error:
+            out["max_error"] = self.max_error
         return out
 
     @staticmethod
@@ -127,6 +140,7 @@ class Field:
                 range=bounds,
                 required=bool(body.get("required", False)),
                 resolution=float(body.get("resolution", 0.0)),
+                max_error=float(body.get("max_error", 0.0)),
             )
         except (KeyError, TypeError, ValueError, ArithmeticError, Invalid) as error:
             raise Corrupt(f"field definition: {error}") from None
@@ -181,6 +195,7 @@ class Schema:
                     field.required,
                     field.resolution,
                     field.range,
+                    field.max_error,
                 )
                 for field in self.fields
             ],

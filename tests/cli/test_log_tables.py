@@ -64,6 +64,30 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
+# ---------------------------------------------------------------- bounded error
+
+
+def test_inspect_and_parquet_say_which_fields_are_rounded_and_by_how_much(tmp_path: Path) -> None:
+    fields = [ec.Field("x", "f64", unit="g", max_error=0.01), ec.Field("n", "i32", max_error=2)]
+    first = ec.Schema("waves", tier="bulk", fields=[*fields, ec.Field("plain", "f64")])
+    finer = ec.Schema("waves", tier="bulk", version=2,
+                      fields=[ec.Field("x", "f64", unit="g", max_error=0.001)])  # fmt: skip
+    with ec.Log.open(tmp_path / "log", schemas=[first, finer], flusher="manual") as log:
+        log.append("waves", {"x": 0.12345, "n": 3})
+    text = edgecore("inspect", tmp_path / "log").stdout
+    assert "rounded when appended: x by at most 0.01, n by at most 2" in text
+    facts = json.loads(edgecore("inspect", tmp_path / "log", "--json").stdout)
+    assert [item["max_errors"] for item in facts["partitions"] if item["stream"] == "waves"] == [
+        {"x": 0.01, "n": 2.0}
+    ]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "waves.parquet"
+    edgecore("export", tmp_path / "log", "--format", "parquet", "--stream", "waves", "--out", out)
+    schema = parquet.read_schema(out)
+    assert schema.field("x").metadata == {b"unit": b"g", b"max_error": b"0.01"}
+    assert schema.field("plain").metadata is None
+
+
 # ---------------------------------------------------------------- CSV
 
 

@@ -149,11 +149,16 @@ class Block:
         (magic, version, coding, _, required, _, self.store, self.partition, self.first,
          self.count, row_bytes, self.schema, self.digest, columns, body, self.checksum,
          ) = HEAD.unpack_from(data)  # fmt: skip
-        assert (magic, version, coding, required) == (b"ECCB", 1, 1, 0)
+        assert (magic, version, coding) == (b"ECCB", 1, 1)
+        assert required in (0, 1)
         assert body == len(data) - HEAD.size
         assert columns == 4 + len(fields)
         self.fields = fields
         reader = Reader(data[HEAD.size :])
+        self.max_errors: dict[int, float] = {}
+        if required == 1:
+            (count,) = struct.unpack("<H", reader.take(2))
+            self.max_errors = dict(struct.iter_unpack("<Hd", reader.take(10 * count)))
         directory = [(reader.take(1)[0], reader.varint()) for _ in range(columns)]
         self.columns = [(flags, reader.take(length)) for flags, length in directory]
         self.arrivals = self.read_arrivals(Reader(self.columns[3][1]))

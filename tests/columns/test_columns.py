@@ -69,6 +69,8 @@ def test_vectors_are_read_and_written(case: dict[str, list[str]]) -> None:
     apart = reader.Block(block, list(schema.fields))
     assert (apart.rows, apart.arrivals) == (rows, arrivals)
     assert (apart.store, apart.schema, apart.digest) == (store, schema.fingerprint, digest)
+    bounds = {i: field.max_error for i, field in enumerate(schema.fields) if field.max_error}
+    assert apart.max_errors == columns.Block(block).max_errors == bounds
     assert apart.checksum == crc32c(block[126:], crc32c(block[:122]))
 
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/bounded.hpp"
+
 namespace edgecore {
 namespace {
 
@@ -29,6 +31,24 @@ TEST(Normalise, TextAndDoubleGiveTheSameCell) {
   ASSERT_TRUE(cell_from_double(batch, 1, 0, 20.25, counts).is_ok());
   EXPECT_EQ(batch.i64(0, 0), 202);
   EXPECT_EQ(batch.i64(1, 0), 202);
+  EXPECT_EQ(counts.off_grid, 2u);
+}
+
+TEST(Normalise, ABoundedFieldIsRoundedOnceHoweverItsValueComes) {
+  auto schema = std::make_shared<Schema>(*one_field(DType::kF64));
+  ASSERT_TRUE(set_max_error(schema->fields[0], 0.01).is_ok());
+  EXPECT_FALSE(takes_any_double(schema->fields[0]));
+  RowBatch batch(schema);
+  NormaliseCounts counts;
+  for (int row = 0; row < 4; ++row) batch.add_row(row);
+  ASSERT_TRUE(cell_from_double(batch, 0, 0, 20.013, counts).is_ok());
+  ASSERT_TRUE(cell_from_text(batch, 1, 0, "20.013", counts).is_ok());
+  ASSERT_TRUE(cell_from_double(batch, 2, 0, batch.f64(0, 0), counts).is_ok());
+  ASSERT_TRUE(cell_from_int(batch, 3, 0, 20, counts).is_ok());
+  EXPECT_EQ(batch.f64(0, 0), 20.02);
+  EXPECT_EQ(batch.cell(1, 0), batch.cell(0, 0));
+  EXPECT_EQ(batch.cell(2, 0), batch.cell(0, 0));
+  EXPECT_EQ(batch.f64(3, 0), 20);
   EXPECT_EQ(counts.off_grid, 2u);
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/bounded.hpp"
 #include "columns/block.hpp"
 
 namespace edgecore {
@@ -40,6 +41,10 @@ void take_line(const std::string& word, std::istringstream& rest, Case& out) {
     std::string dtype;
     rest >> field.name >> dtype >> field.required;
     field.dtype = dtype_of(dtype);
+    double bound = 0;
+    if (rest >> bound) {
+      EXPECT_TRUE(set_max_error(field, bound).is_ok());
+    }
     out.schema->fields.push_back(field);
   } else if (word == "run") {
     rest >> out.identity.partition >> out.identity.first;
@@ -80,7 +85,7 @@ std::vector<Case> read_cases() {
 
 TEST(ColumnBlockVectors, AreReadAndWritten) {
   const auto cases = read_cases();
-  ASSERT_EQ(cases.size(), 3u);
+  ASSERT_EQ(cases.size(), 4u);
   for (const Case& one : cases) {
     std::size_t count = 0;
     for (const Arrival& arrival : one.arrivals) count += arrival.rows;

@@ -13,7 +13,7 @@ class Schema:
         stream: str,
         tier: int,
         version: int,
-        fields: list[tuple[str, int, int, bool, float, tuple[float, float] | None]],
+        fields: list[tuple[str, int, int, bool, float, tuple[float, float] | None, float]],
         canonical: bytes,
     ) -> None: ...
     @property

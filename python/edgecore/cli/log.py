@@ -52,6 +52,16 @@ def _ranges(found: list[tuple[int, int, int, str]]) -> list[dict[str, object]]:
     return [dict(zip(names, item, strict=True)) for item in found]
 
 
+def _max_errors(log: Log, stream: str, tier: str) -> dict[str, float]:
+    """By field: how far its values may be from those that came in, in any version."""
+    found: dict[str, float] = {}
+    for schema in log.schemas():
+        for field in schema.fields if (schema.stream, schema.tier) == (stream, tier) else ():
+            if field.max_error:
+                found[field.name] = max(field.max_error, found.get(field.name, 0.0))
+    return found
+
+
 def _facts(log: Log) -> dict[str, Any]:
     return {
         "store": log.store_id.hex(),
@@ -70,6 +80,7 @@ def _facts(log: Log) -> dict[str, Any]:
                 "released": log.released.get(partition, 0),
                 "next_sequence": log.next_sequence(partition),
                 "acked": log.cursor("sync").acked(partition),
+                "max_errors": _max_errors(log, stream, tier),
             }
             for partition, stream, tier in log.partitions()
         ],
@@ -93,6 +104,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
             f"  {item['partition']:>4}  {item['stream']:<32} {item['tier']:<10} "
             f"next {item['next_sequence']}, acked {item['acked']}"
         )
+        bounds = [f"{name} by at most {bound:g}" for name, bound in item["max_errors"].items()]
+        if bounds:
+            print(f"        rounded when appended: {', '.join(bounds)}")
     for item in facts["ranges"]:
         print(f"  {item['reason']}: partition {item['partition']}, {item['first']}-{item['last']}")
     return 0

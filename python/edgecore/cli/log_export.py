@@ -161,16 +161,24 @@ def arrow_type(fields: Sequence[Field]) -> Any:
     return getattr(pyarrow, plain[kind])()
 
 
+def column_facts(fields: Sequence[Field]) -> dict[str, str]:
+    """What a reader of the column must know of a field in its versions, the newest first."""
+    facts = {"unit": fields[0].unit} if fields[0].unit else {}
+    bound = max(field.max_error for field in fields)
+    return facts | ({"max_error": repr(bound)} if bound else {})
+
+
 def arrow_schema(log: Log, table: Table) -> Any:
     pyarrow = arrow()
     identity = (pyarrow.uint32(), pyarrow.uint64(), pyarrow.uint64())
     texts = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     keys = (pyarrow.timestamp("ns", tz="UTC"), texts, pyarrow.uint64())
     types = [*identity, *keys, *map(arrow_type, table.fields.values())]
-    units = [fields[0].unit for fields in table.fields.values()]
+    none: list[dict[str, str]] = [{}] * (len(IDENTITY) + len(KEYS))
+    facts = none + [column_facts(fields) for fields in table.fields.values()]
     made = [
-        pyarrow.field(name, kind, metadata={"unit": unit} if unit else None)
-        for name, kind, unit in zip(table.names(), types, [""] * 6 + units, strict=True)
+        pyarrow.field(name, kind, metadata=fact or None)
+        for name, kind, fact in zip(table.names(), types, facts, strict=True)
     ]
     about = {
         "edgecore.store": log.store_id.hex(), "edgecore.stream": table.newest.stream,
