@@ -1,0 +1,270 @@
+"""Feature views: definitions as data, from the operators and windows a user writes to the compiled
+plan. Immutable; two definitions that are alike are the same bytes.
+
+Rules and bytes: docs/formats/feature-definition.md.
+"""
+
+from __future__ import annotations
+
+from edgecore._core import features as _core
+from edgecore.digest import blake3
+from edgecore.errors import Corrupt, Incompatible, Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from edgecore.schema import Schema
+
+    Duration = str | int  # "90s", or nanoseconds
+
+# Numbers are those of features::Op, from 1 on; names are in definitions and fingerprints.
+OPS = ("count", "sum", "mean", "std", "min", "max", "last", "recency")
+VERSIONS = dict.fromkeys(OPS, 1)
+ON_STALE = ("use", "default", "missing")
+DEFINITION_BYTES_MAX = 1 << 20
+
+_UNITS = {
+    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+}  # fmt: skip
+
+
+def duration_ns(value: Duration) -> int:
+    """``"90s"``, ``"10m"``, ``"1h"``, ``"250ms"`` or nanoseconds. Raises ``Invalid``."""
+    if isinstance(value, int):
+        return value
+    digits = value.rstrip("nusmhd")
+    if not digits.isdigit() or value[len(digits) :] not in _UNITS:
+        raise Invalid(f"duration {value!r}: whole nanoseconds, or a number with {'|'.join(_UNITS)}")
+    return int(digits) * _UNITS[value[len(digits) :]]
+
+
+def duration_text(ns: int) -> str:
+    """The shortest form, e.g. ``"1h"``."""
+    unit = next(unit for unit in reversed(_UNITS) if ns % _UNITS[unit] == 0)
+    return f"{ns // _UNITS[unit]}{unit}"
+
+
+class Feature:
+    """One feature of a view. Immutable; made by :class:`Agg`, :class:`Last`, :class:`Recency`.
+
+    `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Once the
+    view has it, `fingerprint` is its identity: BLAKE3 of its canonical definition with the view's
+    stream, entity key and time rules. What its field means is the schema's to say.
+    """
+
+    __slots__ = ("default", "field", "fingerprint", "min_count", "min_coverage", "name", "on_stale",
+                 "op", "ttl", "version", "window")  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        field: str,
+        window: Duration,
+        *,
+        ttl: Duration = 0,
+        on_stale: str = "use",
+        default: float | None = None,
+        min_coverage: float = 0.0,
+        min_count: int = 0,
+        version: int = 1,
+    ) -> None:
+        if op not in OPS:
+            raise Invalid(f"feature {name!r}: operator {op!r} is none of {', '.join(OPS)}")
+        if on_stale not in ON_STALE:
+            raise Invalid(f"feature {name!r}: on_stale is one of {', '.join(ON_STALE)}")
+        if not 0 <= min_count < 1 << 32:
+            raise Invalid(f"feature {name!r}: min_count {min_count} is out of range")
+        self.name = name
+        self.op = op
+        self.field = field
+        self.window = duration_ns(window)
+        self.ttl = duration_ns(ttl)
+        self.on_stale = on_stale
+        self.default = None if default is None else float(default)
+        self.min_coverage = float(min_coverage)
+        self.min_count = min_count
+        self.version = version
+        self.fingerprint = b""
+
+    def canonical(self) -> dict[str, object]:
+        """What is encoded: only what differs from the defaults."""
+        every = {
+            "field": self.field, "ttl": self.ttl, "default": self.default,
+            "on_stale": "" if self.on_stale == "use" else self.on_stale,
+            "min_coverage": self.min_coverage, "min_count": self.min_count,
+        }  # fmt: skip
+        out: dict[str, object] = {
+            key: value for key, value in every.items() if value or key == "default"
+        }
+        if self.default is None:
+            del out["default"]
+        must = {"name": self.name, "op": self.op, "version": self.version, "window": self.window}
+        return out | must
+
+    @staticmethod
+    def from_canonical(body: Mapping[str, Any]) -> Feature:
+        """The inverse. Raises ``Incompatible`` for an operator that this build lacks."""
+        rest = {key: value for key, value in body.items() if key not in ("name", "op", "window")}
+        if body["op"] not in OPS or body["version"] != VERSIONS[body["op"]]:
+            raise Incompatible(
+                f"feature {body['name']!r}: {body['op']}@{body['version']} is not in this build"
+            )
+        return Feature(body["name"], body["op"], rest.pop("field", ""), body["window"], **rest)
+
+    def core(self) -> _core.Spec:
+        """As the compiled plan takes it."""
+        return (
+            self.name, OPS.index(self.op) + 1, self.version, self.field, self.window, self.ttl,
+            ON_STALE.index(self.on_stale), self.default, self.min_coverage, self.min_count,
+            self.fingerprint,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Feature({self.name!r}, {self.op}@{self.version})"
+
+
+class Agg:
+    """Operators over windows of one field: a feature for each pair, ``<field>_<op>_<window>``.
+
+    :param ops: of ``count sum mean std min max``; :param window: one or more durations.
+    :param ttl: older than this (time since the field's newest event), a value is STALE.
+    :param on_stale: what a STALE value is: ``use`` it, the ``default`` (none: NaN, for which the
+        binding has its substitute), or ``missing``.
+    :param min_coverage: share of the window that must be known, :param min_count: events it must
+        hold; below either, MISSING (``warming``).
+    """
+
+    def __init__(
+        self,
+        field: str,
+        ops: str | Sequence[str],
+        *,
+        window: Duration | Sequence[Duration],
+        **judged: Any,
+    ) -> None:
+        windows = [window] if isinstance(window, str | int) else list(window)
+        names = [ops] if isinstance(ops, str) else list(ops)
+        for op in names:
+            if op not in OPS[:6]:
+                raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(OPS[:6])}")
+        self.features = [
+            Feature(f"{field}_{op}_{_label(span)}", op, field, span, **judged)
+            for span in windows
+            for op in names
+        ]
+
+
+class Last:
+    """The newest value of a field, no older than `within`: ``<field>_last``."""
+
+    def __init__(self, field: str, *, within: Duration = "1d", **judged: Any) -> None:
+        self.features = [Feature(f"{field}_last", "last", field, within, **judged)]
+
+
+class Recency:
+    """Seconds since the entity's newest event, no longer than `within`: ``recency``."""
+
+    def __init__(self, *, within: Duration = "1d", **judged: Any) -> None:
+        self.features = [Feature("recency", "recency", "", within, **judged)]
+
+
+def _label(window: Duration) -> str:
+    return window if isinstance(window, str) else duration_text(window)
+
+
+class FeatureView:
+    """The list of features that a model reads, of one stream's entities. Immutable; data alone.
+
+    :param entity: the field that tells entities apart; empty: the stream is one entity, ``""``.
+    :param source: the stream.
+    :param lateness: how far behind its entity's newest event one may arrive and still count.
+    :param features: :class:`Agg`, :class:`Last`, :class:`Recency` or :class:`Feature`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        entity: str,
+        source: str,
+        lateness: Duration = 0,
+        features: Iterable[Agg | Last | Recency | Feature],
+    ) -> None:
+        from cbor2 import dumps
+
+        self.name = name
+        self.entity = entity
+        self.source = source
+        self.lateness = duration_ns(lateness)
+        self.specs: tuple[Feature, ...] = tuple(
+            feature
+            for item in features
+            for feature in ([item] if isinstance(item, Feature) else item.features)
+        )
+        if not self.specs:
+            raise Invalid(f"view {name!r} has no features")
+        self.names = tuple(feature.name for feature in self.specs)
+        if len(set(self.names)) != len(self.names):
+            twice = next(one for one in self.names if self.names.count(one) > 1)
+            raise Invalid(f"view {name!r}: feature {twice!r} is defined twice")
+        rules = {"entity": entity, "source": source, "lateness": self.lateness}
+        for feature in self.specs:
+            definition = {"feature": feature.canonical(), "rules": rules}
+            feature.fingerprint = blake3(dumps(definition, canonical=True))
+        features_ = [feature.canonical() for feature in self.specs]
+        self._bytes: bytes = dumps({"name": name, **rules, "features": features_}, canonical=True)
+        self.fingerprint = blake3(self._bytes)
+
+    @property
+    def fingerprints(self) -> list[bytes]:
+        """Of the features, in their order."""
+        return [feature.fingerprint for feature in self.specs]
+
+    def to_bytes(self) -> bytes:
+        """Deterministic CBOR; docs/formats/feature-definition.md."""
+        return self._bytes
+
+    @staticmethod
+    def from_bytes(data: bytes) -> FeatureView:
+        """The inverse of :meth:`to_bytes`. Raises ``Corrupt``; ``Incompatible`` for an operator
+        of a later build."""
+        from cbor2 import CBORDecodeError, loads
+
+        if len(data) > DEFINITION_BYTES_MAX:
+            raise Corrupt(f"feature view of {len(data)} bytes: at most {DEFINITION_BYTES_MAX}")
+        try:
+            body = loads(data)
+            view = FeatureView(
+                body["name"],
+                entity=body["entity"],
+                source=body["source"],
+                lateness=body["lateness"],
+                features=[Feature.from_canonical(item) for item in body["features"]],
+            )
+        except (CBORDecodeError, LookupError, TypeError, ValueError, AttributeError, Invalid,
+                RecursionError) as error:  # fmt: skip
+            raise Corrupt(f"feature view: {error}") from None
+        if view.to_bytes() != data:
+            raise Corrupt("feature view: not what this definition encodes to")
+        return view
+
+    def plan(self, schema: Schema) -> _core.Plan:
+        """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
+        field, or an operator can't be exact over it (the message says what to declare)."""
+        return _core.Plan(
+            self.name, self.entity, self.source, self.lateness,
+            [feature.core() for feature in self.specs], self.fingerprint, schema,
+        )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureView) and self._bytes == other._bytes
+
+    def __hash__(self) -> int:
+        return hash(self._bytes)
+
+    def __repr__(self) -> str:
+        return f"FeatureView({self.name!r}, {len(self.specs)} features)"
