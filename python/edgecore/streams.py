@@ -88,9 +88,21 @@ INGEST = Schema(
     ],
 )
 
+# How summaries are made: the newest row of a name is its rule, as bytes of edgecore.rules.summary;
+# one without a body says that it is made no more. A log has it when it has summaries.
+SUMMARIES = Schema(
+    "edgecore.summaries",
+    tier="critical",
+    fields=[
+        Field("name", "utf8", required=True),
+        Field("rule", "u64", required=True),
+        Field("body", "bytes"),
+    ],
+)
+
 SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST)
 
 __all__ = [
-    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "SCHEMAS", "SCORE_DIGITS", "SYSTEM_STREAMS",
-    "UPDATE",
+    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "SCHEMAS", "SCORE_DIGITS", "SUMMARIES",
+    "SYSTEM_STREAMS", "UPDATE",
 ]  # fmt: skip

@@ -1,11 +1,11 @@
-"""`edgecore log`: inspect, verify, export, repair --report. All of them read; a writer may have
-the log open."""
+"""`edgecore log`: inspect, verify, export, summaries, repair --report. All of them read; a writer
+may have the log open."""
 
 from __future__ import annotations
 
 import json
 
-from edgecore.cli import log_export, log_open, log_report
+from edgecore.cli import log_export, log_open, log_report, log_summaries
 from edgecore.errors import Corrupt
 from edgecore.log import Log
 
@@ -40,6 +40,10 @@ def register(subparsers: Any) -> None:
     export.add_argument("--stream", help="of this stream only")
     export.add_argument("--after", type=int, default=0, help="positions above this")
     export.add_argument("--out", metavar="FILE", help="instead of standard output")
+    summaries = add("summaries", log_summaries.run,
+                    "recompute the summaries from the rows kept; exit 1 when one differs",
+                    description=log_summaries.__doc__)  # fmt: skip
+    summaries.add_argument("--json", action="store_true", help="one JSON object")
     repair = add("repair", log_report.run, "say what is damaged; no repair by hand is ever needed",
                  description=log_report.__doc__)  # fmt: skip
     repair.add_argument("--report", action="store_true", required=True,

@@ -28,7 +28,7 @@ from edgecore.device.serving import Serving, load
 from edgecore.errors import EdgecoreError, Invalid
 from edgecore.fs import PosixFs
 from edgecore.log import Log
-from edgecore.streams import SYSTEM_STREAMS
+from edgecore.streams import SUMMARIES, SYSTEM_STREAMS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from edgecore.clock import Clock
     from edgecore.device.sources import Source
+    from edgecore.device.summaries import Summaries
     from edgecore.device.transport import HttpTransport, Transport
     from edgecore.fs import Fs
     from edgecore.pipeline import Predictions
+    from edgecore.rules.summary import Rule
     from edgecore.schema import Schema
     from edgecore.trust.at_rest import Cipher
     from edgecore.wire.invite import Invite
@@ -108,6 +110,7 @@ class Device:
         entropy: Callable[[int], bytes],
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
+        rules, begin = self._rules(), self._log.position
         history = History(self._log, config.name, fs, f"{config.state}/history")
         self._history = history
         self._source = self._open_source(how, history)
@@ -124,6 +127,7 @@ class Device:
         self._capture = Capture(
             config, self._log, clock, self._source, history, self._serving, self.link,
             self.notices.append,
+            self._summaries(rules, begin),
         )  # fmt: skip
 
     @staticmethod
@@ -159,6 +163,23 @@ class Device:
     def _schema(self, how: SchemaFile | None) -> Schema | None:
         """Of the stream that releases answer."""
         return HostSource.schema if self.config.kind == "host" else how.schema if how else None
+
+    def _rules(self) -> list[Rule]:
+        """Of the summaries that are wanted. Raises ``Invalid`` for what the streams can't give."""
+        rules = [item.rule(self._log.schema(item.stream)) for item in self.config.summaries]
+        for at, rule in enumerate(rules):
+            if rule.name in [other.name for other in rules[:at]]:
+                raise Invalid(f"two summaries are named {rule.name!r}: give one a name")
+        return rules
+
+    def _summaries(self, rules: list[Rule], begin: int) -> Callable[[], Summaries] | None:
+        """What makes them, where there are any or have been."""
+        if not rules and SUMMARIES.stream not in [name for _, name, _ in self._log.partitions()]:
+            return None
+        from edgecore.device.summaries import Summaries
+
+        directory = f"{self.config.state}/summaries"
+        return partial(Summaries, self._log, self._fs, directory, rules, begin)
 
     def _open_source(self, how: SchemaFile | None, history: History) -> Source | None:
         config = self.config

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecore.device.link import Link, Releases
     from edgecore.device.serving import Serving
     from edgecore.device.sources import Source
+    from edgecore.device.summaries import Summaries
     from edgecore.log import Log
 
 RETRY_NS = SECOND
@@ -51,6 +52,7 @@ class Capture:
         serving: Serving,
         link: Link | None,
         notice: Callable[[str], None],
+        summaries: Callable[[], Summaries] | None = None,
     ) -> None:
         self._config = config
         self._log = log
@@ -64,6 +66,9 @@ class Capture:
         self._retry_ns = 0
         self._ingest_ns = 0
         self._snapshot_ns = 0
+        self._summary_ns = 0
+        self._open_summaries = summaries
+        self._summaries: Summaries | None = None
         self._history = history
         self.edges = history.edges
         self._logged = history.logged
@@ -94,13 +99,16 @@ class Capture:
             if now_ns >= self._source_ns:
                 self._take(now_ns)
             deadline = min(deadline, self._source_ns)
+        if now_ns >= self._summary_ns:
+            self._summary_ns = now_ns + self._config.summary_every_ns
+            self._step("summaries", self._summarise)
         if now_ns >= self._ingest_ns:
             self._ingest_ns = now_ns + self._config.ingest_every_ns
             self._step("ingest", self.account)
         if now_ns >= self._snapshot_ns:
             well = self._step("snapshot", self._snapshot) and self._step("room", self._maintain)
             self._snapshot_ns = now_ns + (self._config.snapshot_every_ns if well else RETRY_NS)
-        return min(deadline, self._ingest_ns, self._snapshot_ns)
+        return min(deadline, self._ingest_ns, self._snapshot_ns, self._summary_ns)
 
     def commit(self, now_ns: int) -> int:
         """Commits what the log has due; returns the next deadline. For a log without a thread."""
@@ -118,9 +126,27 @@ class Capture:
         self.errors[part] = None
         return True
 
+    @property
+    def summaries_made(self) -> int:
+        """In this run."""
+        return self._summaries.made if self._summaries is not None else 0
+
+    def _summarise(self) -> None:
+        """Begun here, not at the opening: a full disk keeps no device from starting."""
+        if self._open_summaries is None:
+            return
+        if self._summaries is None:
+            self._summaries = self._open_summaries()
+            for text in self._summaries.notices:
+                self._notice(text)
+        self._summaries.follow()
+
     def _snapshot(self) -> None:
         """What a restart needs of all rows until now, so that it needs none of them."""
         self.account()
+        self._summarise()
+        if self._summaries is not None:
+            self._summaries.save()
         self._history.save(self._log)
         self._serving.snapshot()
 
@@ -218,6 +244,7 @@ class Capture:
         if self.waiting:
             self._log_batch(self._clock.monotonic_ns())
         self._step("ingest", self.account)
+        self._step("summaries", self._summarise)
         self._step("snapshot", self._serving.snapshot)
         self._step("log", self._log.sync)
 

@@ -16,12 +16,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgecore.rules.summary import Rule
+    from edgecore.schema import Schema
+
 BYTES_MAX = 64 * 1024
 KINDS = ("host", "csv", "none")
 BACKENDS = ("auto", "native", "litert", "tflite")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 DAY = 24 * _UNITS["h"]
 MS = _UNITS["ms"]
+SECOND = _UNITS["s"]
 
 # Section -> key -> (type, default). A default of None: the key must be given where it is needed.
 _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
@@ -121,13 +125,62 @@ def _key_store(directory: str, spec: str) -> str:
     return f"{kind}:{place}" if kind else ""
 
 
+class Summary:
+    """One ``[[summary]]``; what its stream's schema has to say to it is checked at the start."""
+
+    def __init__(self, where: str, table: Any) -> None:
+        where = f"{where}: [[summary]]"
+        if not isinstance(table, dict):
+            raise Invalid(f"{where} is a table")
+        check(where, table, {"stream": str, "name": str, "period": str, "lateness": str,
+                             "entity": str, "tier": str, "fields": list, "keep": list,
+                             "histogram": dict})  # fmt: skip
+        for key in ("stream", "period"):
+            if key not in table:
+                raise Invalid(f"{where} needs a {key}")
+        self.where = where
+        self.stream = str(table["stream"])
+        self.name = str(table.get("name", ""))
+        self.period_ns = duration_ns(f"{where}: period", table["period"], SECOND)
+        self.lateness_ns = duration_ns(f"{where}: lateness", table.get("lateness", "0s"))
+        self.entity = str(table.get("entity", ""))
+        self.tier = str(table.get("tier", ""))
+        self.fields = [str(name) for name in table.get("fields", [])]
+        self.keep = [str(word) for word in table.get("keep", ["sum", "squares", "min", "max"])]
+        self.histogram = dict(table.get("histogram", {}))
+
+    def rule(self, source: Schema) -> Rule:
+        """Raises ``Invalid``."""
+        from edgecore.rules.summary import Measure, define
+
+        names = self.fields or [f.name for f in source.fields if f.name != self.entity]
+        try:
+            unknown = set(self.histogram) - set(names)
+            if unknown:
+                raise Invalid(f"histogram of {min(unknown)!r}: no field that is summarised")
+            for name, edges in self.histogram.items():
+                if not isinstance(edges, list) or len(edges) != 3:
+                    raise Invalid(f"histogram of {name!r}: write [low, high, buckets]")
+            measures = [
+                Measure(name, self.keep, histogram=tuple(self.histogram[name])
+                        if name in self.histogram else None)
+                for name in names
+            ]  # fmt: skip
+            return define(
+                source, period_ns=self.period_ns, lateness_ns=self.lateness_ns, name=self.name,
+                entity=self.entity, fields=measures, tier=self.tier,
+            )  # fmt: skip
+        except Invalid as error:
+            raise Invalid(f"{self.where}: {error}") from None
+
+
 class Config:
     """The checked content of an ``edge.toml``; see :data:`EXAMPLE` for what each key means.
 
     ``state``, ``evidence``, ``path`` and ``schema`` are paths that need no directory any more."""
 
     def __init__(self, where: str, directory: str, body: dict[str, Any]) -> None:
-        check(where, body, dict.fromkeys(_KEYS, dict))
+        check(where, body, {**dict.fromkeys(_KEYS, dict), "summary": list})
         values: dict[str, Any] = {}
         for section, keys in _KEYS.items():
             table = body.get(section, {})
@@ -184,6 +237,9 @@ class Config:
         self.status_every_ns = duration("agent.status_every", 10 * MS)
         self.snapshot_every_ns = duration("agent.snapshot_every", 10 * MS)
         self.ingest_every_ns = duration("agent.ingest_every", 10 * MS)
+        self.summaries = [Summary(where, table) for table in body.get("summary", [])]
+        shortest = min((summary.period_ns for summary in self.summaries), default=0) // 4
+        self.summary_every_ns = min(max(shortest, SECOND), 10 * SECOND)
         self._check(where)
 
     def _check(self, where: str) -> None:
@@ -256,6 +312,18 @@ timeout = "15s"
 # on_full = "drop oldest"   # or "drop newest", "thin 1-in-10", "refuse"
 # max_bytes = 33554432
 # ttl = "168h"
+
+# What is sent of a stream instead of all its rows, or before them: exact counts, sums, squares,
+# least and greatest of each field, by entity and period; they merge to longer periods.
+# [[summary]]
+# stream = "pump"
+# period = "1m"
+# lateness = "30s"      # a period is closed when a row this much newer has come
+# entity = "id"         # the field that tells entities apart
+# fields = ["temp"]     # all of them unless named
+# keep = ["sum", "min", "max", "squares"]
+# histogram = {{ temp = [-40, 150, 19] }}   # low, high, equal buckets
+# tier = "diagnostic"
 
 [encryption]
 # Events are encrypted on disk with a device key that is best kept apart; it is made when there is

@@ -1,0 +1,164 @@
+"""`edgecore log summaries`: each summary that the log holds, recomputed from the raw rows that it
+still keeps. Exit 1 when one is not what its rows give, to the bit, or a row is in none that should
+have it. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from itertools import pairwise
+
+from edgecore.cli import log_open
+from edgecore.device.summaries import raw_rows, read_rule
+from edgecore.errors import Corrupt, Incompatible
+from edgecore.rules.summary import Pane, pane_of_row
+from edgecore.streams import SUMMARIES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from edgecore.log import Log
+    from edgecore.rules.summary import Rule
+
+SHOWN = 10  # of what is wrong
+
+
+class Audit:
+    """Of one rule. `differ`: what is wrong, in words; `gone`: parts whose rows are not all kept;
+    `waiting`: rows that no part has yet."""
+
+    def __init__(self, log: Log, rule: Rule) -> None:
+        self.rule = rule
+        self.differ: list[str] = []
+        self.parts = self.rows = self.equal = self.gone = self.waiting = 0
+        self._held: dict[tuple[int, str], list[tuple[int, Pane, Pane]]] = {}
+        self._load(log)
+        self._recompute(log)
+        gaps = _gaps(log, rule.source.stream)
+        for held in self._held.values():
+            for before, after in pairwise(held):
+                if before[1].last >= after[0]:
+                    self.differ.append(f"{_name(after[1])}: overlaps another part of the period")
+            for _, part, again in held:
+                self._judge(part, again, gaps)
+
+    def _load(self, log: Log) -> None:
+        for schema in [schema for schema in log.schemas() if schema.stream == self.rule.name]:
+            for position, _, row in raw_rows(log, schema):
+                if row["rule"] != self.rule.id:
+                    continue
+                self.parts += 1
+                try:
+                    part = pane_of_row(self.rule, row)
+                except (Corrupt, KeyError, TypeError) as error:
+                    self.differ.append(f"the row at position {position}: {error}")
+                    continue
+                self.rows += part.rows
+                again = Pane(self.rule, part.entity, part.k)
+                self._held.setdefault(part.key, []).append((part.first, part, again))
+        for held in self._held.values():
+            held.sort(key=lambda item: item[0])
+
+    def _recompute(self, log: Log) -> None:
+        rule = self.rule
+        begin = min((held[0][0] for held in self._held.values()), default=0)
+        for position, _, row in raw_rows(log, rule.source, begin - 1 if begin else 0):
+            key = rule.pane_of(row["time"]), rule.entity_of(row)
+            held = self._held.get(key, [])
+            at = bisect_right(held, position, key=lambda item: item[0]) - 1
+            if at >= 0 and position <= held[at][1].last:
+                held[at][2].add(position, row)
+            elif held and held[0][0] <= position < held[-1][1].last:
+                self.differ.append(f"position {position}: a row that no part of its period has")
+            else:
+                self.waiting += 1
+
+    def _judge(self, part: Pane, again: Pane, gaps: list[tuple[int, int]]) -> None:
+        if again.row() == part.row():
+            self.equal += 1
+        elif any(low < part.last and part.first < high for low, high in gaps):
+            self.gone += 1
+        else:
+            mine, its = part.row(), again.row()
+            wrong = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
+            self.differ.append(f"{_name(part)}: {', '.join(wrong)}")
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "name": self.rule.name, "stream": self.rule.source.stream, "rule": self.rule.id,
+            "period_ns": self.rule.period, "summaries": self.parts, "rows": self.rows,
+            "equal": self.equal, "gone": self.gone, "differ": self.differ,
+            "waiting": self.waiting,
+        }  # fmt: skip
+
+
+def _name(part: Pane) -> str:
+    entity = f"entity {part.entity!r}, " if part.rule.entity else ""
+    end = part.k * part.rule.period
+    return f"{entity}period up to {end} ns, positions {part.first} to {part.last}"
+
+
+def _gaps(log: Log, stream: str) -> list[tuple[int, int]]:
+    """Between which positions rows of the stream have gone, whatever the reason."""
+    found: list[tuple[int, int]] = []
+    seen: dict[int, tuple[int, int]] = {}
+    for scanned in log.scan(stream):
+        sequence, position = seen.get(scanned.partition, (0, 0))
+        if scanned.first != sequence + 1:
+            found.append((position, scanned.position))
+        last = scanned.count - 1
+        seen[scanned.partition] = (scanned.first + last, scanned.position + last)
+    for partition, name, _ in log.partitions():
+        sequence, position = seen.get(partition, (0, 0))
+        if name == stream and log.next_sequence(partition) != sequence + 1:
+            found.append((position, log.position + 1))
+    return found
+
+
+def audits(log: Log) -> tuple[list[Audit], list[str]]:
+    """Of every rule that the log names; and what can't be read of them."""
+    bodies: dict[bytes, str] = {}
+    if any(stream == SUMMARIES.stream for _, stream, _ in log.partitions()):
+        for scanned in log.scan(SUMMARIES.stream):
+            bodies.update({bytes(r["body"]): r["name"] for r in scanned.rows() if r["body"]})
+    found, unread = [], []
+    for body, name in bodies.items():
+        try:
+            found.append(Audit(log, read_rule(log, body)))
+        except (Corrupt, Incompatible) as error:
+            unread.append(f"{error.word}: {name}: {error}")
+    return found, unread
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with log_open.open_log(arguments.directory, arguments.key) as log:
+        found, unread = audits(log)
+    failed = any(audit.differ for audit in found)
+    if arguments.json:
+        print(json.dumps({"summaries": [a.facts() for a in found], "unread": unread}))
+        return int(failed)
+    if not found and not unread:
+        print("the log has no summaries")
+    for audit in found:
+        rule = audit.rule
+        print(f"{rule.name}: {audit.parts} summaries of {audit.rows} rows of {rule.source.stream}, "
+              f"every {rule.period / 1e9:g} s")  # fmt: skip
+        print(f"  {audit.equal} are what their rows give, to the bit")
+        if audit.gone:
+            print(f"  {audit.gone} can't be recomputed: not all of their rows are kept")
+        if audit.waiting:
+            print(f"  {audit.waiting} rows are in none: their period is open")
+        for text in audit.differ[:SHOWN]:
+            print(f"  ! {text}")
+        if audit.differ[SHOWN:]:
+            print(f"  ! and {len(audit.differ) - SHOWN} more")
+        if audit.differ:
+            print(f"  ! {len(audit.differ)} differ")
+    for text in unread:
+        print(f"  ! {text}")
+    return int(failed)
+
+
+__all__ = ["Audit", "audits", "run"]

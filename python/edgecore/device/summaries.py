@@ -1,0 +1,220 @@
+"""The summaries that a device makes of its streams: it follows the log and appends to it.
+
+A part of a pane is appended behind the rows that it counts, so a crash that keeps it keeps them.
+What is open is kept in a file when everything up to its position is durable; a restart goes on from
+there, leaves out rows whose part the log holds already, and makes the parts that a crash took
+again, bit for bit. A rule that is changed or no longer wanted ends first: what is open of it is
+closed as it is. The rules themselves are rows of ``edgecore.summaries``.
+"""
+
+from __future__ import annotations
+
+from edgecore.digest import DIGEST_BYTES, blake3
+from edgecore.errors import Corrupt, Incompatible
+from edgecore.rules.panes import STATE_BYTES_MAX, Panes
+from edgecore.rules.summary import Pane, pane_of_row, rule_of
+from edgecore.streams import SUMMARIES
+from edgecore.wire import catalogue, rowbatch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from edgecore.fs import Fs
+    from edgecore.log import Log
+    from edgecore.rules.summary import Rule
+    from edgecore.schema import Schema
+
+STORE_BYTES = 16
+APPEND_ROWS = 512
+
+
+def raw_rows(log: Log, schema: Schema, after: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(position, HLC, row) of a stream's rows of one schema, in order, values on their grid."""
+    fields = catalogue.read_schema(schema.canonical_bytes)
+    for scanned in log.scan(schema.stream, after=after):
+        if scanned.schema is not None and scanned.schema.fingerprint == schema.fingerprint:
+            rows = rowbatch.read_rows(fields, scanned.payload)
+            for at, (_, row) in enumerate(rows, scanned.position):
+                yield at, scanned.hlc, row
+
+
+def parts(log: Log, rule: Rule, after: int = 0) -> Iterator[Pane]:
+    """The parts of a rule that the log holds."""
+    for schema in log.schemas():
+        if schema.stream == rule.name:
+            for _, _, row in raw_rows(log, schema, after):
+                if row["rule"] == rule.id:
+                    yield pane_of_row(rule, row)
+
+
+def rules_of(log: Log) -> dict[str, tuple[int, bytes]]:
+    """Of each name, the position and the body of its newest rule; no body: it has ended."""
+    found: dict[str, tuple[int, bytes]] = {}
+    if any(stream == SUMMARIES.stream for _, stream, _ in log.partitions()):
+        for scanned in log.scan(SUMMARIES.stream):
+            for at, row in enumerate(scanned.rows(), scanned.position):
+                found[row["name"]] = (at, bytes(row["body"] or b""))
+    return found
+
+
+def read_rule(log: Log, body: bytes) -> Rule:
+    """Of its bytes, for a schema that the log knows. Raises ``Corrupt`` or ``Incompatible``."""
+    for schema in log.schemas():
+        try:
+            return rule_of(body, schema)
+        except Incompatible:
+            continue
+    raise Incompatible("a summary whose rule, or whose stream's schema, is not of this build")
+
+
+class Follower:
+    """One rule, followed. Appends may fail: what is owed is then appended by the next call."""
+
+    def __init__(self, log: Log, fs: Fs, path: str, rule: Rule, begin: int) -> None:
+        self.rule = rule
+        self._log = log
+        self._fs = fs
+        self._path = path
+        self._owed: list[Pane] = []
+        self._saved = -1
+        self._panes = self._load() or Panes(rule, begin)
+        for part in parts(log, rule, self._panes.position):
+            self._panes.covered(part)
+
+    def _load(self) -> Panes | None:
+        """What was kept, unless it is damaged or of another log, or of rows that are not there."""
+        if not self._fs.exists(self._path):
+            return None
+        try:
+            kept = self._fs.read_file(self._path, STATE_BYTES_MAX)
+            if blake3(kept[DIGEST_BYTES:]) != kept[:DIGEST_BYTES]:
+                return None
+            store, body = kept[DIGEST_BYTES:][:STORE_BYTES], kept[DIGEST_BYTES + STORE_BYTES :]
+            panes = Panes.from_bytes(body, self.rule)
+        except Corrupt:
+            return None
+        fits = store == self._log.store_id and panes.position <= self._log.position
+        return panes if fits else None
+
+    def follow(self) -> int:
+        """Takes in what came since; returns how many parts were appended."""
+        done = self._append()
+        panes = self._panes
+        for position, hlc, row in raw_rows(self._log, self.rule.source, panes.position):
+            self._owed += panes.add(position, hlc, row)
+            if len(self._owed) >= APPEND_ROWS:
+                done += self._append()
+        return done + self._append()
+
+    def _append(self) -> int:
+        done = 0
+        while self._owed:
+            some = self._owed[:APPEND_ROWS]
+            self._log.append(self.rule.name, [part.row() for part in some])
+            del self._owed[: len(some)]
+            done += len(some)
+        return done
+
+    def end(self) -> int:
+        """Closes what is open, as it is; the position up to which it has counted."""
+        self.follow()
+        self._owed += self._panes.flush()
+        self._append()
+        return self._panes.position
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to keep, and nothing owed that a restart would not know of."""
+        return not self._owed and self._panes.position != self._saved
+
+    def save(self) -> None:
+        """Keeps the state. Everything it has taken in, and made, must be durable."""
+        if self.changed:
+            rest = self._log.store_id + self._panes.to_bytes()
+            self._fs.write_atomic(self._path, blake3(rest) + rest)
+            self._saved = self._panes.position
+
+    def forget(self) -> None:
+        if self._fs.exists(self._path):
+            self._fs.remove(self._path)
+
+
+class Summaries:
+    """All that a device makes. For one thread.
+
+    :param rules: what is wanted, each of another name; :param directory: where states are kept;
+    :param begin: a rule that is new counts rows behind this position, or where the one before it of
+    its name has ended."""
+
+    def __init__(
+        self, log: Log, fs: Fs, directory: str, rules: list[Rule], begin: int | None = None
+    ) -> None:
+        self._log = log
+        self._fs = fs
+        self._directory = directory
+        self._from = dict.fromkeys(
+            (rule.name for rule in rules), log.position if begin is None else begin
+        )
+        self.notices: list[str] = []
+        self.made = 0
+        wanted = {rule.name: rule for rule in rules}
+        known = rules_of(log)
+        if wanted:
+            fs.make_directories(directory)
+            log.register(SUMMARIES)
+        for name, (position, body) in known.items():
+            if body and (name not in wanted or wanted[name].body != body):
+                self._end(name, position, body, name in wanted)
+        self._followers = [self._begin(rule, *known.get(rule.name, (0, b""))) for rule in
+                           wanted.values()]  # fmt: skip
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{blake3(name.encode()).hex()[:16]}"
+
+    def _end(self, name: str, position: int, body: bytes, replaced: bool) -> None:
+        try:
+            rule = read_rule(self._log, body)
+        except (Corrupt, Incompatible) as error:
+            self.notices.append(f"{error.word}: summary {name}: {error}; it ends as it is")
+            return
+        old = Follower(self._log, self._fs, self._path(name), rule, position)
+        self._from[name] = old.end()
+        if not replaced:
+            self._log.append(SUMMARIES.stream, {"name": name, "rule": rule.id, "body": None})
+        self._log.sync()
+        old.forget()
+
+    def _begin(self, rule: Rule, position: int, body: bytes) -> Follower:
+        """Goes on with the rule, or begins with it."""
+        log = self._log
+        newest = max((s for s in log.schemas() if s.stream == rule.name),
+                     key=lambda schema: schema.version, default=None)  # fmt: skip
+        if newest is None or newest != rule.schema(newest.version):
+            log.register(rule.schema(newest.version + 1 if newest is not None else 1))
+        if body != rule.body:
+            position = self._from[rule.name]
+            row = {"name": rule.name, "rule": rule.id, "body": rule.body}
+            log.append(SUMMARIES.stream, row)
+        return Follower(log, self._fs, self._path(rule.name), rule, position)
+
+    def follow(self) -> None:
+        """Takes in what came since the last call, and appends what it closes. Raises ``Exhausted``
+        or ``Unavailable``; nothing is lost then, and the next call goes on."""
+        for follower in self._followers:
+            self.made += follower.follow()
+
+    def save(self) -> None:
+        """Keeps what is open, behind everything that it was made of."""
+        changed = [follower for follower in self._followers if follower.changed]
+        if changed:
+            self._log.sync()
+        for follower in changed:
+            follower.save()
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+
+__all__ = ["Follower", "Summaries", "parts", "raw_rows", "read_rule", "rules_of"]
