@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
+import edgecore as ec
 from edgecore.device.enrol import enrol
 from edgecore.device.sync import Policy, Syncer
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Unavailable, Untrusted
+from edgecore.fs import MemoryFs
 from edgecore.hub.server import Hub
 from edgecore.trust.keys import Ed25519Signer
-from edgecore.wire import cbor, rowbatch, signed
+from edgecore.wire import cbor, envelope, rowbatch, signed
 
 STORE = bytes([2]) * 16
 SCHEMA = cbor.encode(
@@ -214,3 +216,92 @@ def test_enrol_again_keeps_the_identity_and_a_wrong_hub_key_is_refused(world: Wo
     body["hub_key"] = Ed25519Signer(bytes(32)).public
     with pytest.raises(EdgecoreError):
         enrol(Files(), "keys", cbor.encode(body), world.link, os.urandom)
+
+
+# ---------------------------------------------------------------- what the hub takes
+
+
+class Blocks:
+    """A device with a real log, some of whose rows are sealed, and the kinds that it sends."""
+
+    def __init__(self, directory: Path, features: int | None) -> None:
+        Hub.init(directory)
+        self.hub = Hub.open(directory)
+        link = Direct(self.hub)
+        if features is not None:  # as a hub answers that knows only these; 0: version 1 of acks
+            answer: Any = self.hub._ack
+            self.hub._ack = lambda *parts: answer(*parts[:4], features)  # type: ignore[method-assign]
+        files = Files()
+        identity = enrol(files, "keys", self.hub.invite("http://hub", bytes(32)), link, os.urandom)
+        schemas = [
+            ec.Schema("plain", tier="bulk", fields=[ec.Field("x", "f64")]),
+            ec.Schema("bounded", tier="bulk", fields=[ec.Field("x", "f64", max_error=0.01)]),
+        ]
+        self.log = ec.Log.open("log", schemas=schemas, flusher="manual", fs=MemoryFs())
+        self.count = 0
+        self.append(200)
+        self.log.core.rotate()
+        self.log.core.rotate()
+        assert self.log.seal() > 400
+        self.append(40)
+        self.link = link
+        self.syncer = Syncer(
+            self.log, link, identity, files, "sync", random.Random(1).random, os.urandom
+        )
+
+    def append(self, count: int) -> None:
+        for name in ("plain", "bounded"):
+            self.log.append(name, [{"time": i, "x": 20 + i / 7} for i in range(count)])
+        self.log.sync()
+        self.count += count
+
+    def send(self) -> dict[str, set[int]]:
+        """Until nothing is left; the kinds that each stream went in."""
+        names = {partition: stream for partition, stream, _ in self.log.partitions()}
+        kinds: dict[str, set[int]] = {}
+        request: Any = self.link.request
+
+        def seen(method, path, headers=None, body=b""):  # type: ignore[no-untyped-def]
+            if path == "/v1/ingest":
+                read = envelope.decode(body, self.hub._verifier(*envelope.claimed_sender(body)))
+                for payload in read.payloads:
+                    kinds.setdefault(names[payload.partition], set()).add(payload.kind)
+            return request(method, path, headers, body)
+
+        self.link.request = seen  # type: ignore[method-assign]
+        for now in range(0, 60 * 10**9, 10**9):
+            self.syncer.poll(now)
+            assert self.syncer.last_error is None
+        for name in ("plain", "bounded"):
+            mine = [row["x"] for scanned in self.log.scan(name) for row in scanned]
+            held = [row["x"] for _, row in self.hub.rows(self.log.store_id, name)]
+            assert held == mine
+            assert len(mine) == self.count
+        return kinds
+
+
+@pytest.mark.parametrize(
+    ("features", "plain", "bounded"),
+    [
+        (None, {envelope.COLUMN_BLOCK}, {envelope.COLUMN_BLOCK}),
+        (envelope.TAKES_BLOCKS, {envelope.COLUMN_BLOCK}, {envelope.ROW_BATCH}),
+        (0, {envelope.ROW_BATCH}, {envelope.ROW_BATCH}),
+    ],
+)
+def test_sync_sends_blocks_only_to_a_hub_that_says_it_takes_them(
+    tmp_path: Path, features: int | None, plain: set[int], bounded: set[int]
+) -> None:
+    kinds = Blocks(tmp_path / "hub", features).send()
+    assert (kinds["plain"], kinds["bounded"]) == (plain, bounded)
+
+
+def test_sync_a_hub_tells_no_feature_to_a_device_that_does_not_ask(tmp_path: Path) -> None:
+    world = World(tmp_path / "hub", random.Random(1))
+    body = {
+        "version": 1, "device": world.identity.device, "generation": world.identity.generation,
+        "store": STORE, "nonce": bytes(16), "protocol": [1, 1], "features": 0,
+    }  # fmt: skip
+    message = signed.seal(signed.HELLO, cbor.encode(body), world.identity.signer)
+    link: Any = world.link
+    _, _, answer = link.request("POST", "/v1/hello", body=message)
+    assert cbor.decode(answer[: -signed.SIGNATURE_BYTES], 4096)["version"] == 1

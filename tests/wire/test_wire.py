@@ -10,7 +10,7 @@ import pytest
 
 from edgecore.errors import Corrupt, EdgecoreError, Untrusted
 from edgecore.trust.keys import Ed25519Signer, Ed25519Verifier, signer_from_file
-from edgecore.wire import ack, cbor, desired, envelope, invite, rowbatch
+from edgecore.wire import ack, cbor, desired, envelope, invite, rowbatch, signed
 
 VECTORS = Path(__file__).parents[2] / "docs" / "formats" / "vectors"
 SIGNER = Ed25519Signer(bytes(range(32)))
@@ -47,6 +47,23 @@ def test_wire_golden_ack_reads_and_writes_the_same_bytes() -> None:
     read = ack.decode(bytes.fromhex(vector["bytes"]), VERIFIER, DEVICE, STORE, NONCE)
     assert read.encode(SIGNER).hex() == vector["bytes"]
     assert (read.through(0), read.through(1), read.through(2)) == (3, 5, 0)
+
+
+def test_wire_ack_names_features_in_version_2_alone() -> None:
+    ranges = {0: [(1, 3)]}
+    parts = (bytes([4]) * 16, 1, DEVICE, STORE, NONCE, ranges, {0: 3}, 123)
+    made = ack.Ack(*parts, features=envelope.TAKES_BLOCKS | envelope.TAKES_BOUNDED)
+    vector = json.loads((VECTORS / "ack.json").read_text())
+    assert made.encode(SIGNER).hex() == vector["version_2"]
+    read = ack.decode(bytes.fromhex(vector["version_2"]), VERIFIER, DEVICE, STORE, NONCE)
+    assert (read.features, read.ranges, read.encode(SIGNER)) == (3, ranges, made.encode(SIGNER))
+    assert ack.decode(sample_ack(), VERIFIER, DEVICE, STORE, NONCE).features == 0
+    body = cbor.decode(made.encode(SIGNER)[:-64], 4096)
+    del body["features"]
+    with pytest.raises(Corrupt):
+        ack.decode(
+            signed.seal(signed.ACK, cbor.encode(body), SIGNER), VERIFIER, DEVICE, STORE, NONCE
+        )
 
 
 def test_wire_any_bit_flip_or_truncation_is_refused(seed: int) -> None:

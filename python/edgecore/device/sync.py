@@ -102,7 +102,7 @@ class Syncer:
     :param heard: is given path and bytes of every answer that was checked, before it is acted on.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
     the hub holds otherwise: they are not sent until the store is forked; ``stuck`` those whose next
-    row is too large for an envelope."""
+    row is too large for an envelope. Column blocks go to a hub that has said that it takes them."""
 
     def __init__(
         self,
@@ -130,6 +130,7 @@ class Syncer:
         self._ranges: dict[int, list[tuple[int, int]]] = {}
         self._deadline_ns = 0
         self._failures = 0
+        self._taken = 0  # features of the hub, as its answer to the last hello says
         self.connected = False
         self.last_error: EdgecoreError | None = None
         self.last_ack: Ack | None = None
@@ -178,12 +179,14 @@ class Syncer:
         body = {
             "version": 1, "device": self._identity.device,
             "generation": self._identity.generation, "store": self._log.store_id,
-            "nonce": nonce, "protocol": [1, 1], "features": 0,
+            "nonce": nonce, "protocol": [1, 1],
+            "features": envelope.HELLO_TELLS_FEATURES,
         }  # fmt: skip
         message = signed.seal(signed.HELLO, cbor.encode(body), self._identity.signer)
         answer = self._answer("/v1/hello", message, nonce)
         # The hub's word, even where it is less than it said before: it may have been restored.
         self._after = {}
+        self._taken = answer.features
         self._settle(answer)
         self.connected = True
 
@@ -217,7 +220,7 @@ class Syncer:
     ) -> None:
         """Adds a partition's runs to `out` while there is room."""
         after = self._after.get(partition, 0)
-        blocks = True
+        blocks = self._taken & envelope.TAKES_BLOCKS != 0
         while room.bytes > 0 and len(out) < envelope.PAYLOADS_MAX:
             runs = self._log.runs(partition, after, room.bytes, blocks=blocks)
             if not runs:
@@ -228,6 +231,9 @@ class Syncer:
                     after = upto
                     self._advance(partition, after, len(out))
                     continue
+                if run.block and not self._takes(run.block):
+                    blocks = False
+                    break
                 payload, rows = self._payload(run)
                 size = envelope.ENTRY_BYTES + len(payload.data)
                 if size > SENDABLE_BYTES_MAX or rows > envelope.ROW_BYTES_MAX:
@@ -246,6 +252,13 @@ class Syncer:
                 room.bytes -= size
                 room.rows -= rows
 
+    def _takes(self, block: bytes) -> bool:
+        """Whether the hub takes a block like this one."""
+        needed = envelope.TAKES_BLOCKS
+        if Block(block).max_errors:
+            needed |= envelope.TAKES_BOUNDED
+        return self._taken & needed == needed
+
     def _payload(self, run: Run) -> tuple[envelope.Payload, int]:
         """The smaller of the run's codings, and the bytes of its canonical rows."""
         if run.block:
@@ -254,10 +267,10 @@ class Syncer:
         else:
             kind, rows = envelope.ROW_BATCH, len(run.payload)
             data = rowbatch.RowBatch(run.schema_fingerprint, run.payload, run.arrivals).encode()
-            if run.count >= BLOCK_ROWS_MIN:
+            if run.count >= BLOCK_ROWS_MIN and self._taken & envelope.TAKES_BLOCKS:
                 with suppress(Incompatible, Invalid):  # rows go as rows
                     block = self._log.block_of(run, dense=self._policy.dense)
-                    if len(block) < len(data):
+                    if len(block) < len(data) and self._takes(block):
                         kind, data = envelope.COLUMN_BLOCK, block
         made = envelope.Payload(kind, run.partition, run.first, run.count, run.digest, data)
         return made, rows

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from edgecore.hub.files import Reply
 
 KEY_FILES = ("operator.key", "online.key")
+TAKEN = envelope.TAKES_BLOCKS | envelope.TAKES_BOUNDED  # what a hello is answered with
 RENEW_CHECK_NS = 3600 * 1_000_000_000
 
 
@@ -134,14 +135,25 @@ class Hub:
             raise Untrusted("the device or its key generation is not enrolled here")
         return Ed25519Verifier(key)
 
-    def _ack(self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int]) -> bytes:
+    def _ack(
+        self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int], features: int = 0
+    ) -> bytes:
         # The lowest ranges are named: what is above is sent again at worst, and the gaps between
         # them close from below.
         ranges = {p: held[:RANGES_MAX] for p, held in self.events.ranges(store).items()}
         release = {p: held[0][1] for p, held in ranges.items() if held[0][0] == 1}
         now = self._clock.wall_ns()
         return Ack(
-            self.id, self.incarnation, device, store, nonce, ranges, release, now, forks
+            self.id,
+            self.incarnation,
+            device,
+            store,
+            nonce,
+            ranges,
+            release,
+            now,
+            forks,
+            features,
         ).encode(self.signer)
 
     def _reopen_broken(self) -> None:
@@ -194,7 +206,9 @@ class Hub:
         self.registry.claim_store(store, device)
         self._reopen_broken()
         self.events.commit()
-        return self._ack(device, store, cbor.field(body, "nonce", bytes, 16), {})
+        told = cbor.unsigned(body.get("features", 0), 32) & envelope.HELLO_TELLS_FEATURES
+        nonce = cbor.field(body, "nonce", bytes, 16)
+        return self._ack(device, store, nonce, {}, TAKEN if told else 0)
 
     def _enrol(self, message: bytes) -> bytes:
         body = cbor.decode(message[: -signed.SIGNATURE_BYTES], 4096)

@@ -30,10 +30,13 @@ class Ack:
     :param release: partition -> highest sequence that may be deleted on the device.
     :param forks: partition -> last sequence whose content both sides share.
     :param time_ns: the hub's clock, UTC.
+    :param features: what the hub takes, bits of :mod:`edgecore.wire.envelope`; told to a device
+        that asked for it in its hello. An answer that says it is of version 2.
     """
 
     __slots__ = (
-        "device", "forks", "hub", "incarnation", "nonce", "ranges", "release", "store", "time_ns",
+        "device", "features", "forks", "hub", "incarnation", "nonce", "ranges", "release", "store",
+        "time_ns",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +50,7 @@ class Ack:
         release: dict[int, int],
         time_ns: int,
         forks: dict[int, int] | None = None,
+        features: int = 0,
     ) -> None:
         self.hub = hub
         self.incarnation = incarnation
@@ -57,10 +61,11 @@ class Ack:
         self.release = release
         self.time_ns = time_ns
         self.forks = forks or {}
+        self.features = features
 
     def encode(self, signer: Signer) -> bytes:
         body: dict[str, object] = {
-            "version": 1,
+            "version": 2 if self.features else 1,
             "hub": self.hub,
             "incarnation": self.incarnation,
             "device": self.device,
@@ -75,6 +80,8 @@ class Ack:
         }
         if self.forks:
             body["forks"] = [list(item) for item in sorted(self.forks.items())]
+        if self.features:
+            body["features"] = self.features
         return seal(ACK, cbor.encode(body), signer)
 
     def through(self, partition: int) -> int:
@@ -118,7 +125,8 @@ def decode(message: bytes, verifier: Verifier, device: bytes, store: bytes, nonc
     if len(message) > BYTES_MAX:
         raise Corrupt(f"ack of {len(message)} bytes: at most {BYTES_MAX}")
     body = cbor.decode(unseal(ACK, message, verifier), BYTES_MAX)
-    if cbor.field(body, "version", int) != 1:
+    version = cbor.field(body, "version", int)
+    if version not in (1, 2):
         raise Corrupt("ack: unknown version")
     ack = Ack(
         cbor.field(body, "hub", bytes, 16),
@@ -130,6 +138,7 @@ def decode(message: bytes, verifier: Verifier, device: bytes, store: bytes, nonc
         dict(_pairs(body.get("release"))),
         cbor.unsigned(body.get("time"), 63),
         dict(_pairs(body.get("forks", []))),
+        cbor.unsigned(body.get("features"), 32) if version == 2 else 0,
     )
     if (ack.device, ack.store, ack.nonce) != (device, store, nonce):
         raise Untrusted("ack: it answers another request")

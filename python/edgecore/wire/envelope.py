@@ -20,6 +20,10 @@ VERSION = 1
 FEATURES_KNOWN = 0
 ROW_BATCH = 1
 COLUMN_BLOCK = 2
+# What a hub takes beside row batches, as it answers a device that can be told (its hello's bit).
+TAKES_BLOCKS = 1
+TAKES_BOUNDED = 2  # also blocks of fields with a max_error
+HELLO_TELLS_FEATURES = 1
 PAYLOADS_MAX = 256
 BYTES_MAX = 1 << 20
 ROW_BYTES_MAX = 8 << 20  # canonical rows of all payloads, which column blocks make small
