@@ -1,6 +1,8 @@
 // edgecore._core.log: the log, its scans and its runs.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <set>
 
@@ -98,7 +100,8 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
                   const py::bytes& store, std::uint64_t epoch, std::uint64_t salt,
                   std::uint64_t segment_bytes, bool flusher_thread, bool read_only,
                   const Keep& keep, const std::vector<Quota>& quotas,
-                  std::optional<std::uint64_t> bytes_max, const py::object& cipher) {
+                  std::optional<std::uint64_t> bytes_max,
+                  const std::array<std::uint8_t, 5>& priority, const py::object& cipher) {
   LogOptions options;
   options.cipher = cipher_of(cipher);
   options.read_only = read_only;
@@ -109,6 +112,10 @@ PyLogPtr open_log(std::shared_ptr<Fs> fs, const std::string& directory,
   options.salt = salt;
   std::tie(options.keep.bytes, options.keep.rows, options.keep.ns) = keep;
   options.bytes_max = bytes_max;
+  auto tiers = options.priority;
+  options.priority = priority;
+  if (!std::is_permutation(tiers.begin(), tiers.end(), priority.begin()))
+    raise_if_bad(Status::invalid("priority: each tier once"));
   for (std::size_t tier = 0; tier < options.quotas.size() && tier < quotas.size(); ++tier) {
     const auto& [bytes, ttl_ns, full, thin] = quotas[tier];
     options.quotas[tier] = {bytes, ttl_ns, static_cast<TierQuota::Full>(full), thin};
@@ -341,7 +348,8 @@ void bind_log_class(py::module_& m) {
   m.def("open", &open_log, py::arg("fs"), py::arg("directory"), py::arg("clock"),
         py::arg("durability"), py::arg("store"), py::arg("epoch"), py::arg("salt"),
         py::arg("segment_bytes"), py::arg("flusher_thread"), py::arg("read_only"), py::arg("keep"),
-        py::arg("quotas"), py::arg("bytes_max"), py::arg("cipher") = py::none());
+        py::arg("quotas"), py::arg("bytes_max"), py::arg("priority"),
+        py::arg("cipher") = py::none());
 }
 
 }  // namespace

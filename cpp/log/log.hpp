@@ -80,7 +80,9 @@ struct LogOptions {
   std::uint64_t epoch = 0;                 // random, of this open
   std::uint64_t salt = 0;                  // random, of this open
   LogKeep keep;
-  std::array<TierQuota, 5> quotas{};       // by tier
+  std::array<TierQuota, 5> quotas{};  // by tier
+  // Tiers in order of worth: the last of them gives way first.
+  std::array<std::uint8_t, 5> priority{0, 1, 2, 3, 4};
   std::optional<std::uint64_t> bytes_max;  // of all files of the log
   // Encrypts what is written from here on, and opens what was. A log with encrypted segments needs
   // it to be written to, or scanned.

@@ -139,7 +139,7 @@ void Log::expire(Making& making) {
   }
 }
 
-// Frees `wanted` bytes, and what is beyond the share of all tiers: from the lowest tier up first
+// Frees `wanted` bytes, and what is beyond the share of all tiers: from the least worth up first
 // what is acknowledged, then what its policy gives away. A log without quotas gives nothing.
 void Log::sacrifice(Making& making, std::uint64_t wanted) {
   const auto& quotas = options_.quotas;
@@ -155,7 +155,8 @@ void Log::sacrifice(Making& making, std::uint64_t wanted) {
     static_cast<void>(fs_->remove(pool_.back()));
   const std::uint64_t size = file_bytes();
   for (const bool also_unacked : {false, true})
-    for (std::uint32_t tier = kTiers; tier-- > 0;) {
+    for (std::size_t rank = kTiers; rank-- > 0;) {
+      const std::uint32_t tier = options_.priority[rank];
       if (also_unacked && !drops(quotas[tier])) continue;
       while (making.room.bytes < freed + wanted || size - making.room.bytes > limit)
         if (!give_way(making, tier, also_unacked)) break;

@@ -24,22 +24,23 @@ from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Invalid
 from edgecore.fs import PosixFs
 from edgecore.log_keeping import POSITION_MAX, Keeping
 from edgecore.log_values import (
-    GROUP,
     Encryption,
     Maintained,
     Recovery,
     Retention,
     Run,
     Scanned,
+    durabilities,
     limits_of,
     parse_durability,
+    ranked,
 )
 from edgecore.schema import TIERS, Schema
 from edgecore.streams import LOSSES, SCHEMAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from edgecore.clock import Clock
@@ -83,6 +84,7 @@ class Log(Keeping):
         retain_ns: int | None = None,
         retention: dict[str, Retention] | None = None,
         max_bytes: int | None = None,
+        priority: Sequence[str] = (),
         cipher: Any = None,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Log:
@@ -103,9 +105,11 @@ class Log(Keeping):
         :param retention: by tier; a tier without one keeps what it has, and refuses appends when
             `max_bytes` leave it no room.
         :param max_bytes: of all files of the log, segments made beforehand included. What gives way
-            is said by `retention`: from ``bulk`` up first packs whose rows are acknowledged, then
-            those that their tier drops; an eighth of it is for ``critical`` alone. See
-            :meth:`maintain`.
+            is said by `retention`: from the tier of least worth up first packs whose rows are
+            acknowledged, then those that their tier drops; an eighth of it is for ``critical``
+            alone. See :meth:`maintain`.
+        :param priority: tiers in order of worth, behind ``critical``, which is always the first;
+            those that are not named follow as ``edgecore.schema.TIERS`` has them.
 
         Raises ``Unavailable`` when another writer has it, there is none to read, or rows are
         encrypted and the cipher or their keys are not there, ``Untrusted`` when these are another
@@ -113,21 +117,20 @@ class Log(Keeping):
         is in ``recovery``."""
         if flusher not in ("thread", "manual"):
             raise Invalid(f"flusher {flusher!r}: thread or manual")
-        unknown = set(durability or ()) - set(TIERS)
-        if unknown:
-            raise Invalid(f"durability: no tier {min(unknown)!r}")
-        words = {**dict.fromkeys(TIERS, GROUP), "critical": "sync", **(durability or {})}
+        levels = durabilities(durability or {})
         keep = (retain_bytes, retain_rows, retain_ns)
         if any(limit is not None and not 0 <= limit < 1 << 63 for limit in keep):
             raise Invalid("retain_bytes, retain_rows, retain_ns: not negative, below 2^63")
         limits = limits_of(retention or {}, max_bytes, segment_bytes)
+        order = [TIERS.index(tier) for tier in ranked(priority)]
         fs = fs or PosixFs()
         name = os.fspath(path)
         core = _log.open(
-            fs, name, clock or SystemClock(), [parse_durability(words[tier]) for tier in TIERS],
+            fs, name, clock or SystemClock(), levels,
             entropy(16), int.from_bytes(entropy(8), "little"),
             int.from_bytes(entropy(8), "little"), segment_bytes, flusher == "thread", read_only,
-            keep, [(r.max_bytes, r.ttl_ns, r.full, r.thin) for r in limits], max_bytes, cipher,
+            keep, [(r.max_bytes, r.ttl_ns, r.full, r.thin) for r in limits], max_bytes, order,
+            cipher,
         )  # fmt: skip
         log = Log(core, fs, name, read_only)
         log.cipher = cipher

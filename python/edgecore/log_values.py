@@ -9,7 +9,7 @@ from edgecore.schema import TIERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from edgecore._core import log as _log
@@ -42,6 +42,16 @@ def parse_durability(text: str) -> tuple[int, int, int]:
     if milliseconds < 0 or not 0 <= size < 1 << 31:
         raise Invalid(f"durability {text!r}: a time and a size that are not negative")
     return LEVELS.index(name), milliseconds * 1_000_000, size
+
+
+def durabilities(words: dict[str, str]) -> list[tuple[int, int, int]]:
+    """By tier; of those that are not named ``sync`` for critical, ``group`` else. Raises
+    ``Invalid``."""
+    unknown = set(words) - set(TIERS)
+    if unknown:
+        raise Invalid(f"durability: no tier {min(unknown)!r}")
+    found = {**dict.fromkeys(TIERS, GROUP), "critical": "sync", **words}
+    return [parse_durability(found[tier]) for tier in TIERS]
 
 
 class Retention:
@@ -84,6 +94,18 @@ def limits_of(
     if max_bytes is not None and not SEGMENTS_MIN * segment_bytes <= max_bytes < 1 << 63:
         raise Invalid(f"max_bytes {max_bytes}: at least {SEGMENTS_MIN} segments, below 2^63")
     return [retention.get(tier, Retention()) for tier in TIERS]
+
+
+def ranked(priority: Sequence[str]) -> tuple[str, ...]:
+    """All tiers in order of worth: `critical`, those that are named, the others in their own order.
+    Raises ``Invalid``."""
+    for at, tier in enumerate(priority):
+        if tier not in TIERS or tier in priority[:at]:
+            raise Invalid(f"priority: {tier!r} is no tier, or is named twice")
+        if tier == "critical" and at:
+            raise Invalid("priority: critical is always the first")
+    named = [tier for tier in priority if tier != "critical"]
+    return ("critical", *named, *(tier for tier in TIERS[1:] if tier not in named))
 
 
 class Maintained:

@@ -44,6 +44,8 @@ def test_config_empty_file_is_a_host_with_defaults() -> None:
         ("[source]\nrows_per_second = nan", "not negative"),
         ("[source]\nrows_per_second = inf", "not negative"),
         ("[log.durability]\nbluk = 'sync'", "'bluk'"),
+        ("[log]\npriority = ['bulk', 'bluk']", "log.priority: 'bluk'"),
+        ("[log]\npriority = ['bulk', 'critical']", "critical is always the first"),
         ("[model]\nbackend = 'cuda'", "'cuda'"),
         ("[device]\nname = ''", "device.name"),
         ("[device", "edge.toml"),

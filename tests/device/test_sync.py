@@ -18,6 +18,7 @@ from edgecore.digest import blake3
 from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Unavailable, Untrusted
 from edgecore.fs import MemoryFs
 from edgecore.hub.server import Hub
+from edgecore.log_values import ranked
 from edgecore.trust.keys import Ed25519Signer
 from edgecore.wire import cbor, envelope, rowbatch, signed
 
@@ -218,6 +219,46 @@ def test_enrol_again_keeps_the_identity_and_a_wrong_hub_key_is_refused(world: Wo
         enrol(Files(), "keys", cbor.encode(body), world.link, os.urandom)
 
 
+# ---------------------------------------------------------------- order of worth
+
+
+@pytest.mark.parametrize(
+    ("priority", "order"),
+    [
+        ((), ["critical", "feedback", "diagnostic", "bulk"]),
+        (("diagnostic", "bulk"), ["critical", "diagnostic", "bulk", "feedback"]),
+    ],
+)
+def test_sync_after_an_outage_tiers_go_in_the_order_of_their_worth(
+    tmp_path: Path, priority: tuple[str, ...], order: list[str]
+) -> None:
+    Hub.init(tmp_path / "hub")
+    hub, files = Hub.open(tmp_path / "hub"), Files()
+    link: Any = Direct(hub)
+    identity = enrol(files, "keys", hub.invite("http://hub", bytes(32)), link, os.urandom)
+    tiers = ("bulk", "diagnostic", "feedback", "critical")
+    schemas = [ec.Schema(tier, tier=tier, fields=[ec.Field("x", "f64")]) for tier in tiers]
+    log = ec.Log.open("log", schemas=schemas, flusher="manual", fs=MemoryFs())
+    for tier in tiers:
+        log.append(tier, [{"time": i, "x": i / 7} for i in range(300)])
+    log.sync()
+    policy = Policy(envelope_bytes=4096, priority=ranked(priority))
+    syncer = Syncer(log, link, identity, files, "sync", random.Random(1).random, os.urandom, policy)
+    names = {partition: stream for partition, stream, _ in log.partitions()}
+    sent: list[str] = []
+    take = hub.ingest.accept
+
+    def accept(message: envelope.Envelope) -> dict[int, int]:
+        sent.extend(names[payload.partition] for payload in message.payloads)
+        return take(message)
+
+    hub.ingest.accept = accept  # type: ignore[method-assign]
+    for now in range(0, 40 * 10**9, 10**9):
+        syncer.poll(now)
+    assert [name for name in dict.fromkeys(sent) if name in tiers] == order
+    assert log.cursor("sync").acked(log.partitions()[-1][0]) == 300
+
+
 # ---------------------------------------------------------------- what the hub takes
 
 
@@ -230,7 +271,8 @@ class Blocks:
         link = Direct(self.hub)
         if features is not None:  # as a hub answers that knows only these; 0: version 1 of acks
             answer: Any = self.hub._ack
-            self.hub._ack = lambda *parts: answer(*parts[:4], features)  # type: ignore[method-assign]
+            told = lambda *parts: answer(*parts[:4], features)  # noqa: E731
+            self.hub._ack = told  # type: ignore[method-assign]
         files = Files()
         identity = enrol(files, "keys", self.hub.invite("http://hub", bytes(32)), link, os.urandom)
         schemas = [

@@ -139,6 +139,27 @@ def test_retention_lowest_tier_gives_way_first(seed: int) -> None:
     assert {row["partition"] for row in device.told()} == {device.partition("bulk")}
 
 
+def test_retention_the_tier_that_its_owner_puts_last_gives_way_first(seed: int) -> None:
+    policy = Retention(on_full="drop oldest")
+    device = Device(
+        seed, max_bytes=16 * SEGMENT, priority=["bulk"],
+        retention={"bulk": policy, "diagnostic": policy},
+    )  # fmt: skip
+    for _ in range(12):
+        device.work(100)
+        device.log.maintain(segments_kept=2)
+    told = [row["partition"] for row in device.told()]
+    bulk, health = device.partition("bulk"), device.partition("health")
+    assert (told[0], told.index(bulk) > 0) == (health, True)
+    device.check()
+
+
+@pytest.mark.parametrize("wrong", [["bluk"], ["bulk", "bulk"], ["bulk", "critical"]])
+def test_retention_priority_that_is_none_is_invalid(seed: int, wrong: list[str]) -> None:
+    with pytest.raises(Invalid, match="priority"):
+        Device(seed, priority=wrong)
+
+
 def test_retention_expires_by_age_but_not_rows_of_a_clock_that_was_not_set(seed: int) -> None:
     device = Device(seed, retention={"bulk": Retention(ttl_ns=DAY)})
     device.work(300)

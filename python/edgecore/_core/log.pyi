@@ -133,5 +133,6 @@ def open(
     keep: tuple[int | None, int | None, int | None],
     quotas: list[tuple[int | None, int | None, int, int]],
     bytes_max: int | None,
+    priority: list[int],
     cipher: Any = None,
 ) -> Log: ...

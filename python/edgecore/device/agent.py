@@ -94,6 +94,7 @@ class Device:
             f"{config.state}/log", schemas=schemas, flusher=flusher, clock=clock, fs=fs,
             durability=config.durability, segment_bytes=config.segment_bytes, entropy=entropy,
             retention=config.retention, max_bytes=config.max_bytes or None,
+            priority=config.priority,
             cipher=_cipher(config, fs, entropy),
         )  # fmt: skip
         try:
@@ -303,6 +304,7 @@ class Device:
             "unacked": unacked,
             "disk_bytes": log.disk_bytes,
             "max_bytes": self.config.max_bytes,
+            "priority": list(self.config.priority),
             "dropped": self._history.dropped,
             "waiting": self._capture.waiting,
             "encryption": log.encryption().facts(),

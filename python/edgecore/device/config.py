@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edgecore.device.schema_file import check, quoted
 from edgecore.errors import Invalid
-from edgecore.log_values import SEGMENTS_MIN, Retention
+from edgecore.log_values import SEGMENTS_MIN, Retention, ranked
 from edgecore.schema import TIERS
 
 TYPE_CHECKING = False
@@ -56,6 +56,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "segment_bytes": (int, 1 << 20),
         "durability": (dict, {}),
         "max_bytes": (int, 0),
+        "priority": (list, []),
         "retention": (dict, {}),
         "dense": (bool, False),
     },
@@ -227,6 +228,10 @@ class Config:
         self.durability = dict(values["log.durability"])
         self.max_bytes = whole("log.max_bytes", 0, 1 << 50)
         self.retention = _retention(f"{where}: log.retention", dict(values["log.retention"]))
+        try:
+            self.priority = ranked(values["log.priority"])
+        except Invalid as error:
+            raise Invalid(f"{where}: log.{error}") from None
         self.dense = bool(values["log.dense"])
         self.encryption_key = _key_store(directory, text("encryption.key"))
         older = values["encryption.older"]
@@ -305,6 +310,8 @@ timeout = "15s"
 [log]
 # durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync
 # max_bytes = 67108864  # of all its files; 0 is no bound. An eighth is for the critical tier alone.
+# priority = ["feedback", "diagnostic"]   # after an outage sent first, given up last; critical is
+#                       # before them, the other tiers behind: feedback, labeled, diagnostic, bulk
 # dense = true          # old rows in the smaller coding, which takes longer to write and to read
 
 # What gives way when there is too much, or when rows are too old; without it a tier refuses rows.

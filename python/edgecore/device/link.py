@@ -259,6 +259,7 @@ class Link:
             config.backoff_ns / SECOND,
             config.backoff_max_ns / SECOND,
             config.sends_dense,
+            config.priority,
         )
         self._syncer = Syncer(
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",

@@ -100,6 +100,9 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
     lines.append(
         f"  disk      {log['disk_bytes']:,} bytes{bound}; {log['dropped']:,} rows gave way so far"
     )
+    lines.append(
+        f"  worth     {', '.join(log['priority'])}: sent in this order, given up from the last"
+    )
     lines.append(f"  at rest   {at_rest(log['encryption'])}")
     lines += _recovery_lines(report["recovery"])
     for part in log["partitions"]:

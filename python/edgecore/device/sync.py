@@ -65,9 +65,9 @@ _REFUSALS = {kind.__name__.encode() for kind in OUTCOMES}
 class Policy:
     """Sizes in bytes, times in seconds. Waits after failures are uniform in [0, bound), with a
     bound that doubles from `backoff_s` to `backoff_max_s`. `dense`: rows that are not sealed yet
-    go in the smaller coding."""
+    go in the smaller coding. `priority`: the tiers, those to be sent first in front."""
 
-    __slots__ = ("backoff_max_s", "backoff_s", "dense", "envelope_bytes", "idle_s")
+    __slots__ = ("backoff_max_s", "backoff_s", "dense", "envelope_bytes", "idle_s", "priority")
 
     def __init__(
         self,
@@ -76,8 +76,10 @@ class Policy:
         backoff_s: float = 0.5,
         backoff_max_s: float = 60.0,
         dense: bool = False,
+        priority: Sequence[str] = TIERS,
     ) -> None:
         self.dense = dense
+        self.priority = tuple(priority)
         self.envelope_bytes = envelope_bytes
         self.idle_s = idle_s
         self.backoff_s = backoff_s
@@ -206,7 +208,8 @@ class Syncer:
         """Runs worth sending, the most worthy tier first, the catalogue before all."""
         room = Room(self._policy.envelope_bytes - envelope.HEAD_BYTES - signed.SIGNATURE_BYTES)
         out: list[tuple[Run, envelope.Payload]] = []
-        ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, TIERS.index(p[2]), p[0]))
+        worth = self._policy.priority.index
+        ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, worth(p[2]), p[0]))
         for partition, _, _ in ranked:
             if partition not in self.forks:
                 try:
