@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <mutex>
+#include <numeric>
 
 #include "bindings/features.hpp"
 #include "bindings/rows.hpp"
@@ -105,6 +106,21 @@ class PyEngine {
   void update(const PyBatch& batch, std::size_t first, std::size_t count, std::uint64_t position) {
     raise_if_bad(
         unlocked([&](Engine& e) { return e.update(batch.rows(), first, count, position); }));
+  }
+
+  // Rows [first, first + count), each applied and answered: (values f64, states u8).
+  py::tuple follow(const PyBatch& batch, std::size_t first, std::size_t count,
+                   std::uint64_t position) {
+    if (first > batch.rows().count() || count > batch.rows().count() - first)
+      raise_if_bad(Status::invalid("features: rows beyond the end of the batch"));
+    const Room<double> values(count * engine_->width());
+    const Room<std::uint8_t> states(count * engine_->width());
+    std::vector<std::uint32_t> order(count);
+    std::iota(order.begin(), order.end(), static_cast<std::uint32_t>(first));
+    raise_if_bad(unlocked([&](Engine& e) {
+      return features::follow(e, batch.rows(), order, position, values.span, states.span);
+    }));
+    return py::make_tuple(values.object, states.object);
   }
 
   py::tuple read(const std::vector<std::string>& entities, std::int64_t as_of) {
@@ -219,24 +235,52 @@ py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
                             : py::str(std::to_string(rows.i64(row, field)));
 }
 
-// (times i64, values f64, states u8) of all rows in total order, and the row numbers (u32).
-py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch) {
+// Answers of the rows that were chosen, before those that only warm them are taken out.
+struct Answered {
+  features::Chosen chosen;
+  std::vector<double> values;
+  std::vector<std::uint8_t> states;
+  std::uint64_t late = 0;
+};
+
+Status answer(const PlanPtr& plan, const RowBatch& rows, const features::Part& part,
+              Answered& out) {
+  out.chosen = features::choose(*plan, rows, part);
+  out.values.resize(out.chosen.order.size() * plan->width());
+  out.states.resize(out.values.size());
+  return features::backfill(plan, rows, out.chosen.order, out.values, out.states,
+                            part.arrival ? &out.late : nullptr);
+}
+
+// (times i64, values f64, states u8, row numbers u32) of the rows that are asked for, and how many
+// rows were late.
+py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool arrival,
+                   std::int64_t since, std::int64_t until) {
   const RowBatch& rows = batch.rows();
-  const std::size_t count = rows.count();
-  const Room<std::int64_t> times(count);
-  const Room<std::uint32_t> numbers(count);
-  const Room<double> values(count * plan->width());
-  const Room<std::uint8_t> states(count * plan->width());
+  const std::size_t width = plan->width();
+  Answered found;
   Status status;
+  std::size_t count = 0;
   {
     const py::gil_scoped_release release;
-    const auto order = features::total_order(rows);
-    std::copy(order.begin(), order.end(), numbers.span.begin());
-    for (std::size_t i = 0; i < count; ++i) times.span[i] = rows.time_ns(order[i]);
-    status = features::backfill(plan, rows, order, values.span, states.span);
+    status = answer(plan, rows, {since, until, arrival}, found);
+    for (const std::uint8_t one : found.chosen.answered) count += one;
   }
   raise_if_bad(status);
-  return py::make_tuple(times.object, values.object, states.object, numbers.object);
+  const Room<std::int64_t> times(count);
+  const Room<std::uint32_t> numbers(count);
+  const Room<double> values(count * width);
+  const Room<std::uint8_t> states(count * width);
+  std::size_t to = 0;
+  for (std::size_t i = 0; i < found.chosen.order.size(); ++i) {
+    if (found.chosen.answered[i] == 0) continue;
+    numbers.span[to] = found.chosen.order[i];
+    times.span[to] = rows.time_ns(found.chosen.order[i]);
+    std::copy_n(&found.values[i * width], width, &values.span[to * width]);
+    std::copy_n(&found.states[i * width], width, &states.span[to * width]);
+    ++to;
+  }
+  return py::make_tuple(times.object, values.object, states.object, numbers.object, found.late);
 }
 
 // The entity of each row, in the order of `numbers` (u32).
@@ -273,6 +317,8 @@ void bind_engine(py::module_& m) {
       .def("update", &PyEngine::update, py::arg("batch"), py::arg("first"), py::arg("count"),
            py::arg("position"))
       .def("read", &PyEngine::read, py::arg("entities"), py::arg("as_of"))
+      .def("follow", &PyEngine::follow, py::arg("batch"), py::arg("first"), py::arg("count"),
+           py::arg("position"))
       .def("snapshot",
            [](PyEngine& self) {
              return to_py_bytes(self.unlocked([](Engine& e) { return e.snapshot(); }));
@@ -296,7 +342,8 @@ void bind_features(py::module_& m) {
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
   bind_engine(m);
   bind_feed(m);
-  m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"));
+  m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,
+        py::arg("since") = INT64_MIN, py::arg("until") = INT64_MAX);
   m.def("entities", &entities, py::arg("plan"), py::arg("batch"), py::arg("numbers"));
 }
 

@@ -3,6 +3,7 @@
 #include "features/batch.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "features/entity.hpp"
@@ -47,26 +48,37 @@ Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
   return out;
 }
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// Room for the answers to the row at `place`, all MISSING.
+Answers missing_at(std::size_t place, std::size_t width, std::span<double> values,
+                   std::span<std::uint8_t> states) {
+  const Answers to{
+      values.subspan(place * width, width), states.subspan(place * width, width), {}, {}, {}};
+  std::fill(to.values.begin(), to.values.end(), kNan);
+  std::fill(to.states.begin(), to.states.end(), static_cast<std::uint8_t>(State::kMissing));
+  return to;
+}
+
 // One entity's rows through one warm state, each answered as it comes.
 class Stream {
  public:
   Stream(const Plan& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
-         std::span<double> values, std::span<std::uint8_t> states)
-      : plan_(plan), rows_(rows), order_(order), values_(values), states_(states) {}
+         std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late)
+      : plan_(plan), rows_(rows), order_(order), values_(values), states_(states), late_(late) {}
 
   Status run(std::span<const std::uint32_t> places) {
-    const std::size_t width = plan_.width();
     entity_.reset(plan_);
     for (const std::size_t place : places) {
       const std::size_t row = order_[place];
       EDGECORE_ASSIGN(const Applied applied, entity_.apply(plan_, rows_, row, sources_));
-      if (applied == Applied::kLate) return Status::invalid("backfill: rows are not in order");
-      EDGECORE_TRY(entity_.read(plan_, rows_.time_ns(row),
-                                Answers{values_.subspan(place * width, width),
-                                        states_.subspan(place * width, width),
-                                        {},
-                                        {},
-                                        {}}));
+      const Answers to = missing_at(place, plan_.width(), values_, states_);
+      if (applied != Applied::kLate)
+        EDGECORE_TRY(entity_.read(plan_, rows_.time_ns(row), to));
+      else if (late_ == nullptr)
+        return Status::invalid("backfill: rows are not in order");
+      else
+        ++*late_;
     }
     return Status::ok();
   }
@@ -77,6 +89,7 @@ class Stream {
   std::span<const std::uint32_t> order_;
   std::span<double> values_;
   std::span<std::uint8_t> states_;
+  std::uint64_t* late_;
   Entity entity_;
   Sources sources_;
 };
@@ -93,7 +106,7 @@ std::vector<std::uint32_t> total_order(const RowBatch& rows) {
 }
 
 Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
-                std::span<double> values, std::span<std::uint8_t> states) {
+                std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late) {
   EDGECORE_TRY(check_schema(*plan, rows));
   const std::size_t width = plan->width();
   if (values.size() != order.size() * width || states.size() != values.size())
@@ -102,13 +115,51 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
     if (row >= rows.count()) return Status::invalid("backfill: a row beyond the batch");
   const Grouped grouped = group_by_entity(*plan, rows, order);
   Sweep sweep(*plan, rows, order, values, states);
-  Stream stream(*plan, rows, order, values, states);
+  Stream stream(*plan, rows, order, values, states, late);
   for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
     const auto places = std::span(grouped.places)
                             .subspan(grouped.bounds[e], grouped.bounds[e + 1] - grouped.bounds[e]);
     if (!sweep.run(places)) EDGECORE_TRY(stream.run(places));
   }
   return Status::ok();
+}
+
+Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
+              std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states) {
+  const Plan& plan = engine.plan();
+  if (values.size() != order.size() * plan.width() || states.size() != values.size())
+    return Status::invalid("features: room for rows x features answers is needed");
+  std::string scratch;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const std::size_t row = order[i];
+    const std::uint64_t late = engine.late_rows();
+    EDGECORE_TRY(engine.update(rows, row, 1, position + i));
+    const Answers to = missing_at(i, plan.width(), values, states);
+    if (engine.late_rows() == late)
+      EDGECORE_TRY(engine.read(entity_name(plan, rows, row, scratch), rows.time_ns(row), to));
+  }
+  return Status::ok();
+}
+
+Chosen choose(const Plan& plan, const RowBatch& rows, const Part& part) {
+  const std::int64_t warm =
+      saturating_sub(saturating_sub(part.since, plan.horizon_ns()), plan.view().lateness_ns);
+  const auto is_answered = [&part](std::int64_t time) {
+    return time >= part.since && (time < part.until || part.until == INT64_MAX);
+  };
+  Chosen out;
+  if (part.arrival) {
+    out.order.resize(rows.count());
+    std::iota(out.order.begin(), out.order.end(), 0u);
+  } else {
+    out.order = total_order(rows);
+  }
+  std::erase_if(out.order, [&](std::uint32_t row) { return rows.time_ns(row) < warm; });
+  // What came after the last that is answered is not asked for.
+  while (!out.order.empty() && !is_answered(rows.time_ns(out.order.back()))) out.order.pop_back();
+  out.answered.reserve(out.order.size());
+  for (const std::uint32_t row : out.order) out.answered.push_back(is_answered(rows.time_ns(row)));
+  return out;
 }
 
 }  // namespace edgecore::features

@@ -19,14 +19,14 @@ rules: docs/formats/feature-definition.md; state on disk: docs/formats/feature-s
 from __future__ import annotations
 
 from edgecore._core import features as _core
-from edgecore._core import rows as _rows
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.feature_backfill import Backfilled, backfill, prepare
 from edgecore.feature_view import Agg, Feature, FeatureView, Last, Recency, duration_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from edgecore.fs import Fs
@@ -175,60 +175,6 @@ class FeatureStore:
         """Makes the state durable. Raises ``Exhausted`` or ``Unavailable`` (the old one stays)."""
         for name, engine in self._engines.items():
             self._fs.write_atomic(self._file(name), engine.snapshot())
-
-
-class Backfilled:
-    """Features of every row as of its time, in total order (time, source, source sequence).
-
-    times (i64 ns), values (f64) and states (u8) are flat memoryviews, values and states with
-    ``width`` per row; entities is one text per row.
-    """
-
-    __slots__ = ("_entities", "_source", "names", "numbers", "states", "times", "values", "width")
-
-    def __init__(self, view: FeatureView, plan: _core.Plan, batch: _rows.Batch) -> None:
-        times, values, states, numbers = _core.backfill(plan, batch)
-        self.names = view.names
-        self.width = len(view.names)
-        self.times = memoryview(times).cast("q")
-        self.values = memoryview(values).cast("d")
-        self.states = memoryview(states)
-        self.numbers = memoryview(numbers).cast("I")  # of the rows, in the batch
-        self._source = (plan, batch)
-        self._entities: list[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @property
-    def entities(self) -> list[str]:
-        if self._entities is None:
-            self._entities = _core.entities(*self._source, self.numbers)
-        return self._entities
-
-    def rows(self) -> Iterator[memoryview[float]]:
-        """The values of each row."""
-        for at in range(0, len(self.values), self.width):
-            yield self.values[at : at + self.width]
-
-
-def prepare(schema: Schema, rows: Any) -> _rows.Batch:
-    """Rows (dicts, a numpy structured array, Arrow data, a Batch) normalised to the schema, once.
-    Raises ``Invalid`` naming row, field and value."""
-    if isinstance(rows, _rows.Batch):
-        return rows
-    batch = _rows.Batch(schema)
-    batch.extend(rows)
-    return batch
-
-
-def backfill(view: FeatureView, rows: Any, *, schema: Schema) -> Backfilled:
-    """What a stream would have answered at each row, by the same kernel, to the bit.
-
-    :param rows: as :func:`prepare` takes them, in any order; none is late.
-    :raises Invalid: a bad row. :raises Incompatible: as :meth:`FeatureView.plan`.
-    """
-    return Backfilled(view, view.plan(schema), prepare(schema, rows))
 
 
 __all__ = [

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HOMES = {
     "demo": "edgecore.cli.demo",
     "device": "edgecore.cli.device",
+    "features": "edgecore.cli.features",
     "hub": "edgecore.cli.hub",
     "lineage": "edgecore.cli.lineage",
     "log": "edgecore.cli.log",
@@ -32,6 +33,7 @@ HOMES = {
 SUMMARIES = {
     "demo": "the whole path on this machine, checked",
     "device": "init, run, status of a device",
+    "features": "backfill over history; parity of all paths",
     "hub": "init, serve, invite, publish, order, export",
     "lineage": "rebuild a prediction from the log",
     "log": "inspect, verify, export a log",

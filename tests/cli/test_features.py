@@ -1,0 +1,149 @@
+"""`edgecore features`: backfill and parity as a person runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecore.cli.main import main
+from edgecore.features import Agg, FeatureView, Last, Recency
+from edgecore.log import Log
+from edgecore.schema import Field, Schema
+
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+SCHEMA = Schema(
+    "telemetry",
+    tier="bulk",
+    fields=[Field("pump", "category"), Field("temp", "decimal(3)", range=(-40, 150))],
+)
+SCHEMA_TOML = """
+stream = "telemetry"
+[csv]
+time = "at"
+time_format = "unix_s"
+[[field]]
+name = "pump"
+dtype = "category"
+[[field]]
+name = "temp"
+dtype = "decimal(3)"
+range = [-40, 150]
+"""
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A view, and the same rows as a log, a CSV file and its schema; a few are late."""
+    view = FeatureView(
+        "pump_health", entity="pump", source="telemetry", lateness="30s",
+        features=[Agg("temp", ["mean", "std"], window=["1m", "5m"]), Last("temp", within="5m"),
+                  Recency(within="5m")],
+    )  # fmt: skip
+    (tmp_path / "view.cbor").write_bytes(view.to_bytes())
+    (tmp_path / "rows.toml").write_text(SCHEMA_TOML)
+    chance = random.Random(5)
+    lines = ["at,pump,temp"]
+    with Log.open(str(tmp_path / "log"), schemas=[SCHEMA], flusher="manual") as log:
+        for i in range(400):
+            at = START // SECOND + 5 * i - (chance.randrange(60) if chance.random() < 0.2 else 0)
+            pump, temp = chance.choice("ab"), chance.randrange(20_000, 30_000) / 1000
+            log.append("telemetry", {"time": at * SECOND, "pump": pump, "temp": temp})
+            lines.append(f"{at},{pump},{temp}")
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_features_parity_of_a_log_is_0_bits(made: Path, capsys: Any) -> None:
+    assert run("features", "parity", made / "view.cbor", made / "log") == 0
+    told = capsys.readouterr().out
+    assert "400 rows, 2 entities" in told
+    assert "\n0 differing bits" in told
+    assert run("features", "parity", made / "view.cbor", made / "log", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["differing_bits"] == 0
+    assert facts["late"] > 0
+    assert set(facts["features"]["temp_std_1m"]) == {"batch", "restore", "cut"}
+
+
+def test_features_parity_exits_1_when_bits_differ(
+    made: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecore._core import features as core
+
+    real = core.backfill
+
+    def planted(*given: Any) -> Any:
+        found = real(*given)
+        found[1][0] ^= 1
+        return found
+
+    monkeypatch.setattr(core, "backfill", planted)
+    assert run("features", "parity", made / "view.cbor", made / "log", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["differing_bits"] == 1
+
+
+def test_features_backfill_of_a_log_and_a_csv_file_are_the_same(made: Path, capsys: Any) -> None:
+    assert run("features", "backfill", made / "view.cbor", made / "log") == 0
+    of_log = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    words = [made / "view.cbor", made / "rows.csv", "--schema", made / "rows.toml"]
+    assert run("features", "backfill", *words, "--out", made / "found.csv") == 0
+    with (made / "found.csv").open() as file:
+        of_csv = list(csv.DictReader(file))
+    # A CSV row has its line for a sequence, so that ties in time have an order of their own.
+    assert len(of_log) == len(of_csv) == 400
+    assert [row["time"] for row in of_log] == [row["time"] for row in of_csv]
+    assert of_log[0]["temp_mean_1m.state"] == "fresh"
+    assert of_log[0]["temp_std_1m"] == ""
+    assert of_log[0]["temp_std_1m.state"] == "missing"
+
+
+def test_features_backfill_knows_what_had_arrived(made: Path, capsys: Any) -> None:
+    words = [made / "view.cbor", made / "log", "--known", "ingest", "--format", "jsonl"]
+    assert run("features", "backfill", *words) == 0
+    told = capsys.readouterr()
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    late = [line for line in lines if set(line["states"].values()) == {"missing"}]
+    assert f"{len(late)} rows came too late to count" in told.err
+    assert len(lines) == 400
+    since = lines[200]["time"]
+    assert run("features", "backfill", *words, "--since", since) == 0
+    part = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert part == [line for line in lines if line["time"] >= since]
+
+
+def test_features_backfill_writes_parquet(made: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = [made / "view.cbor", made / "log", "--format", "parquet"]
+    assert run("features", "backfill", *words) == 16
+    assert run("features", "backfill", *words, "--out", made / "found.parquet") == 0
+    assert parquet.read_table(made / "found.parquet").num_rows == 400
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["view.cbor", "nowhere"], 15, "no such file"),
+        (["nowhere.cbor", "log"], 15, "nowhere.cbor"),
+        (["view.cbor", "rows.csv"], 16, "--schema"),
+        (["rows.csv", "log"], 12, "feature view"),
+        (["view.cbor", "log", "--since", "soon"], 16, "soon"),
+    ],
+)
+def test_features_backfill_bad_words_are_one_line(
+    made: Path, capsys: Any, words: list[str], code: int, said: str
+) -> None:
+    given = [made / word if (made / word).exists() or "nowhere" in word else word for word in words]
+    assert run("features", "backfill", *given) == code
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
