@@ -46,7 +46,7 @@ view = ec.FeatureView("bench", entity="pump", source="telemetry", lateness="30s"
     *(ec.Agg("temp", list(OPS), window=[window]) for window in WINDOWS),
     ec.Last("temp"), ec.Recency()])
 slots = [Slot(one, centre=c, scale=s)
-         for one, c, s in zip(view.fingerprints, *CENTRES, strict=True)]
+         for one, c, s in zip(view.fingerprints_for(schema), *CENTRES, strict=True)]
 with open("model.tflite", "rb") as file:
     model = ec.Model.load(file.read(), backend="native")
 log = ec.Log.open(f"log-{os.getpid()}", flusher="manual")

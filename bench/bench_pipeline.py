@@ -50,9 +50,10 @@ class Ours:
             "bench", entity="pump", source="telemetry", lateness="30s", features=features
         )
         self.model = ec.Model.load(model_bytes())
+        prints = view.fingerprints_for(schema)
         slots = [
             Slot(fingerprint, centre=centre, scale=scale)
-            for fingerprint, centre, scale in zip(view.fingerprints, *centres(), strict=True)
+            for fingerprint, centre, scale in zip(prints, *centres(), strict=True)
         ]
         self.log = ec.Log.open(
             self.directory.name,

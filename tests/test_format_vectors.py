@@ -127,27 +127,45 @@ def exact(values: list[Fraction], op: str) -> float:
     return math.sqrt(float(spread) / float(n * (n - 1))) / 10
 
 
+def feature_fingerprints(view: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, str]]:
+    """As the page says."""
+
+    def digest(value: Any) -> bytes:
+        return blake3(cbor2.dumps(value, canonical=True))
+
+    fields = {field["name"]: digest(field) for field in schema["fields"]}
+    rules = {
+        "entity": fields[view["entity"]] if view["entity"] else b"",
+        "source": view["source"],
+        "lateness": view["lateness"],
+    }
+    out = []
+    for feature in view["features"]:
+        apart = ("name", "op", "version", "field")
+        definition = {
+            "op": f"{feature['op']}@{feature['version']}",
+            "params": {key: value for key, value in feature.items() if key not in apart},
+            "fields": [fields[feature["field"]]] if "field" in feature else [],
+            "rules": rules,
+        }
+        out.append({"name": feature["name"], "fingerprint": digest(definition).hex()})
+    return out
+
+
 def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
     golden = vector("feature-definition.json")
     data = bytes.fromhex(golden["bytes"])
     body = cbor2.loads(data)
     assert cbor2.dumps(body, canonical=True) == data
     assert blake3(data).hex() == golden["fingerprint"]
-    rules = {name: body[name] for name in ("entity", "source", "lateness")}
-    prints = [
-        {
-            "name": feature["name"],
-            "fingerprint": blake3(
-                cbor2.dumps({"feature": feature, "rules": rules}, canonical=True)
-            ).hex(),
-        }
-        for feature in body["features"]
-    ]
+    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    prints = feature_fingerprints(body, cbor2.loads(schema.canonical_bytes))
     assert prints == golden["features"]
     view = ec.FeatureView.from_bytes(data)
     assert view.to_bytes() == data
-    assert [item.hex() for item in view.fingerprints] == [p["fingerprint"] for p in prints]
-    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    made = [item.hex() for item in view.fingerprints_for(schema)]
+    assert made == [p["fingerprint"] for p in prints]
+    assert [item.hex() for item in view.plan(schema).fingerprints] == made
     store = FeatureStore("features", [view], [schema], MemoryFs())
     for position, event in enumerate(golden["events"], 1):
         row = {name: value for name, value in event.items() if value is not None}

@@ -68,6 +68,7 @@ struct Field {
   // f64 bits for floats. Absent = the dtype's own range.
   std::optional<std::uint64_t> range_min;
   std::optional<std::uint64_t> range_max;
+  Digest fingerprint{};  // BLAKE3 of its own definition, unit included
 };
 
 // Whether every double is a value of the field, as it is.

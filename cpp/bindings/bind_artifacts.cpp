@@ -13,16 +13,6 @@ using artifacts::Release;
 using artifacts::Staging;
 using PyStaging = Closable<Staging>;
 
-Digest digest_of(const py::handle& object) {
-  const BufferView view(object);
-  Digest digest{};
-  if (view.bytes().size() != digest.size())
-    raise_if_bad(Status::invalid("digest: " + std::to_string(view.bytes().size()) +
-                                 " bytes, 32 are needed"));
-  std::copy(view.bytes().begin(), view.bytes().end(), digest.begin());
-  return digest;
-}
-
 std::optional<Digest> optional_digest_of(const py::object& object) {
   if (object.is_none()) return std::nullopt;
   return digest_of(object);

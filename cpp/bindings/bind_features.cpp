@@ -22,15 +22,6 @@ features::PlanPtr plan_of(py::handle object) {
 
 namespace {
 
-Digest digest_of(const py::handle& object) {
-  const BufferView view(object);
-  Digest digest{};
-  if (view.bytes().size() != digest.size())
-    raise_if_bad(Status::invalid("a fingerprint has 32 bytes"));
-  std::copy(view.bytes().begin(), view.bytes().end(), digest.begin());
-  return digest;
-}
-
 FeatureSpec spec_from(const py::handle& item) {
   const auto parts = item.cast<py::tuple>();
   if (parts.size() != 11)
@@ -338,6 +329,13 @@ void bind_features(py::module_& m) {
            py::arg("lateness_ns"), py::arg("features"), py::arg("fingerprint"), py::arg("schema"))
       .def_property_readonly("width", &Plan::width)
       .def_property_readonly("horizon_ns", &Plan::horizon_ns)
+      .def_property_readonly("fingerprints",
+                             [](const Plan& plan) {
+                               py::list out;
+                               for (const FeatureSpec& one : plan.view().features)
+                                 out.append(to_py_bytes(one.fingerprint));
+                               return out;
+                             })
       .def_property_readonly("state_digest",
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
   bind_engine(m);

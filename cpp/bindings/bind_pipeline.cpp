@@ -36,14 +36,6 @@ inference::ScoreKind score_of(const std::string& word) {
   return inference::ScoreKind::kReconstruction;
 }
 
-Digest digest_of(const py::handle& object) {
-  const BufferView view(object);
-  Digest digest{};
-  if (view.bytes().size() != digest.size()) raise_if_bad(Status::invalid("a digest has 32 bytes"));
-  std::memcpy(digest.data(), view.bytes().data(), digest.size());
-  return digest;
-}
-
 // A runtime that only Python reaches, as an executor. Runs with the GIL, whoever holds it.
 class PyExecutor final : public Executor {
  public:

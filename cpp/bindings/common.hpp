@@ -4,9 +4,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <memory>
+#include <string>
 #include <type_traits>
 
+#include "base/blake3.hpp"
 #include "base/bytes.hpp"
 #include "base/status.hpp"
 
@@ -80,6 +83,17 @@ class BufferView {
  private:
   Py_buffer view_{};
 };
+
+// Invalid unless it has 32 bytes.
+inline Digest digest_of(const py::handle& object) {
+  const BufferView view(object);
+  Digest digest{};
+  if (view.bytes().size() != digest.size())
+    raise_if_bad(Status::invalid("digest: " + std::to_string(view.bytes().size()) +
+                                 " bytes, 32 are needed"));
+  std::copy(view.bytes().begin(), view.bytes().end(), digest.begin());
+  return digest;
+}
 
 // One per file bind_<room>.cpp.
 void bind_base(py::module_& m);

@@ -17,7 +17,7 @@ constexpr std::int64_t kI64Min = std::numeric_limits<std::int64_t>::min();
 // |stored| below this: max^2 * kEventsMax < 2^126.
 constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
 static_assert(kEventsMax == 1u << 22);
-constexpr std::uint8_t kStateVersion = 1;  // of what series hold
+constexpr std::uint8_t kStateVersion = 2;  // of what series hold
 
 bool op_is_known(Op op) {
   return op >= Op::kCount && op <= Op::kRecency;
@@ -296,9 +296,12 @@ class Planner {
     text(plan_->view_.entity);
     out.put(plan_->view_.lateness_ns);
     for (const SeriesPlan& series : plan_->series_) {
-      text(series.field < 0 ? std::string_view{}
-                            : plan_->schema_->fields[static_cast<std::size_t>(series.field)].name);
       out.put(static_cast<std::uint8_t>(series.field < 0));
+      if (series.field >= 0) {
+        const Field& field = plan_->schema_->fields[static_cast<std::size_t>(series.field)];
+        text(field.name);
+        out.put_bytes(field.fingerprint);
+      }
       out.put(static_cast<std::uint8_t>(series.grid));
       out.put(series.denominator);
       out.put(series.unit);

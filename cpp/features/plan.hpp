@@ -59,7 +59,7 @@ struct FeatureSpec {
   std::optional<double> default_value;
   double min_coverage = 0;      // 0 to 1; below it the value is MISSING (kWarming)
   std::uint32_t min_count = 0;  // likewise for the events in the window
-  Digest fingerprint{};         // of the definition; made in edgecore.features, carried here
+  Digest fingerprint{};  // its identity over the schema; made in edgecore.features, carried here
 };
 
 struct ViewSpec {
@@ -68,7 +68,7 @@ struct ViewSpec {
   std::string stream;
   std::int64_t lateness_ns = 0;
   std::vector<FeatureSpec> features;
-  Digest fingerprint{};
+  Digest fingerprint{};  // of the definition and all of its features
 };
 
 // How the values of a series are held: integers all, so that order and sums are exact. A value is

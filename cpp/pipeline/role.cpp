@@ -16,9 +16,11 @@ Result<std::vector<std::uint32_t>> columns_of(const inference::Binding& binding,
       return feature.fingerprint == slot.feature;
     });
     if (found == features.end())
-      return Status::incompatible("the binding reads feature " +
-                                  to_hex(slot.feature).substr(0, 12) +
-                                  ", which the view does not have");
+      return Status::incompatible(
+          "slot " + std::to_string(columns.size()) + " of the binding reads feature " +
+          to_hex(slot.feature).substr(0, 12) + ", which view '" + plan.view().name +
+          "' over stream '" + plan.view().stream +
+          "' does not have: another operator version, parameter, field or time rule");
     columns.push_back(static_cast<std::uint32_t>(found - features.begin()));
   }
   return columns;

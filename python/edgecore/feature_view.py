@@ -12,7 +12,7 @@ from edgecore.errors import Corrupt, Incompatible, Invalid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from edgecore.schema import Schema
@@ -50,13 +50,12 @@ def duration_text(ns: int) -> str:
 class Feature:
     """One feature of a view. Immutable; made by :class:`Agg`, :class:`Last`, :class:`Recency`.
 
-    `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Once the
-    view has it, `fingerprint` is its identity: BLAKE3 of its canonical definition with the view's
-    stream, entity key and time rules. What its field means is the schema's to say.
+    `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Its
+    identity depends on what its field means: :meth:`FeatureView.fingerprints_for`.
     """
 
-    __slots__ = ("default", "field", "fingerprint", "min_count", "min_coverage", "name", "on_stale",
-                 "op", "ttl", "version", "window")  # fmt: skip
+    __slots__ = ("default", "field", "min_count", "min_coverage", "name", "on_stale", "op", "ttl",
+                 "version", "window")  # fmt: skip
 
     def __init__(
         self,
@@ -88,7 +87,6 @@ class Feature:
         self.min_coverage = float(min_coverage)
         self.min_count = min_count
         self.version = version
-        self.fingerprint = b""
 
     def canonical(self) -> dict[str, object]:
         """What is encoded: only what differs from the defaults."""
@@ -115,12 +113,17 @@ class Feature:
             )
         return Feature(body["name"], body["op"], rest.pop("field", ""), body["window"], **rest)
 
-    def core(self) -> _core.Spec:
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that it reads."""
+        return (self.field,) if self.field else ()
+
+    def core(self, fingerprint: bytes) -> _core.Spec:
         """As the compiled plan takes it."""
         return (
             self.name, OPS.index(self.op) + 1, self.version, self.field, self.window, self.ttl,
             ON_STALE.index(self.on_stale), self.default, self.min_coverage, self.min_count,
-            self.fingerprint,
+            fingerprint,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -176,6 +179,28 @@ def _label(window: Duration) -> str:
     return window if isinstance(window, str) else duration_text(window)
 
 
+# What a feature is called and which fields it reads are not its parameters.
+_NOT_PARAMS = ("name", "op", "version", "field")
+
+
+def _meaning(prints: Mapping[str, bytes], name: str, whose: str, schema: Schema) -> bytes:
+    if name not in prints:
+        raise Incompatible(f"{whose}: stream {schema.stream!r} has no field {name!r}")
+    return prints[name]
+
+
+def _difference(trained: Schema, here: Schema, name: str) -> Iterator[str]:
+    """What a field's two definitions do not agree in."""
+    old, new = (
+        next(field for field in schema.fields if field.name == name).canonical()
+        for schema in (trained, here)
+    )
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            was, now = (f"{one[key]!r}" if key in one else "not given" for one in (old, new))
+            yield f"{key} of field {name!r} was {was} and is {now} here"
+
+
 class FeatureView:
     """The list of features that a model reads, of one stream's entities. Immutable; data alone.
 
@@ -211,18 +236,69 @@ class FeatureView:
         if len(set(self.names)) != len(self.names):
             twice = next(one for one in self.names if self.names.count(one) > 1)
             raise Invalid(f"view {name!r}: feature {twice!r} is defined twice")
-        rules = {"entity": entity, "source": source, "lateness": self.lateness}
-        for feature in self.specs:
-            definition = {"feature": feature.canonical(), "rules": rules}
-            feature.fingerprint = blake3(dumps(definition, canonical=True))
-        features_ = [feature.canonical() for feature in self.specs]
-        self._bytes: bytes = dumps({"name": name, **rules, "features": features_}, canonical=True)
+        definition = {
+            "name": name, "entity": entity, "source": source, "lateness": self.lateness,
+            "features": [feature.canonical() for feature in self.specs],
+        }  # fmt: skip
+        self._bytes: bytes = dumps(definition, canonical=True)
         self.fingerprint = blake3(self._bytes)
 
-    @property
-    def fingerprints(self) -> list[bytes]:
-        """Of the features, in their order."""
-        return [feature.fingerprint for feature in self.specs]
+    def fingerprints_for(self, schema: Schema) -> list[bytes]:
+        """Identities of the features over a schema, in their order: what models bind to.
+
+        BLAKE3 of the operator's version, the parameters, the definitions of the fields that it
+        reads, the entity key and the time rules (docs/formats/feature-definition.md). Another
+        feature or field changes none; what a field means changes those that read it.
+
+        :raises Incompatible: the schema lacks a field that the view reads."""
+        from cbor2 import dumps
+
+        prints = {field.name: field.fingerprint for field in schema.fields}
+        entity = (
+            _meaning(prints, self.entity, f"view {self.name!r}", schema) if self.entity else b""
+        )
+        rules = {"entity": entity, "source": self.source, "lateness": self.lateness}
+        out = []
+        for spec in self.specs:
+            body = spec.canonical()
+            params = {key: value for key, value in body.items() if key not in _NOT_PARAMS}
+            definition = {
+                "op": f"{spec.op}@{spec.version}",
+                "params": params,
+                "fields": [
+                    _meaning(prints, name, f"feature {spec.name!r}", schema) for name in spec.fields
+                ],
+                "rules": rules,
+            }
+            out.append(blake3(dumps(definition, canonical=True)))
+        return out
+
+    def require_same(self, trained: Schema, here: Schema, needed: Iterable[bytes]) -> None:
+        """Refuses a schema over which a feature is another than the one a model was made for.
+
+        :param trained: the schema that the model's features are of; :param here: the one that
+            will feed them; :param needed: fingerprints that the model's binding reads.
+        :raises Incompatible: names the features and what differs."""
+        wanted = set(needed)
+        before = self.fingerprints_for(trained)
+        if missing := wanted - set(before):
+            raise Incompatible(
+                f"feature {min(missing).hex()[:12]} of the binding is none of view {self.name!r} "
+                f"over version {trained.version} of {trained.stream!r}"
+            )
+        after = self.fingerprints_for(here)
+        changed = [
+            spec
+            for spec, old, new in zip(self.specs, before, after, strict=True)
+            if old in wanted and old != new
+        ]
+        if not changed:
+            return
+        names = sorted({name for spec in changed for name in (*spec.fields, self.entity) if name})
+        what = "; ".join(line for name in names for line in _difference(trained, here, name))
+        features = ", ".join(repr(spec.name) for spec in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise Incompatible(f"{what}: it would change feature {features}{more} of {self.name!r}")
 
     def to_bytes(self) -> bytes:
         """Deterministic CBOR; docs/formats/feature-definition.md."""
@@ -255,9 +331,11 @@ class FeatureView:
     def plan(self, schema: Schema) -> _core.Plan:
         """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
         field, or an operator can't be exact over it (the message says what to declare)."""
+        prints = self.fingerprints_for(schema)
         return _core.Plan(
             self.name, self.entity, self.source, self.lateness,
-            [feature.core() for feature in self.specs], self.fingerprint, schema,
+            [spec.core(one) for spec, one in zip(self.specs, prints, strict=True)],
+            blake3(self.fingerprint + b"".join(prints)), schema,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:

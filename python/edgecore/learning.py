@@ -250,14 +250,15 @@ def _slots(view: FeatureView, schema: Schema, table: _Table) -> tuple[list[Slot]
     """A slot for each feature that moved, and which column it reads."""
     fields = {field.name: field for field in schema.fields}
     slots, columns = [], []
-    for at, feature in enumerate(view.specs):
+    prints = view.fingerprints_for(schema)
+    for at, (feature, fingerprint) in enumerate(zip(view.specs, prints, strict=True)):
         present = table.column(at)
         if len(present) < PRESENT_SHARE * len(table.rows) or min(present) == max(present):
             continue
         centre = math.fsum(present) / len(present)
         spread = math.sqrt(math.fsum((v - centre) ** 2 for v in present) / len(present))
         least = _least_scale(fields.get(feature.field), centre)
-        slots.append(Slot(feature.fingerprint, centre=centre, scale=spread, scale_floor=least))
+        slots.append(Slot(fingerprint, centre=centre, scale=spread, scale_floor=least))
         columns.append(at)
     if not slots:
         raise Invalid("no feature of the view ever changed: there is nothing to learn")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from edgecore import limits
 from edgecore._core import rows as _rows
+from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Invalid
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def _split_dtype(dtype: str) -> tuple[str, int]:
 
 
 class Field:
-    """One typed field of a stream.
+    """One typed field of a stream. Immutable; its `fingerprint` is the BLAKE3 of its definition.
 
     :param name: at most 23 bytes of UTF-8; ``time``, ``source`` and ``source_seq`` are reserved.
     :param dtype: one of :data:`DTYPES`, decimals as ``decimal(k)``: an exact count of 10^-k.
@@ -67,7 +68,8 @@ class Field:
         ``decimal(k)``: a float in the middle between two multiples may stay as it is.
     """
 
-    __slots__ = ("dtype", "max_error", "name", "range", "required", "resolution", "scale", "unit")
+    __slots__ = ("dtype", "fingerprint", "max_error", "name", "range", "required", "resolution",
+                 "scale", "unit")  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +106,9 @@ class Field:
         if not 0.0 <= max_error < float("inf"):
             raise Invalid(f"field {name!r}: max_error must be positive")
         self.max_error = float(max_error)
+        from cbor2 import dumps
+
+        self.fingerprint = blake3(dumps(self.canonical(), canonical=True))
 
     @property
     def dtype_text(self) -> str:
@@ -196,6 +201,7 @@ class Schema:
                     field.resolution,
                     field.range,
                     field.max_error,
+                    field.fingerprint,
                 )
                 for field in self.fields
             ],

@@ -24,6 +24,7 @@ from edgecore.digest import blake3
 from edgecore.errors import Unavailable
 from edgecore.fs import MemoryFs
 from edgecore.hub.server import Hub
+from edgecore.schema import Field, Schema
 from edgecore.streams import PREDICTION
 
 pytest.importorskip("flatbuffers")
@@ -132,11 +133,16 @@ class Works:
         self.fs = self.fs.crash(seed)
         self.open()
 
-    def bundle(self, spoilt: bool = False, fields: list[str] | None = None) -> Path:
+    def bundle(
+        self,
+        spoilt: bool = False,
+        fields: list[str] | None = None,
+        schema: Schema | None = None,
+    ) -> Path:
         """Trains on what the hub holds, in a moment."""
         from edgecore.device.schema_file import load
 
-        schema = load(f"{self.root}/pump.toml").schema
+        schema = schema or load(f"{self.root}/pump.toml").schema
         store = self.hub.events.stores()[-1]
         rows = [
             {**row, "temp": f"{row['temp'] / 100:.2f}", "load": f"{row['load'] / 10:.1f}"}
@@ -329,5 +335,24 @@ def test_agent_release_for_another_stream_is_refused_and_the_running_one_stays(
     works.run_until(lambda report: "rolled_back" in works.edges(2))
     reason = works.device.status()["release"]["edges"][-1]["reason"]
     assert "Incompatible" in reason
+    assert works.finish()["release"]["active"]["path"] == "anomaly/1"
+    check_each_row_answered_once(works)
+
+
+def test_agent_release_made_for_another_unit_is_refused_by_the_names_of_its_features(
+    works: Works,
+) -> None:
+    from edgecore.device.schema_file import load
+
+    works.first_release()
+    here = load(f"{works.root}/pump.toml").schema
+    fields = [Field.from_canonical({**one.canonical(), "unit": "degF"}) for one in here.fields]
+    there = Schema(here.stream, tier=here.tier, fields=fields, version=here.version)
+    bundle = works.bundle(schema=there)
+    works.release(2, bundle)
+    works.run_until(lambda report: "rolled_back" in works.edges(2))
+    reason = works.device.status()["release"]["edges"][-1]["reason"]
+    assert "Incompatible" in reason
+    assert "unit of field" in reason
     assert works.finish()["release"]["active"]["path"] == "anomaly/1"
     check_each_row_answered_once(works)

@@ -43,7 +43,8 @@ def judged(bundle: Bundle, rows: Batch, first: int, schema: Schema = TEMP) -> li
     view = FeatureView.from_bytes(bundle.objects["view"])
     found = backfill(view, rows, schema=schema)
     width = len(found.names)
-    at = [[s.fingerprint for s in view.specs].index(slot.feature) for slot in binding.slots]
+    prints = view.fingerprints_for(schema)
+    at = [prints.index(slot.feature) for slot in binding.slots]
     values, states = memoryview(found.values).cast("B").cast("d"), memoryview(found.states)
     scores = array("q")
     for row in range(first, len(found.times)):

@@ -54,7 +54,9 @@ def autoencoder(seed: int = 20) -> bytes:
 
 
 def binding(centre: float = 20.0) -> Binding:
-    return Binding([Slot(one, centre=centre, scale=2.0) for one in view().fingerprints])
+    return Binding(
+        [Slot(one, centre=centre, scale=2.0) for one in view().fingerprints_for(TELEMETRY)]
+    )
 
 
 def verdict(**changes: int) -> bytes:

@@ -254,7 +254,7 @@ def test_pipeline_bad_row_takes_nothing_or_is_left_out() -> None:
 def test_pipeline_model_that_does_not_fit_is_refused_and_the_old_one_stays() -> None:
     device = world.Device()
     context = device.pipeline.set_role("active", world.release())
-    narrow = Binding([Slot(one) for one in world.view().fingerprints[:9]])
+    narrow = Binding([Slot(one) for one in world.view().fingerprints_for(world.TELEMETRY)[:9]])
     foreign = Binding([Slot(bytes([i]) * 32) for i in range(10)])
     for wrong in (narrow, foreign):
         model = Model.load(world.autoencoder())

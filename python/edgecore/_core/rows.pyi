@@ -13,7 +13,7 @@ class Schema:
         stream: str,
         tier: int,
         version: int,
-        fields: list[tuple[str, int, int, bool, float, tuple[float, float] | None, float]],
+        fields: list[tuple[str, int, int, bool, float, tuple[float, float] | None, float, bytes]],
         canonical: bytes,
     ) -> None: ...
     @property

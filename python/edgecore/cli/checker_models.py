@@ -95,6 +95,7 @@ class Plain:
         self.log, self.body = log, body
         self.view = cbor.decode(get(body["view"]))
         self.slots = cbor.decode(get(body["binding"]))["slots"]
+        self.schema = cbor.decode(get(body["schema"]))
         self.columns = [self._column(slot["feature"]) for slot in self.slots]
         self.rule = context.role == "rule"
         if not self.rule:
@@ -105,10 +106,22 @@ class Plain:
         self.serving = {one.number for one in contexts if one.role in SERVING}
 
     def _column(self, fingerprint: bytes) -> int:
-        """Which feature of the view a slot reads: by the fingerprint of its definition."""
-        rules = {name: self.view[name] for name in ("entity", "source", "lateness")}
+        """Which feature of the view a slot reads: by its fingerprint over the schema."""
+        fields = {field["name"]: blake3(cbor.encode(field)) for field in self.schema["fields"]}
+        rules = {
+            "entity": fields.get(self.view["entity"], b""),
+            "source": self.view["source"],
+            "lateness": self.view["lateness"],
+        }
         for i, feature in enumerate(self.view["features"]):
-            if blake3(cbor.encode({"feature": feature, "rules": rules})) == fingerprint:
+            named = ("name", "op", "version", "field")
+            definition = {
+                "op": f"{feature['op']}@{feature['version']}",
+                "params": {key: value for key, value in feature.items() if key not in named},
+                "fields": [fields[feature["field"]]] if "field" in feature else [],
+                "rules": rules,
+            }
+            if blake3(cbor.encode(definition)) == fingerprint:
                 return i
         return -1
 

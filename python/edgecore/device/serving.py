@@ -45,16 +45,20 @@ def load(
 ) -> Loaded:
     """The updater's loader: opens what a release holds and proves it with its golden vectors.
 
-    Raises ``Incompatible`` for a release that this device's stream cannot feed or this build
-    cannot serve, ``Corrupt`` for an object that is not what the manifest names."""
+    Raises ``Incompatible`` for a release that this device's stream cannot feed, one whose features
+    would mean something else here (it says which, and what differs), or one that this build cannot
+    serve; ``Corrupt`` for an object that is not what the manifest names."""
     from edgecore.features import FeatureView
     from edgecore.pipeline import checked, load_release
+    from edgecore.schema import Schema
 
     model = load_release(release, get, backend=backend)
     view = FeatureView.from_bytes(checked(get, release.object("view"), "view"))
     if schema is None or view.source != schema.stream:
         has = schema.stream if schema is not None else "none"
         raise Incompatible(f"{release.path} reads the stream {view.source}, this device has {has}")
+    trained = Schema.from_bytes(checked(get, release.object("schema"), "schema"))
+    view.require_same(trained, schema, release.manifest.features)
     view.plan(schema)
     return Loaded(model, view)
 
