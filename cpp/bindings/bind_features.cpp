@@ -288,6 +288,16 @@ py::list entities(const std::shared_ptr<Plan>& plan, const PyBatch& batch,
   return out;
 }
 
+// (name, version, family, ddof, value of an empty window, of a single event) by operator number.
+py::list operators() {
+  py::list out;
+  for (const features::Operator& one : features::operators())
+    out.append(py::make_tuple(one.name, one.version, static_cast<int>(one.family),
+                              one.ddof < 0 ? py::object(py::none()) : py::int_(one.ddof), one.empty,
+                              one.single));
+  return out;
+}
+
 void bind_engine(py::module_& m) {
   const auto number = [](auto method) {
     return
@@ -338,6 +348,7 @@ void bind_features(py::module_& m) {
                              })
       .def_property_readonly("state_digest",
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
+  m.def("operators", &operators);
   bind_engine(m);
   bind_feed(m);
   m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,

@@ -27,15 +27,35 @@ double to_value(const SeriesPlan& series, const Wide& sum, std::uint32_t count,
          static_cast<double>(static_cast<std::int64_t>(series.denominator * divisor));
 }
 
-// What is wrong with n events in the window, kNone where the operator is defined.
-Reason missing_reason(Op op, std::uint32_t n) {
+// b - a in the field's unit.
+double difference(const SeriesPlan& series, std::int64_t a, std::int64_t b) {
+  const Int128 steps = static_cast<Int128>(b) - a;
+  const double value = ratio(steps, series.denominator);
+  return series.unit == 1 ? value : value * series.unit;
+}
+
+double rate(const SeriesPlan& series, const Ends& ends) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const Int128 steps = static_cast<Int128>(ends.last) - ends.first;
+  const auto span =
+      static_cast<std::uint64_t>(ends.last_time) - static_cast<std::uint64_t>(ends.first_time);
+  return ratio(steps * kSecond, span) / static_cast<double>(series.denominator) * series.unit;
+}
+
+// What is wrong with the window, kNone where the operator is defined.
+Reason missing_reason(Op op, const Found& window) {
+  const std::uint32_t n = window.totals.count;
   if (op == Op::kCount) return Reason::kNone;
   if (n == 0) return Reason::kEmptyWindow;
-  return op == Op::kStd && n < 2 ? Reason::kTooFew : Reason::kNone;
+  const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || op == Op::kRate;
+  if (two && n < 2) return Reason::kTooFew;
+  if (op == Op::kRate && window.ends.first_time == window.ends.last_time) return Reason::kTooFew;
+  return Reason::kNone;
 }
 
 // The operator over a window for which missing_reason is kNone.
-double windowed(const SeriesPlan& series, Op op, const Totals& totals) {
+double windowed(const SeriesPlan& series, Op op, const Found& window) {
+  const Totals& totals = window.totals;
   const std::uint32_t n = totals.count;
   const bool is_float = series.grid == Grid::kFloat;
   switch (op) {
@@ -53,6 +73,18 @@ double windowed(const SeriesPlan& series, Op op, const Totals& totals) {
       return totals.lowest;
     case Op::kMax:
       return totals.highest;
+    case Op::kVariance: {
+      const auto one = static_cast<double>(series.denominator);
+      return sample_variance(n, totals.squares, totals.sum) / one / one * series.unit * series.unit;
+    }
+    case Op::kRange:
+      return difference(series, totals.low, totals.high);
+    case Op::kFirst:
+      return one_value(series, window.ends.first);
+    case Op::kDelta:
+      return difference(series, window.ends.first, window.ends.last);
+    case Op::kRate:
+      return rate(series, window.ends);
     default:
       return kNan;
   }
@@ -139,7 +171,7 @@ void answer_newest(const Plan& plan, const Group& group, const Newest& newest, s
   }
 }
 
-void answer_window(const Plan& plan, const Group& group, const Totals& totals, const Newest& newest,
+void answer_window(const Plan& plan, const Group& group, const Found& window, const Newest& newest,
                    double coverage, std::int64_t as_of, const Answers& to) {
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   for (const std::uint16_t index : group.features) {
@@ -149,14 +181,14 @@ void answer_window(const Plan& plan, const Group& group, const Totals& totals, c
       write(to, index, {}, age, 0);
       continue;
     }
-    const Reason reason = missing_reason(feature.op, totals.count);
+    const Reason reason = missing_reason(feature.op, window);
     if (reason != Reason::kNone) {
       write(to, index, {kNan, State::kMissing, reason}, age, coverage);
       continue;
     }
-    const double value = windowed(series, feature.op, totals);
+    const double value = windowed(series, feature.op, window);
     const Judged judged = feature.plain ? Judged{value, State::kFresh, Reason::kNone}
-                                        : judge(feature, value, age, coverage, totals.count);
+                                        : judge(feature, value, age, coverage, window.totals.count);
     write(to, index, judged, age, coverage);
   }
 }

@@ -23,8 +23,14 @@ inline double one_value(const SeriesPlan& series, std::int64_t stored) {
 // answer_window. False: not this case, and nothing is written.
 bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, const Answers& to);
 
+// What a group's window holds.
+struct Found {
+  Totals totals;
+  Ends ends;  // where the group is of Family::kEnds and the window is not empty
+};
+
 // The features of a window. `coverage` counts where the group needs it or `to` asks for it.
-void answer_window(const Plan& plan, const Group& group, const Totals& totals, const Newest& newest,
+void answer_window(const Plan& plan, const Group& group, const Found& window, const Newest& newest,
                    double coverage, std::int64_t as_of, const Answers& to);
 
 // Those of a group without a window: kLast and kRecency.

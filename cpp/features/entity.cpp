@@ -68,16 +68,18 @@ void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_o
   Series& events = series_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto window = static_cast<std::size_t>(group.window);
-  Totals totals;
+  Found found;
+  Totals& totals = found.totals;
   events.totals(series, window, as_of, totals);
-  if (to.ages_ns.empty() && to.coverage.empty() && to.reasons.empty() &&
+  if (group.ends && totals.count > 0) found.ends = events.ends(series, totals);
+  if (!group.ends && to.ages_ns.empty() && to.coverage.empty() && to.reasons.empty() &&
       answer_plain(plan, group, totals, to))
     return;
   const Newest newest = events.newest(series, as_of);
   const double coverage = group.needs_coverage || !to.coverage.empty()
                               ? events.known_share(totals, series.windows[window], as_of)
                               : 0;
-  answer_window(plan, group, totals, newest, coverage, as_of, to);
+  answer_window(plan, group, found, newest, coverage, as_of, to);
 }
 
 std::size_t Entity::memory_bytes(const Plan& plan) const {

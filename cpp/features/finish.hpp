@@ -84,10 +84,14 @@ inline double spread(std::uint32_t n, const Wide& squares, const Wide& sum) {
   return static_cast<double>(n * static_cast<std::int64_t>(squares.low()) - small * small);
 }
 
-// The sample standard deviation (ddof = 1) in grid steps; n >= 2. One division, one square root.
-inline double sample_std(std::uint32_t n, const Wide& squares, const Wide& sum) {
+// The sample variance (ddof = 1) in grid steps squared; n >= 2. One division.
+inline double sample_variance(std::uint32_t n, const Wide& squares, const Wide& sum) {
   const auto count = static_cast<std::int64_t>(n);
-  return std::sqrt(spread(n, squares, sum) / static_cast<double>(count * (count - 1)));
+  return spread(n, squares, sum) / static_cast<double>(count * (count - 1));
+}
+// Its square root, the sample standard deviation in grid steps.
+inline double sample_std(std::uint32_t n, const Wide& squares, const Wide& sum) {
+  return std::sqrt(sample_variance(n, squares, sum));
 }
 
 // The exact sum of any 2^22 finite doubles: a fixed-point number of 2176 bits in two's complement,

@@ -11,7 +11,6 @@
 namespace edgecore::features {
 namespace {
 
-constexpr std::uint16_t kOpVersion = 1;
 constexpr std::int64_t kI64Max = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kI64Min = std::numeric_limits<std::int64_t>::min();
 // |stored| below this: max^2 * kEventsMax < 2^126.
@@ -19,11 +18,8 @@ constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
 static_assert(kEventsMax == 1u << 22);
 constexpr std::uint8_t kStateVersion = 2;  // of what series hold
 
-bool op_is_known(Op op) {
-  return op >= Op::kCount && op <= Op::kRecency;
-}
 bool reads_newest(Op op) {
-  return op == Op::kLast || op == Op::kRecency;
+  return operator_of(op).family == Family::kNewest;
 }
 
 // The dtype's own bounds, in stored form.
@@ -197,7 +193,7 @@ class Planner {
   }
 
   static Status check_numbers(const FeatureSpec& spec, const std::string& name) {
-    if (!op_is_known(spec.op) || spec.version != kOpVersion)
+    if (find_operator(spec.op, spec.version) == nullptr)
       return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
                                   "@" + std::to_string(spec.version) + " is not in this build");
     if (spec.name.empty()) return Status::invalid("a feature has no name");
@@ -215,14 +211,15 @@ class Planner {
 
   Result<std::size_t> series_for(const FeatureSpec& spec, const std::string& name) {
     int field = -1;
-    if (spec.op == Op::kRecency) {
-      if (!spec.field.empty()) return Status::invalid(name + ": recency takes no field");
+    const Takes takes = operator_of(spec.op).takes;
+    if (takes == Takes::kNothing) {
+      if (!spec.field.empty()) return Status::invalid(name + ": the operator takes no field");
     } else if (!spec.field.empty()) {
       field = plan_->schema_->find(spec.field);
       if (field < 0)
         return Status::incompatible(name + ": stream '" + plan_->view_.stream + "' has no field '" +
                                     spec.field + "'");
-    } else if (spec.op != Op::kCount) {
+    } else if (takes != Takes::kRows) {
       return Status::invalid(name + " names no field");
     }
     for (std::size_t i = 0; i < plan_->series_.size(); ++i)
@@ -237,18 +234,21 @@ class Planner {
 
   static Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) {
     const Op op = spec.op;
-    if (op == Op::kCount || op == Op::kRecency) return Status::ok();
+    const Operator& row = operator_of(op);
+    if (row.takes == Takes::kRows || row.takes == Takes::kNothing) return Status::ok();
     if (series.grid == Grid::kNone)
       return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
                                   "' is text");
-    if (op == Op::kStd && series.grid == Grid::kFloat)
-      return Status::incompatible(name + ": an exact std needs a grid; declare field '" +
-                                  spec.field + "' as decimal(k) or with resolution= and range=");
-    series.needs_sum |= op == Op::kSum || op == Op::kMean || op == Op::kStd;
-    series.needs_squares |= op == Op::kStd;
-    series.needs_min |= op == Op::kMin;
-    series.needs_max |= op == Op::kMax;
-    series.needs_order |= op == Op::kLast;
+    const bool squares = row.takes == Takes::kSquares;
+    if ((squares || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
+      return Status::incompatible(name + ": an exact " + std::string(row.name) +
+                                  " needs a grid; declare field '" + spec.field +
+                                  "' as decimal(k) or with resolution= and range=");
+    series.needs_sum |= op == Op::kSum || op == Op::kMean || squares;
+    series.needs_squares |= squares;
+    series.needs_min |= op == Op::kMin || op == Op::kRange;
+    series.needs_max |= op == Op::kMax || op == Op::kRange;
+    series.needs_order |= row.ordered;
     return Status::ok();
   }
 
@@ -258,7 +258,7 @@ class Planner {
       if (series.needs_squares && (series.low <= -kSquareBound || series.high >= kSquareBound))
         return Status::incompatible(
             "field '" + plan_->schema_->fields[static_cast<std::size_t>(series.field)].name +
-            "': an exact std needs a range= of less than 2^52 grid steps either way");
+            "': an exact std or variance needs a range= of less than 2^52 grid steps either way");
     return Status::ok();
   }
 
@@ -266,6 +266,7 @@ class Planner {
     for (std::size_t i = 0; i < plan_->features_.size(); ++i) {
       const FeaturePlan& feature = plan_->features_[i];
       const auto series = static_cast<int>(series_of_[i]);
+      const bool ends = operator_of(feature.op).family == Family::kEnds;
       int window = Group::kNewest;
       if (!reads_newest(feature.op)) {
         const auto& windows = plan_->series_[series_of_[i]].windows;
@@ -273,10 +274,10 @@ class Planner {
             std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
-        return g.series == series && g.window == window;
+        return g.series == series && g.window == window && g.ends == ends;
       });
       if (group == plan_->groups_.end())
-        group = plan_->groups_.insert(group, Group{series, window, false, true, {}});
+        group = plan_->groups_.insert(group, Group{series, window, ends, false, true, {}});
       group->needs_coverage |= feature.min_coverage > 0;
       group->plain &= feature.plain;
       group->features.push_back(static_cast<std::uint16_t>(i));

@@ -15,11 +15,9 @@
 #include <vector>
 
 #include "base/schema.hpp"
+#include "features/operators.hpp"
 
 namespace edgecore::features {
-
-// On disk and wire by name and version: a version changes when bits of an answer change.
-enum class Op : std::uint8_t { kCount = 1, kSum, kMean, kStd, kMin, kMax, kLast, kRecency };
 
 // The same numbers as inference::kFresh, kStale, kMissing.
 enum class State : std::uint8_t { kFresh = 0, kStale = 1, kMissing = 2 };
@@ -30,7 +28,7 @@ enum class Reason : std::uint8_t {
   kWarming = 2,      // coverage or count below the declared minimum
   kTtl = 3,          // the newest event is older than the declared ttl
   kEmptyWindow = 4,  // events, but none in the window
-  kTooFew = 5,       // the operator is undefined for so few events (std of one)
+  kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
 };
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.
@@ -90,7 +88,7 @@ struct SeriesPlan {
   bool narrow = false;             // high - low fits 32 bits: stored as u32 above `low`
   std::int64_t low = 0, high = 0;  // inclusive bounds of stored values
   bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
-  bool needs_order = false;           // kLast: ties in time are told apart
+  bool needs_order = false;           // events of one time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
   std::int64_t retention_ns = 0;      // lateness + the longest window
   // Values and n * denominator are whole doubles: one division gives the nearest double.
@@ -115,6 +113,7 @@ struct Group {
   static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
   int series = 0;
   int window = kNewest;
+  bool ends = false;  // Family::kEnds; apart, so that the common operators stay the fast case
   bool needs_coverage = false;
   bool plain = true;  // all of its features are
   std::vector<std::uint16_t> features;

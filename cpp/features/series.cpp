@@ -217,11 +217,13 @@ inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::
   if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
   if (plan.needs_min) {
     w.min_at = seek(minima_, w.min_at, w.begin);
-    out.lowest = one_value(plan, value<kNarrow>(plan, minima_[w.min_at]));
+    out.low = value<kNarrow>(plan, minima_[w.min_at]);
+    out.lowest = one_value(plan, out.low);
   }
   if (plan.needs_max) {
     w.max_at = seek(maxima_, w.max_at, w.begin);
-    out.highest = one_value(plan, value<kNarrow>(plan, maxima_[w.max_at]));
+    out.high = value<kNarrow>(plan, maxima_[w.max_at]);
+    out.highest = one_value(plan, out.high);
   }
 }
 
@@ -254,6 +256,8 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   out.sum = sum;
   out.squares = squares;
   out.float_sum = floats.rounded();
+  out.low = lowest;
+  out.high = highest;
   out.lowest = one_value(plan, lowest);
   out.highest = one_value(plan, highest);
 }
@@ -268,6 +272,11 @@ void Series::totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_
   } else {
     totals_now<false>(plan, window, bound, out);
   }
+}
+
+Ends Series::ends(const SeriesPlan& plan, const Totals& totals) const {
+  const std::uint32_t last = totals.begin + totals.count - 1;
+  return {times_[totals.begin], times_[last], stored(plan, totals.begin), stored(plan, last)};
 }
 
 // ---------------------------------------------------------------- insertion

@@ -71,7 +71,14 @@ struct Totals {
   Wide sum, squares;
   double float_sum = 0;            // Grid::kFloat
   double lowest = 0, highest = 0;  // in the field's unit
+  std::int64_t low = 0, high = 0;  // the same, as stored
   std::uint32_t begin = 0;         // index of the first event inside
+};
+
+// The first and the last event of a window.
+struct Ends {
+  std::int64_t first_time = 0, last_time = 0;
+  std::int64_t first = 0, last = 0;  // stored
 };
 
 // Not thread-safe. Every call takes the same plan, which is not stored: entities are many.
@@ -88,6 +95,9 @@ class Series {
   // The newest event at or before `as_of`.
   Newest newest(const SeriesPlan& plan, std::int64_t as_of) const;
   void totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_of, Totals& out);
+
+  // Of a window that `totals` has just described and that is not empty.
+  Ends ends(const SeriesPlan& plan, const Totals& totals) const;
 
   // The known share of a window that `totals` has just described: 1 if an event lies within one
   // window before it, else counted from its first event.

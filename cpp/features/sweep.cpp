@@ -59,6 +59,7 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       columns_(plan.width() * kStride) {
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
+  for (const Group& group : plan.groups()) possible_ = possible_ && !group.ends;
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -401,7 +402,8 @@ void Sweep::answer_row(const Group& group, const Tile& tile, std::size_t first, 
   const std::int64_t* times = this->times(events);
   const std::uint32_t begin = tile.begin[i];
   const std::uint32_t end = tile.end[i];
-  Totals totals;
+  Found found;
+  Totals& totals = found.totals;
   totals.count = end - begin;
   if (series.needs_sum && end > begin) {
     const Int128 n = totals.count;
@@ -420,7 +422,7 @@ void Sweep::answer_row(const Group& group, const Tile& tile, std::size_t first, 
     const bool known = begin > 0 && times[begin - 1] > as_of - 2 * width;
     coverage = known ? 1 : static_cast<double>(as_of - times[begin]) / static_cast<double>(width);
   }
-  answer_window(plan_, group, totals, newest, coverage, as_of, answers_of(first + i));
+  answer_window(plan_, group, found, newest, coverage, as_of, answers_of(first + i));
 }
 
 }  // namespace edgecore::features

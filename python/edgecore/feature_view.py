@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     Duration = str | int  # "90s", or nanoseconds
 
-# Numbers are those of features::Op, from 1 on; names are in definitions and fingerprints.
-OPS = ("count", "sum", "mean", "std", "min", "max", "last", "recency")
-VERSIONS = dict.fromkeys(OPS, 1)
+# By number, from 1 on, as the compiled core has them; names are in definitions and fingerprints.
+OPERATORS = _core.operators()
+OPS = tuple(row[0] for row in OPERATORS)
+VERSIONS = {row[0]: row[1] for row in OPERATORS}
+_TOTALS, _ENDS = 0, 1  # families of operators over a window of one field
+AGGREGATES = tuple(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS))
 ON_STALE = ("use", "default", "missing")
 DEFINITION_BYTES_MAX = 1 << 20
 
@@ -133,7 +136,9 @@ class Feature:
 class Agg:
     """Operators over windows of one field: a feature for each pair, ``<field>_<op>_<window>``.
 
-    :param ops: of ``count sum mean std min max``; :param window: one or more durations.
+    :param ops: of ``count sum mean std variance min max range first delta rate``; ``delta`` is the
+        last value of the window minus its first, ``rate`` that per second (a counter that is reset
+        gives a negative one); :param window: one or more durations.
     :param ttl: older than this (time since the field's newest event), a value is STALE.
     :param on_stale: what a STALE value is: ``use`` it, the ``default`` (none: NaN, for which the
         binding has its substitute), or ``missing``.
@@ -152,8 +157,8 @@ class Agg:
         windows = [window] if isinstance(window, str | int) else list(window)
         names = [ops] if isinstance(ops, str) else list(ops)
         for op in names:
-            if op not in OPS[:6]:
-                raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(OPS[:6])}")
+            if op not in AGGREGATES:
+                raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(AGGREGATES)}")
         self.features = [
             Feature(f"{field}_{op}_{_label(span)}", op, field, span, **judged)
             for span in windows

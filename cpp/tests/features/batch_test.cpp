@@ -76,6 +76,9 @@ ViewSpec any_view(Chance& chance) {
   if (chance.one_in(2)) features.push_back(feature(Op::kLast, "temp", 0));
   if (chance.one_in(2)) features.push_back(feature(Op::kLast, "load", 40));
   if (chance.one_in(2) || features.empty()) features.push_back(feature(Op::kRecency, "", 0));
+  if (chance.one_in(3))
+    for (const Op op : kOthers)
+      if (chance.one_in(2)) features.push_back(feature(op, "temp", chance.between(5, 900)));
   for (FeatureSpec& spec : features) {
     if (!judged || chance.one_in(3)) continue;
     if (chance.one_in(2)) spec.ttl_ns = chance.between(1, 60) * kSecond;

@@ -55,6 +55,9 @@ inline FeatureSpec feature(Op op, const std::string& field, std::int64_t window_
 
 inline constexpr Op kAggregates[] = {Op::kCount, Op::kSum, Op::kMean, Op::kStd, Op::kMin, Op::kMax};
 
+// Those that look at the ends of a window besides.
+inline constexpr Op kOthers[] = {Op::kVariance, Op::kRange, Op::kFirst, Op::kDelta, Op::kRate};
+
 inline ViewSpec make_view(std::vector<FeatureSpec> features, std::int64_t lateness_s = 30) {
   ViewSpec view;
   view.name = "pump_health";

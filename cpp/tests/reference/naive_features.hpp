@@ -16,6 +16,8 @@
 
 namespace edgecore::features::reference {
 
+__extension__ typedef __float128 Quad;  // 113 bits: what is rounded from it is the nearest double
+
 struct NaiveEvent {
   std::int64_t time;
   std::string source;
@@ -117,11 +119,23 @@ class NaiveEntity {
     if (op == Op::kMean) out.value = total / (static_cast<double>(n) * power);
     if (op == Op::kMin) out.value = grid_to_double(low, scale);
     if (op == Op::kMax) out.value = grid_to_double(high, scale);
-    if (op != Op::kStd) return;
-    if (n < 2) {
+    const NaiveEvent& first = events.front();
+    const NaiveEvent& last = events.back();
+    const auto change = static_cast<double>(last.value - first.value);
+    if (op == Op::kRange) out.value = static_cast<double>(high - low) / power;
+    if (op == Op::kFirst) out.value = grid_to_double(first.value, scale);
+    const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || op == Op::kRate;
+    if (!two) return;
+    if (n < 2 || (op == Op::kRate && last.time == first.time)) {
       out.reason = Reason::kTooFew;
       return;
     }
+    if (op == Op::kDelta) out.value = change / power;
+    if (op == Op::kRate)
+      out.value = static_cast<double>(static_cast<Quad>(last.value - first.value) * 1e9 /
+                                      static_cast<Quad>(last.time - first.time)) /
+                  power;
+    if (op == Op::kDelta || op == Op::kRate) return;
     // The sum over pairs of squared differences is n times the sum of squared deviations.
     Int128 pairs = 0;
     for (std::size_t i = 0; i < events.size(); ++i)
@@ -129,7 +143,8 @@ class NaiveEntity {
         const Int128 difference = events[i].value - events[j].value;
         pairs += difference * difference;
       }
-    out.value = std::sqrt(static_cast<double>(pairs) / static_cast<double>(n * (n - 1))) / power;
+    const double variance = static_cast<double>(pairs) / static_cast<double>(n * (n - 1));
+    out.value = op == Op::kStd ? std::sqrt(variance) / power : variance / power / power;
   }
 
   static void judge(const FeatureSpec& spec, std::size_t count, NaiveAnswer& out) {

@@ -15,6 +15,11 @@ from edgecore.schema import Schema
 
 Spec = tuple[str, int, int, str, int, int, int, float | None, float, int, bytes]
 
+# (name, version, family, ddof or None, value of an empty window, of a single event v)
+Operator = tuple[str, int, int, int | None, str, str]
+
+def operators() -> list[Operator]: ...
+
 class Plan:
     def __init__(
         self,

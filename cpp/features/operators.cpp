@@ -1,0 +1,54 @@
+// The table of operators; see operators.hpp.
+#include "features/operators.hpp"
+
+#include <array>
+
+namespace edgecore::features {
+namespace {
+
+constexpr int kNoDdof = -1;
+constexpr std::string_view kNone = "MISSING";
+
+// In the order of their numbers.
+constexpr std::array kOperators = {
+    Operator{Op::kCount, "count", 1, Family::kTotals, Takes::kRows, false, kNoDdof, "0", "1"},
+    Operator{Op::kSum, "sum", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
+    Operator{Op::kMean, "mean", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
+    Operator{Op::kStd, "std", 1, Family::kTotals, Takes::kSquares, false, 1, kNone, kNone},
+    Operator{Op::kMin, "min", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
+    Operator{Op::kMax, "max", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
+    Operator{Op::kLast, "last", 1, Family::kNewest, Takes::kNumbers, true, kNoDdof, kNone, "v"},
+    Operator{Op::kRecency, "recency", 1, Family::kNewest, Takes::kNothing, false, kNoDdof, kNone,
+             "age"},
+    Operator{Op::kVariance, "variance", 1, Family::kEnds, Takes::kSquares, false, 1, kNone, kNone},
+    Operator{Op::kRange, "range", 1, Family::kEnds, Takes::kGrid, false, kNoDdof, kNone, "0"},
+    Operator{Op::kFirst, "first", 1, Family::kEnds, Takes::kNumbers, true, kNoDdof, kNone, "v"},
+    Operator{Op::kDelta, "delta", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
+    Operator{Op::kRate, "rate", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
+};
+
+constexpr bool numbered_in_order() {
+  for (std::size_t i = 0; i < kOperators.size(); ++i)
+    if (static_cast<std::size_t>(kOperators[i].op) != i + 1) return false;
+  return true;
+}
+static_assert(numbered_in_order());
+
+}  // namespace
+
+std::span<const Operator> operators() {
+  return kOperators;
+}
+
+const Operator* find_operator(Op op, std::uint16_t version) {
+  const auto number = static_cast<std::size_t>(op);
+  if (number < 1 || number > kOperators.size()) return nullptr;
+  const Operator& found = kOperators[number - 1];
+  return found.version == version ? &found : nullptr;
+}
+
+const Operator& operator_of(Op op) {
+  return kOperators[static_cast<std::size_t>(op) - 1];
+}
+
+}  // namespace edgecore::features

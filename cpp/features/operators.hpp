@@ -1,0 +1,63 @@
+// The operators of features, one row each: what the planner, the bindings, the answers and the test
+// of docs/formats/feature-definition.md read. A new operator is a row here and a case in
+// answer.cpp.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace edgecore::features {
+
+// On disk and wire by name and version; the numbers are those of this build.
+enum class Op : std::uint8_t {
+  kCount = 1,
+  kSum,
+  kMean,
+  kStd,
+  kMin,
+  kMax,
+  kLast,
+  kRecency,
+  kVariance,
+  kRange,
+  kFirst,
+  kDelta,
+  kRate,
+};
+
+// What an operator reads, and so which events it depends on.
+enum class Family : std::uint8_t {
+  kTotals,  // count, exact sums and extremes of a window; horizon max(2 W, ttl)
+  kEnds,    // of a window too: its first and last event besides; horizon max(2 W, ttl)
+  kNewest,  // the newest event; horizon W
+};
+
+// What a field must be.
+enum class Takes : std::uint8_t {
+  kRows,     // any field, or none
+  kNothing,  // none
+  kNumbers,  // a number
+  kGrid,     // a number on a grid: no float without a resolution
+  kSquares,  // likewise, within 2^52 steps of zero
+};
+
+struct Operator {
+  Op op;
+  std::string_view name;
+  std::uint16_t version;  // changes when bits of an answer change
+  Family family;
+  Takes takes;
+  bool ordered;             // events of one time are told apart by (source, sequence, value)
+  int ddof;                 // what n is reduced by; -1 where that means nothing
+  std::string_view empty;   // the value of a window without an event
+  std::string_view single;  // and of one with a single event of value v
+};
+
+std::span<const Operator> operators();
+// nullptr: not in this build.
+const Operator* find_operator(Op op, std::uint16_t version);
+// Of an operator that the plan has accepted.
+const Operator& operator_of(Op op);
+
+}  // namespace edgecore::features
