@@ -100,9 +100,28 @@ SUMMARIES = Schema(
     ],
 )
 
+# What becomes of streams whose rows are not all sent. `state`: the stream's rule from here on
+# (`send`, `on_request`, `keep`), or what a hub's request comes to: `sent` (sequences first to last
+# of a partition are sent for it), `gone` (these are kept no more, and may have held rows that were
+# asked for), then `answered` with the number of rows found, or `refused`, or `unknown` where there
+# is no such stream.
+RAW = Schema(
+    "edgecore.raw",
+    tier="critical",
+    fields=[
+        Field("stream", "utf8", required=True),
+        Field("state", "category", required=True),
+        Field("request", "u64"),
+        Field("partition", "u32"),
+        Field("first", "u64"),
+        Field("last", "u64"),
+        Field("rows", "u64"),
+    ],
+)
+
 SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST)
 
 __all__ = [
-    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "SCHEMAS", "SCORE_DIGITS", "SUMMARIES",
+    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS", "SUMMARIES",
     "SYSTEM_STREAMS", "UPDATE",
 ]  # fmt: skip

@@ -1,6 +1,8 @@
-"""`edgecore hub`: init, key, serve, invite, publish, order, export."""
+"""`edgecore hub`: init, key, serve, invite, publish, order, request-raw, requests, export."""
 
 from __future__ import annotations
+
+from edgecore.cli import hub_requests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ def register(subparsers: Any) -> None:
     """Adds the command's parsers; each sets ``run``, a function of the arguments."""
     hub = subparsers.add_parser("hub", help="the hub: init, serve, invite, publish, order, export")
     commands = hub.add_subparsers(dest="hub_command", required=True)
+    hub_requests.register(commands)
     for name, run, what in (
         ("init", _init, "make a hub's directory and keys"),
         ("key", _key, "print the public key that a releaser's root is to name"),

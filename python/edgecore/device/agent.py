@@ -22,6 +22,7 @@ from edgecore.device.config import load as load_config
 from edgecore.device.history import History
 from edgecore.device.host import HostSource
 from edgecore.device.link import Link
+from edgecore.device.raw import check_rule
 from edgecore.device.schema_file import SchemaFile
 from edgecore.device.schema_file import load as load_schema
 from edgecore.device.serving import Serving, load
@@ -112,6 +113,8 @@ class Device:
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
         rules, begin = self._rules(), self._log.position
+        for stream, word in config.raw.items():
+            check_rule(self._log.schema(stream), word, config.retention, bool(config.max_bytes))
         history = History(self._log, config.name, fs, f"{config.state}/history")
         self._history = history
         self._source = self._open_source(how, history)
@@ -289,11 +292,14 @@ class Device:
         for number, stream, tier in log.partitions():
             head, acked = log.next_sequence(number) - 1, cursor.acked(number)
             waiting = max(0, head - acked - gone.get(number, 0))
-            unacked += waiting
+            rule = self.config.raw.get(stream, "send")
+            withheld = rule != "send"
+            unacked += 0 if withheld else waiting
             partitions.append(
                 {
                     "partition": number, "stream": stream, "tier": tier, "head": head,
-                    "acked": acked, "unacked": waiting,
+                    "acked": acked, "unacked": 0 if withheld else waiting,
+                    "raw": rule, "kept": waiting if withheld else 0,
                 }
             )  # fmt: skip
         return {

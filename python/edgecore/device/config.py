@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BYTES_MAX = 64 * 1024
 KINDS = ("host", "csv", "none")
+RAW_RULES = ("send", "on_request", "keep")
 BACKENDS = ("auto", "native", "litert", "tflite")
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 DAY = 24 * _UNITS["h"]
@@ -51,6 +52,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
         "order_every": (str, "5s"),
         "envelope_bytes": (int, 64 * 1024),
         "dense": (bool, False),
+        "raw": (dict, {}),
     },
     "log": {
         "segment_bytes": (int, 1 << 20),
@@ -116,6 +118,15 @@ def _retention(where: str, tables: dict[str, Any]) -> dict[str, Retention]:
         except Invalid as error:
             raise Invalid(f"{where}.{tier}: {error}") from None
     return found
+
+
+def _raw(where: str, table: dict[str, Any]) -> dict[str, str]:
+    for stream, word in table.items():
+        check(where, {stream: word}, {stream: str})
+        _one_of(f"{where}.{stream}", word, RAW_RULES)
+        if stream.startswith("edgecore."):
+            raise Invalid(f"{where}: {stream}: the system's streams are sent")
+    return table
 
 
 def _key_store(directory: str, spec: str) -> str:
@@ -223,6 +234,7 @@ class Config:
         self.backoff_max_ns = duration("hub.backoff_max", 10 * MS)
         self.order_every_ns = duration("hub.order_every", 10 * MS)
         self.sends_dense = bool(values["hub.dense"])
+        self.raw = _raw(f"{where}: hub.raw", dict(values["hub.raw"]))
         self.envelope_bytes = whole("hub.envelope_bytes", 4096, 1 << 20)
         self.segment_bytes = whole("log.segment_bytes", 64 * 1024, 1 << 30)
         self.durability = dict(values["log.durability"])
@@ -306,6 +318,12 @@ backoff_max = "60s"     # … up to this
 order_every = "5s"      # how often the wished release is asked for
 timeout = "15s"
 # dense = true          # a metered link: rows go in the smaller coding, which takes longer to make
+
+# What becomes of a stream's rows: "send", "on_request" (they stay here, where summaries tell of
+# them, and go when the hub asks) or "keep" (they never leave). Their tier's retention says when
+# they go.
+# [hub.raw]
+# pump = "on_request"
 
 [log]
 # durability = {{ bulk = "group(50ms,32KiB)" }}   # per tier: process, kernel, group(…), sync

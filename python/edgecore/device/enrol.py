@@ -107,12 +107,14 @@ def fetch_desired(
 ) -> tuple[str, Desired] | None:
     """(etag, desired state); None if unchanged. `heard` is given path and bytes of a checked
     answer. Raises ``Unavailable``, ``Untrusted``."""
-    headers = {"If-None-Match": etag} if etag else {}
+    headers = {"Edgecore-Device": identity.device.hex()}
+    if etag:
+        headers["If-None-Match"] = etag
     status, got, body = transport.request("GET", "/v1/desired", headers)
     if status == 304 and etag:
         return None
     checked(signed.DESIRED, body, identity.verifier)
-    order = desired.decode(body, identity.verifier)
+    order = desired.decode(body, identity.verifier, identity.device)
     if heard is not None:
         heard("/v1/desired", body)
     return got.get("etag", ""), order

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from edgecore.device.enrol import enrol, fetch_desired, load
+from edgecore.device.raw import RawRows
 from edgecore.device.sync import SECOND, Policy, Syncer
 from edgecore.errors import EdgecoreError
 
@@ -111,6 +112,7 @@ class Link:
         self._updater: Updater | None = None
         self._store: ArtifactStore | None = None
         self._order: Desired | None = None
+        self._raw = RawRows(log, config.raw)
         self._etag = ""
         self._order_ns = 0
         self._failures = 0
@@ -170,6 +172,7 @@ class Link:
             if now_ns >= self._order_ns:
                 news = self._step("order", self._ask_order)
                 self._order_ns = now_ns + self._config.order_every_ns
+                self._step("raw", self._take_requests)
             deadline = min(deadline, self._order_ns)
         if not self._syncer.connected or self.errors.get("order") is not None:
             self._hang_up()
@@ -204,6 +207,13 @@ class Link:
             return None
         self._etag, self._order = answer
         return self._order
+
+    def _take_requests(self) -> None:
+        """What the hub asks for, by its own clock: the device's may be wrong."""
+        assert self._syncer is not None
+        heard = self._syncer.last_ack
+        if heard is not None:
+            self._raw.take(self._order.requests if self._order else [], heard.time_ns)
 
     def _update(self, now_ns: int, order: Desired | None) -> int:
         updater = self._updater
@@ -264,6 +274,7 @@ class Link:
         self._syncer = Syncer(
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",
             self._uniform, self._entropy, policy, self._evidence.heard if self._evidence else None,
+            self._raw,
         )  # fmt: skip
         self._updater = self._step("update", self._open_updater, identity)
         if self._updater is not None:

@@ -109,7 +109,11 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         lines.append(
             f"    {part['partition']:>3} {part['stream']:<20} {part['tier']:<10} "
             f"last {part['head']:>10,}, acknowledged {part['acked']:>10,}, "
-            f"waiting {part['unacked']:,}"
+            + (
+                f"kept here {part['kept']:,} ({part['raw']})"
+                if part.get("raw", "send") != "send"
+                else f"waiting {part['unacked']:,}"
+            )
         )
     lines += _release_lines(release, link["order"]["release"], now_ns)
     lines.append(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from edgecore.device.enrol import Files, Identity
+    from edgecore.device.raw import RawRows
     from edgecore.device.transport import Transport
     from edgecore.wire.ack import Ack
     from edgecore.wire.rowbatch import Arrival
@@ -102,6 +103,7 @@ class Syncer:
     :param path: where the hash of the last acknowledged envelope is kept, through `fs`.
     :param uniform: the Rng seam: floats in [0, 1). :param entropy: nonces.
     :param heard: is given path and bytes of every answer that was checked, before it is acted on.
+    :param raw: which streams are withheld, and what of them the hub asked for.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
     the hub holds otherwise: they are not sent until the store is forked; ``stuck`` those whose next
     row is too large for an envelope. Column blocks go to a hub that has said that it takes them."""
@@ -117,6 +119,7 @@ class Syncer:
         entropy: Callable[[int], bytes],
         policy: Policy | None = None,
         heard: Callable[[str, bytes], None] | None = None,
+        raw: RawRows | None = None,
     ) -> None:
         self._log = log
         self._transport = transport
@@ -127,6 +130,7 @@ class Syncer:
         self._entropy = entropy
         self._policy = policy or Policy()
         self._heard = heard
+        self._raw = raw
         self._previous = _kept_hash(fs, path)
         self._after: dict[int, int] = {}
         self._ranges: dict[int, list[tuple[int, int]]] = {}
@@ -210,10 +214,12 @@ class Syncer:
         out: list[tuple[Run, envelope.Payload]] = []
         worth = self._policy.priority.index
         ranked = sorted(self._log.partitions(), key=lambda p: (p[0] != 0, worth(p[2]), p[0]))
+        withheld = self._raw.withheld if self._raw is not None else set()
         for partition, _, _ in ranked:
             if partition not in self.forks:
+                collect = self._collect_asked if partition in withheld else self._collect_from
                 try:
-                    self._collect_from(partition, room, out)
+                    collect(partition, room, out)
                 except Exhausted as error:  # that partition waits, the others go on
                     self.stuck[partition] = error
         return out
@@ -237,23 +243,50 @@ class Syncer:
                 if run.block and not self._takes(run.block):
                     blocks = False
                     break
-                payload, rows = self._payload(run)
-                size = envelope.ENTRY_BYTES + len(payload.data)
-                if size > SENDABLE_BYTES_MAX or rows > envelope.ROW_BYTES_MAX:
+                try:
+                    if not self._offer(run, room, out):
+                        return
+                except Exhausted:
                     if run.block and run.count > 1:  # its rows may go one by one
                         blocks = False
                         break
-                    raise Exhausted(
-                        f"partition {partition}: the row at sequence {run.first} has {rows} bytes, "
-                        f"{SENDABLE_BYTES_MAX} can be sent"
-                    )
-                if out and (size > room.bytes or rows > room.rows):
-                    room.bytes = 0
-                    return
+                    raise
                 after = upto
-                out.append((run, payload))
-                room.bytes -= size
-                room.rows -= rows
+
+    def _collect_asked(
+        self, partition: int, room: Room, out: list[tuple[Run, envelope.Payload]]
+    ) -> None:
+        """Of a partition that is withheld: what the hub asked for, and no other row."""
+        assert self._raw is not None
+        for low, high in self._raw.wanted(partition):
+            while low <= high and room.bytes > 0 and len(out) < envelope.PAYLOADS_MAX:
+                runs = self._log.runs(partition, low - 1, room.bytes)
+                if not runs or runs[0].first > high:  # what was there has gone since
+                    self._raw.sent(partition, low, high)
+                    break
+                run = self._raw.cut(runs[0], high)
+                if not self._offer(run, room, out):
+                    return
+                if run.first > low:
+                    self._raw.sent(partition, low, run.first - 1)
+                low = run.first + run.count
+
+    def _offer(self, run: Run, room: Room, out: list[tuple[Run, envelope.Payload]]) -> bool:
+        """Adds a run if there is room. Raises ``Exhausted`` for one that no envelope takes."""
+        payload, rows = self._payload(run)
+        size = envelope.ENTRY_BYTES + len(payload.data)
+        if size > SENDABLE_BYTES_MAX or rows > envelope.ROW_BYTES_MAX:
+            raise Exhausted(
+                f"partition {run.partition}: the row at sequence {run.first} has {rows} bytes, "
+                f"{SENDABLE_BYTES_MAX} can be sent"
+            )
+        if out and (size > room.bytes or rows > room.rows):
+            room.bytes = 0
+            return False
+        out.append((run, payload))
+        room.bytes -= size
+        room.rows -= rows
+        return True
 
     def _takes(self, block: bytes) -> bool:
         """Whether the hub takes a block like this one."""
@@ -305,7 +338,10 @@ class Syncer:
                 open_partitions.add(run.partition)
                 continue
             progress = True
-            self._advance(run.partition, run.first + run.count - 1, 0)
+            if self._raw is not None and run.partition in self._raw.withheld:
+                self._raw.sent(run.partition, run.first, run.first + run.count - 1)
+            else:
+                self._advance(run.partition, run.first + run.count - 1, 0)
         self._settle(answer)
         self._previous = blake3(message)
         with suppress(Exhausted):  # acks count on a full disk too; the chain starts anew then

@@ -20,13 +20,21 @@ if TYPE_CHECKING:
     from edgecore.wire.rowbatch import RowBatch
 
 
-def blocks(directory: Path) -> Iterator[tuple[bytes, int, int, RowBatch]]:
-    """(store, partition, first sequence, rows) of every whole block, as it came."""
+def spans(directory: Path) -> Iterator[tuple[bytes, int, int, int, RowBatch | None]]:
+    """(store, partition, first sequence, count, rows) of every whole block, as it came; no rows for
+    sequences that hold nothing."""
     for pack in sorted((directory / "packs").glob("*.pack")):
         for _, body in whole_blocks(pack):
-            store, partition, first, _, _ = BLOCK_HEAD.unpack_from(body)
-            if len(body) > BLOCK_HEAD.size:  # else it stands for sequences that hold nothing
-                yield store, partition, first, rowbatch.decode(body[BLOCK_HEAD.size :])
+            store, partition, first, count, _ = BLOCK_HEAD.unpack_from(body)
+            rows = body[BLOCK_HEAD.size :]
+            yield store, partition, first, count, rowbatch.decode(rows) if rows else None
+
+
+def blocks(directory: Path) -> Iterator[tuple[bytes, int, int, RowBatch]]:
+    """(store, partition, first sequence, rows) of every whole block that holds any."""
+    for store, partition, first, _, batch in spans(directory):
+        if batch is not None:
+            yield store, partition, first, batch
 
 
 def rows(directory: Path, stream: str) -> tuple[Schema, list[dict[str, object]]]:
@@ -58,4 +66,4 @@ def rows(directory: Path, stream: str) -> tuple[Schema, list[dict[str, object]]]
     return schema, out
 
 
-__all__ = ["blocks", "rows"]
+__all__ = ["blocks", "rows", "spans"]

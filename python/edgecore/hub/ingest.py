@@ -10,10 +10,10 @@ from contextlib import suppress
 
 from edgecore import columns
 from edgecore.errors import Corrupt, EdgecoreError
+from edgecore.hub.answers import Answers, gaps
 from edgecore.schema import Schema
-from edgecore.streams import SCHEMAS
+from edgecore.streams import RAW, SCHEMAS
 from edgecore.wire import catalogue, envelope, rowbatch
-from edgecore.wire.ack import RANGES_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 LOSSES = "edgecore.losses"
+HELD_RANGES_MAX = 4096  # of a partition: rows that were asked for stand apart
 
 
 class Ingest:
@@ -34,6 +35,7 @@ class Ingest:
         self._schemas: dict[bytes, StreamSchema] = {}
         self._partitions: dict[tuple[bytes, int], StreamSchema] = {}
         self._decoders: dict[bytes, Schema] = {}
+        self.answers = Answers()
         for store in events.stores():
             for block in events.blocks(store, catalogue.PARTITION):
                 if block.tombstone:
@@ -41,6 +43,8 @@ class Ingest:
                 # A damaged block hides the streams that it names and stops nothing else.
                 with suppress(Corrupt):
                     self._learn(store, _named(rowbatch.decode(events.read(block)).rows))
+            for partition in self.partitions(store):
+                self._read_answers(store, partition)
 
     def _learn(self, store: bytes, named: list[tuple[int, StreamSchema]]) -> None:
         for partition, schema in named:
@@ -60,6 +64,16 @@ class Ingest:
 
     def partitions(self, store: bytes) -> list[int]:
         return sorted(self.events.ranges(store))
+
+    def _read_answers(self, store: bytes, partition: int) -> None:
+        schema = self.stream_of(store, partition)
+        if schema is None or schema.stream != RAW.stream:
+            return
+        for block in self.events.blocks(store, partition):
+            if not block.tombstone:
+                with suppress(Corrupt):
+                    batch = rowbatch.decode(self.events.read(block))
+                    self.answers.hear(store, schema, batch.rows)
 
     def accept(self, message: Envelope) -> dict[int, int]:
         """Takes what is new. Returns forks: partition -> last common sequence.
@@ -137,25 +151,27 @@ class Ingest:
             return  # not acknowledged: the catalogue row comes first
         bounds = rowbatch.boundaries(schema, batch.rows, payload.count)
         held = self.events.held(store, payload.partition)
-        gaps = list(_gaps(held, payload.first, last))
-        if sum(high - low + 1 for low, high in gaps) < payload.count:
+        missing = list(gaps(held, payload.first, last))
+        if sum(high - low + 1 for low, high in missing) < payload.count:
             common = self._compare(store, payload, batch, bounds)
             if common is not None:
                 forks[payload.partition] = common
                 return
-        if len(held) >= RANGES_MAX and not _touches(held, payload.first, last):
+        if len(held) >= HELD_RANGES_MAX and not _touches(held, payload.first, last):
             return  # no room to name another range: the oldest gap must be filled first
         named = _named(batch.rows) if payload.partition == catalogue.PARTITION else []
         buried = list(_tombstones(schema, batch.rows)) if schema.stream == LOSSES else []
-        for low, high in gaps:
+        for low, high in missing:
             part = batch.cut(bounds, low - payload.first, high + 1 - payload.first)
             digest = rowbatch.run_digest(
                 store, payload.partition, low, high - low + 1, part.fingerprint, part.rows
             )
             self.events.append(store, payload.partition, low, high - low + 1, digest, part.encode())
         self._learn(store, named)  # only what is stored
+        if schema.stream == RAW.stream:
+            self.answers.hear(store, schema, batch.rows)
         for partition, first, last in buried:
-            for low, high in list(_gaps(self.events.held(store, partition), first, last)):
+            for low, high in list(gaps(self.events.held(store, partition), first, last)):
                 self.events.cover(store, partition, low, high)
 
     def _compare(
@@ -218,20 +234,6 @@ def _tombstones(schema: StreamSchema, rows: bytes) -> Iterator[tuple[int, int, i
         if not 1 <= first <= last < 1 << 63 or not 0 <= partition < 1 << 32:
             raise Corrupt(f"{LOSSES}: sequences {first} to {last} are no range")
         yield partition, first, last
-
-
-def _gaps(held: list[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """What of [first, last] is not in the ranges."""
-    for low, high in held:
-        if high < first:
-            continue
-        if low > last:
-            break
-        if first < low:
-            yield first, low - 1
-        first = high + 1
-    if first <= last:
-        yield first, last
 
 
 def _touches(held: list[tuple[int, int]], first: int, last: int) -> bool:

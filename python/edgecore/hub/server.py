@@ -32,7 +32,7 @@ from edgecore.wire.desired import Desired
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from socket import socket
 
     from edgecore.clock import Clock
@@ -136,11 +136,10 @@ class Hub:
         return Ed25519Verifier(key)
 
     def _ack(
-        self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int], features: int = 0
-    ) -> bytes:
-        # The lowest ranges are named: what is above is sent again at worst, and the gaps between
-        # them close from below.
-        ranges = {p: held[:RANGES_MAX] for p, held in self.events.ranges(store).items()}
+        self, device: bytes, store: bytes, nonce: bytes, forks: dict[int, int], features: int = 0,
+        came: Sequence[envelope.Payload] = (),
+    ) -> bytes:  # fmt: skip
+        ranges = {p: _named(p, held, came) for p, held in self.events.ranges(store).items()}
         release = {p: held[0][1] for p, held in ranges.items() if held[0][0] == 1}
         now = self._clock.wall_ns()
         return Ack(
@@ -193,7 +192,7 @@ class Hub:
                 replies.append(_refusal(outcome))
             else:
                 read, forks = outcome
-                body = self._ack(read.device, read.store, read.nonce, forks)
+                body = self._ack(read.device, read.store, read.nonce, forks, 0, read.payloads)
                 replies.append((200, {}, body))
         return replies
 
@@ -224,7 +223,14 @@ class Hub:
 
     def _desired(self, headers: dict[str, str]) -> Reply:
         order, issued, release, ring = self.registry.latest_order()
-        body = Desired(order, issued, release, ring).encode(self.signer)
+        device = _device_of(headers)
+        asked = self.registry.requests(device, self._clock.wall_ns()) if device else []
+        if asked:
+            stores, answers = self.registry.stores_of(device), self.ingest.answers
+            asked = [r for r in asked if not answers.fulfilled(stores, r.id, self.events.held)]
+        body = Desired(
+            order, issued, release, ring, requests=asked, device=device
+        ).encode(self.signer)  # fmt: skip
         tag = f'"{blake3(body).hex()[:16]}"'
         if headers.get("if-none-match") == tag:
             return 304, {"etag": tag}, b""
@@ -293,6 +299,29 @@ class Hub:
         finally:
             if bound is None:
                 own.close()
+
+
+def _named(
+    partition: int, held: list[tuple[int, int]], came: Sequence[envelope.Payload]
+) -> list[tuple[int, int]]:
+    """The ranges that an ack has room for: the lowest, then those of what has just come, then the
+    next ones. What is not named is sent again at worst, and the gaps close from below."""
+    if len(held) <= RANGES_MAX:
+        return held
+    spans = [(p.first, p.first + p.count - 1) for p in came if p.partition == partition]
+    touched = [pair for pair in held[1:] if any(a <= pair[1] and pair[0] <= b for a, b in spans)]
+    others = [pair for pair in held[1:] if pair not in touched]
+    return sorted([held[0], *touched, *others][:RANGES_MAX])
+
+
+def _device_of(headers: dict[str, str]) -> bytes:
+    """The device that asks, if it says so: it chooses what is told, and vouches for nothing."""
+    text = headers.get("edgecore-device", "")
+    try:
+        device = bytes.fromhex(text)
+    except ValueError:
+        return b""
+    return device if len(device) == 16 else b""
 
 
 def _invitation(

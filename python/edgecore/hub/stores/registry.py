@@ -8,6 +8,7 @@ from shutil import disk_usage
 
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Exhausted, Unavailable, Untrusted
+from edgecore.wire.desired import REQUESTS_MAX, Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ CREATE TABLE IF NOT EXISTS stores (store BLOB PRIMARY KEY, device BLOB NOT NULL)
 CREATE TABLE IF NOT EXISTS orders (
   id INTEGER PRIMARY KEY, issued INTEGER NOT NULL, name TEXT, version INTEGER, target TEXT,
   ring TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (
+  id INTEGER PRIMARY KEY, device BLOB NOT NULL, stream TEXT NOT NULL, low INTEGER NOT NULL,
+  high INTEGER NOT NULL, issued INTEGER NOT NULL, expires INTEGER NOT NULL);
 """
 
 
@@ -127,6 +131,52 @@ class Registry:
             return 0, 0, None, ""
         release = (row[2], row[3], row[4]) if row[2] is not None else None
         return row[0], row[1], release, row[5]
+
+    def request(
+        self, number: int, device: bytes, stream: str, window: tuple[int, int], issued_ns: int,
+        expires_ns: int,
+    ) -> int:  # fmt: skip
+        """Asks a device for the raw rows of a stream with times in (window]. Returns the request's
+        number: of the one that stands already, if there is one for the same rows, which then
+        expires no sooner. Raises ``Exhausted`` when the device is asked for too much at once."""
+        asked = self.requests(device, issued_ns)
+        for request in asked:
+            if (request.stream, request.low, request.high) == (stream, *window):
+                longer = max(expires_ns, request.expires_ns)
+                self._run("UPDATE requests SET expires = ? WHERE id = ?", (longer, request.id))
+                return request.id
+        if len(asked) >= REQUESTS_MAX:
+            raise Exhausted(
+                f"the device is asked for {REQUESTS_MAX} stretches already; cancel one, or wait"
+            )
+        self._run(
+            "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, device, stream, *window, issued_ns, expires_ns),
+        )
+        return number
+
+    def requests(self, device: bytes, now_ns: int) -> list[Request]:
+        """What the device is asked for, as far as it has not expired."""
+        found = self._run(
+            "SELECT id, stream, low, high, expires FROM requests "
+            "WHERE device = ? AND expires > ? ORDER BY rowid",
+            (device, now_ns),
+        )
+        return [Request(*row) for row in found]
+
+    def all_requests(self) -> list[tuple[bytes, Request]]:
+        """Of every device, expired ones too."""
+        found = self._run("SELECT device, id, stream, low, high, expires FROM requests "
+                          "ORDER BY issued")  # fmt: skip
+        return [(bytes(row[0]), Request(*row[1:])) for row in found]
+
+    def cancel(self, number: int) -> bool:
+        """Takes a request back; False where there is none."""
+        return bool(self._run("DELETE FROM requests WHERE id = ?", (number,)).rowcount)
+
+    def stores_of(self, device: bytes) -> list[bytes]:
+        found = self._run("SELECT store FROM stores WHERE device = ?", (device,))
+        return [bytes(row[0]) for row in found]
 
     def devices(self) -> list[bytes]:
         return [bytes(row[0]) for row in self._run("SELECT DISTINCT device FROM keys")]
