@@ -42,6 +42,12 @@ double rate(const SeriesPlan& series, const Ends& ends) {
   return ratio(steps * kSecond, span) / static_cast<double>(series.denominator) * series.unit;
 }
 
+double weighted_mean(const SeriesPlan& series, const Weighted& found) {
+  Int128 values = found.values;
+  if (series.grid == Grid::kUnsigned) values += static_cast<Int128>(found.weights) << 63;
+  return ratio(values, found.weights) / static_cast<double>(series.denominator) * series.unit;
+}
+
 // What is wrong with the window, kNone where the operator is defined.
 Reason missing_reason(Op op, const Found& window) {
   const std::uint32_t n = window.totals.count;
@@ -85,6 +91,8 @@ double windowed(const SeriesPlan& series, Op op, const Found& window) {
       return difference(series, window.ends.first, window.ends.last);
     case Op::kRate:
       return rate(series, window.ends);
+    case Op::kEwma:
+      return weighted_mean(series, window.weighted);
     default:
       return kNan;
   }

@@ -26,7 +26,8 @@ bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, co
 // What a group's window holds.
 struct Found {
   Totals totals;
-  Ends ends;  // where the group is of Family::kEnds and the window is not empty
+  Weighted weighted;  // where it is of Family::kDecay
+  Ends ends;          // where the group is of Family::kEnds and the window is not empty
 };
 
 // The features of a window. `coverage` counts where the group needs it or `to` asks for it.

@@ -51,6 +51,8 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to) {
   for (const Group& group : plan.groups()) {
     if (group.window == Group::kNewest)
       read_newest(plan, group, as_of, to);
+    else if (group.window == Group::kDecay)
+      read_decay(plan, group, as_of, to);
     else
       read_window(plan, group, as_of, to);
   }
@@ -61,6 +63,19 @@ void Entity::read_newest(const Plan& plan, const Group& group, std::int64_t as_o
                          const Answers& to) {
   const auto at = static_cast<std::size_t>(group.series);
   answer_newest(plan, group, series_[at].newest(plan.series()[at], as_of), as_of, to);
+}
+
+void Entity::read_decay(const Plan& plan, const Group& group, std::int64_t as_of,
+                        const Answers& to) {
+  Series& events = series_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  const auto decay = static_cast<std::size_t>(group.decay);
+  Found found;
+  found.weighted = events.weighted(series, decay, as_of);
+  found.totals.count = found.weighted.count;
+  found.totals.begin = found.weighted.begin;
+  const double coverage = events.known_share(found.totals, kPanes * series.decays[decay], as_of);
+  answer_window(plan, group, found, events.newest(series, as_of), coverage, as_of, to);
 }
 
 void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_of,

@@ -38,6 +38,7 @@ class Entity {
 
  private:
   void read_newest(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
+  void read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
   void read_window(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
 
   bool seen_ = false;

@@ -1,6 +1,8 @@
 // The rare and the wide cases of finish.hpp.
 #include "features/finish.hpp"
 
+#include <algorithm>
+
 namespace edgecore::features {
 namespace {
 
@@ -29,13 +31,24 @@ double round_mantissa(std::uint64_t mantissa, bool sticky, int exponent) {
 
 }  // namespace
 
+namespace {
+int width(UInt128 value) {
+  const auto high = static_cast<std::uint64_t>(value >> 64);
+  return high != 0 ? 128 - std::countl_zero(high)
+                   : 64 - std::countl_zero(static_cast<std::uint64_t>(value));
+}
+}  // namespace
+
 double ratio_slow(Int128 numerator, UInt128 denominator) {
   const bool negative = numerator < 0;
   const UInt128 magnitude = static_cast<UInt128>(negative ? -numerator : numerator);
   if (magnitude == 0) return 0;
-  UInt128 quotient = magnitude / denominator;
-  UInt128 rest = magnitude % denominator;
-  int exponent = 0;
+  // As many bits of quotient at once as 128 bits have room for; one would do, by one.
+  const int shift = std::clamp(56 - width(magnitude) + width(denominator), 0,
+                               128 - std::max(width(magnitude), 1));
+  UInt128 quotient = (magnitude << shift) / denominator;
+  UInt128 rest = (magnitude << shift) % denominator;
+  int exponent = -shift;
   while (quotient >> 55 == 0) {  // one more bit of quotient at a time
     rest <<= 1;
     const bool one = rest >= denominator;

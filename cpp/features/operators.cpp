@@ -14,17 +14,18 @@ constexpr std::array kOperators = {
     Operator{Op::kCount, "count", 1, Family::kTotals, Takes::kRows, false, kNoDdof, "0", "1"},
     Operator{Op::kSum, "sum", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
     Operator{Op::kMean, "mean", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
-    Operator{Op::kStd, "std", 1, Family::kTotals, Takes::kSquares, false, 1, kNone, kNone},
+    Operator{Op::kStd, "std", 1, Family::kTotals, Takes::kBounded, false, 1, kNone, kNone},
     Operator{Op::kMin, "min", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
     Operator{Op::kMax, "max", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
     Operator{Op::kLast, "last", 1, Family::kNewest, Takes::kNumbers, true, kNoDdof, kNone, "v"},
     Operator{Op::kRecency, "recency", 1, Family::kNewest, Takes::kNothing, false, kNoDdof, kNone,
              "age"},
-    Operator{Op::kVariance, "variance", 1, Family::kEnds, Takes::kSquares, false, 1, kNone, kNone},
+    Operator{Op::kVariance, "variance", 1, Family::kEnds, Takes::kBounded, false, 1, kNone, kNone},
     Operator{Op::kRange, "range", 1, Family::kEnds, Takes::kGrid, false, kNoDdof, kNone, "0"},
     Operator{Op::kFirst, "first", 1, Family::kEnds, Takes::kNumbers, true, kNoDdof, kNone, "v"},
     Operator{Op::kDelta, "delta", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kRate, "rate", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
+    Operator{Op::kEwma, "ewma", 1, Family::kDecay, Takes::kBounded, false, kNoDdof, kNone, "v"},
 };
 
 constexpr bool numbered_in_order() {

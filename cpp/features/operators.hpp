@@ -24,6 +24,7 @@ enum class Op : std::uint8_t {
   kFirst,
   kDelta,
   kRate,
+  kEwma,
 };
 
 // What an operator reads, and so which events it depends on.
@@ -31,6 +32,7 @@ enum class Family : std::uint8_t {
   kTotals,  // count, exact sums and extremes of a window; horizon max(2 W, ttl)
   kEnds,    // of a window too: its first and last event besides; horizon max(2 W, ttl)
   kNewest,  // the newest event; horizon W
+  kDecay,   // panes of an eighth of the half-life W (decay.hpp); horizon 32 W
 };
 
 // What a field must be.
@@ -39,7 +41,7 @@ enum class Takes : std::uint8_t {
   kNothing,  // none
   kNumbers,  // a number
   kGrid,     // a number on a grid: no float without a resolution
-  kSquares,  // likewise, within 2^52 steps of zero
+  kBounded,  // likewise, within 2^52 steps of zero
 };
 
 struct Operator {

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/bytes.hpp"
+#include "features/decay.hpp"
 #include "features/finish.hpp"
 
 namespace edgecore::features {
@@ -16,7 +17,8 @@ constexpr std::int64_t kI64Min = std::numeric_limits<std::int64_t>::min();
 // |stored| below this: max^2 * kEventsMax < 2^126.
 constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
 static_assert(kEventsMax == 1u << 22);
-constexpr std::uint8_t kStateVersion = 2;  // of what series hold
+constexpr std::int64_t kHalfLifeMinNs = 8'000;  // panes of all times fit i64 with room
+constexpr std::uint8_t kStateVersion = 2;       // of what series hold
 
 bool reads_newest(Op op) {
   return operator_of(op).family == Family::kNewest;
@@ -124,10 +126,12 @@ class Planner {
     EDGECORE_TRY(check_view());
     for (std::size_t i = 0; i < plan_->view_.features.size(); ++i) EDGECORE_TRY(add(i));
     EDGECORE_TRY(check_sums());
-    for (SeriesPlan& series : plan_->series_)
+    for (SeriesPlan& series : plan_->series_) {
       // Without a window one nanosecond more, so that a late event never ties with a pruned one.
-      series.retention_ns =
-          plan_->view_.lateness_ns + (series.windows.empty() ? 1 : series.windows.back());
+      std::int64_t longest = series.windows.empty() ? 1 : series.windows.back();
+      for (const std::int64_t pane : series.decays) longest = std::max(longest, kPanes * pane);
+      series.retention_ns = plan_->view_.lateness_ns + longest;
+    }
     make_groups();
     plan_->state_digest_ = state_digest();
     return PlanPtr(plan_);
@@ -178,6 +182,11 @@ class Planner {
     if (reads_newest(spec.op)) {
       if (feature.window_ns == 0) feature.window_ns = kLastWindowNs;
       feature.horizon_ns = feature.window_ns;
+    } else if (operator_of(spec.op).family == Family::kDecay) {
+      const std::int64_t pane = spec.window_ns / kPanesPerHalfLife;
+      if (std::find(series.decays.begin(), series.decays.end(), pane) == series.decays.end())
+        series.decays.push_back(pane);
+      feature.horizon_ns = std::max(2 * kPanes * pane, spec.ttl_ns);
     } else {
       // Coverage looks one window back from the window's begin.
       feature.horizon_ns = std::max(2 * spec.window_ns, spec.ttl_ns);
@@ -197,6 +206,10 @@ class Planner {
       return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
                                   "@" + std::to_string(spec.version) + " is not in this build");
     if (spec.name.empty()) return Status::invalid("a feature has no name");
+    if (operator_of(spec.op).family == Family::kDecay &&
+        (spec.window_ns < kHalfLifeMinNs || spec.window_ns > kDurationMaxNs / 2 / kHalfLives ||
+         spec.window_ns % kPanesPerHalfLife != 0))
+      return Status::invalid(name + ": a half-life is 8 us to 11 days, in steps of 8 ns");
     const bool windowed = !reads_newest(spec.op);
     if (spec.window_ns < (windowed ? 1 : 0) || spec.window_ns > kDurationMaxNs / 2)
       return Status::invalid(name + ": window is above 0 and at most 183 days");
@@ -239,13 +252,15 @@ class Planner {
     if (series.grid == Grid::kNone)
       return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
                                   "' is text");
-    const bool squares = row.takes == Takes::kSquares;
-    if ((squares || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
+    const bool bounded = row.takes == Takes::kBounded;
+    const bool squares = op == Op::kStd || op == Op::kVariance;
+    if ((bounded || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
       return Status::incompatible(name + ": an exact " + std::string(row.name) +
                                   " needs a grid; declare field '" + spec.field +
                                   "' as decimal(k) or with resolution= and range=");
     series.needs_sum |= op == Op::kSum || op == Op::kMean || squares;
     series.needs_squares |= squares;
+    series.needs_bound |= bounded;
     series.needs_min |= op == Op::kMin || op == Op::kRange;
     series.needs_max |= op == Op::kMax || op == Op::kRange;
     series.needs_order |= row.ordered;
@@ -255,10 +270,11 @@ class Planner {
   // Sums always fit: 2^63 * kEventsMax < 2^126. Squares do when the range is declared.
   Status check_sums() const {
     for (const SeriesPlan& series : plan_->series_)
-      if (series.needs_squares && (series.low <= -kSquareBound || series.high >= kSquareBound))
+      if (series.needs_bound && (series.low <= -kSquareBound || series.high >= kSquareBound))
         return Status::incompatible(
             "field '" + plan_->schema_->fields[static_cast<std::size_t>(series.field)].name +
-            "': an exact std or variance needs a range= of less than 2^52 grid steps either way");
+            "': an exact std, variance or ewma needs a range= of less than 2^52 grid steps either "
+            "way");
     return Status::ok();
   }
 
@@ -268,16 +284,23 @@ class Planner {
       const auto series = static_cast<int>(series_of_[i]);
       const bool ends = operator_of(feature.op).family == Family::kEnds;
       int window = Group::kNewest;
-      if (!reads_newest(feature.op)) {
+      int decay = -1;
+      if (operator_of(feature.op).family == Family::kDecay) {
+        const auto& decays = plan_->series_[series_of_[i]].decays;
+        window = Group::kDecay;
+        decay = static_cast<int>(
+            std::find(decays.begin(), decays.end(), feature.window_ns / kPanesPerHalfLife) -
+            decays.begin());
+      } else if (!reads_newest(feature.op)) {
         const auto& windows = plan_->series_[series_of_[i]].windows;
         window = static_cast<int>(
             std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
-        return g.series == series && g.window == window && g.ends == ends;
+        return g.series == series && g.window == window && g.decay == decay && g.ends == ends;
       });
       if (group == plan_->groups_.end())
-        group = plan_->groups_.insert(group, Group{series, window, ends, false, true, {}});
+        group = plan_->groups_.insert(group, Group{series, window, decay, ends, false, true, {}});
       group->needs_coverage |= feature.min_coverage > 0;
       group->plain &= feature.plain;
       group->features.push_back(static_cast<std::uint16_t>(i));

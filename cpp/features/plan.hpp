@@ -50,9 +50,10 @@ struct FeatureSpec {
   std::string name;
   Op op = Op::kCount;
   std::uint16_t version = 1;
-  std::string field;           // kRecency: empty. kCount: empty counts rows, else non-null values
-  std::int64_t window_ns = 0;  // W; kLast, kRecency: how far back they look, 0 = kLastWindowNs
-  std::int64_t ttl_ns = 0;     // 0 = no ttl
+  std::string field;  // kRecency: empty. kCount: empty counts rows, else non-null values
+  // W; kLast, kRecency: how far back they look, 0 = kLastWindowNs; kEwma: the half-life.
+  std::int64_t window_ns = 0;
+  std::int64_t ttl_ns = 0;  // 0 = no ttl
   OnStale on_stale = OnStale::kUse;
   std::optional<double> default_value;
   double min_coverage = 0;      // 0 to 1; below it the value is MISSING (kWarming)
@@ -88,9 +89,11 @@ struct SeriesPlan {
   bool narrow = false;             // high - low fits 32 bits: stored as u32 above `low`
   std::int64_t low = 0, high = 0;  // inclusive bounds of stored values
   bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
+  bool needs_bound = false;           // an operator takes Takes::kBounded
   bool needs_order = false;           // events of one time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
-  std::int64_t retention_ns = 0;      // lateness + the longest window
+  std::vector<std::int64_t> decays;   // distinct widths of panes
+  std::int64_t retention_ns = 0;      // lateness + the longest of these
   // Values and n * denominator are whole doubles: one division gives the nearest double.
   bool small = false;
 };
@@ -111,8 +114,10 @@ struct FeaturePlan {
 // Features that read the same window of the same series: its totals are taken once.
 struct Group {
   static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
+  static constexpr int kDecay = -2;   // kEwma: panes
   int series = 0;
   int window = kNewest;
+  int decay = -1;     // of the series' decays, where window is kDecay
   bool ends = false;  // Family::kEnds; apart, so that the common operators stay the fast case
   bool needs_coverage = false;
   bool plain = true;  // all of its features are

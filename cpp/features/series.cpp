@@ -53,6 +53,8 @@ void Series::reset(const SeriesPlan& plan) {
   maxima_.clear();
   order_.clear();
   settled_ = {};
+  if (!plan.decays.empty() && !decays_) decays_ = std::make_unique<Decay[]>(plan.decays.size());
+  for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].clear();
   const std::size_t count = plan.windows.size();
   if (count == 0) return;
   if (!windows_) windows_ = std::make_unique<Window[]>(count);
@@ -85,6 +87,7 @@ void Series::slide(const SeriesPlan& plan) {
     windows_[w].begin -= shift;
     windows_[w].end -= shift;
   }
+  for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].shift(shift);
   for (auto at = minima_.begin(); at < minima_.end(); ++at) minima_[at] -= shift;
   for (auto at = maxima_.begin(); at < maxima_.end(); ++at) maxima_[at] -= shift;
   begin_ = 0;
@@ -274,6 +277,19 @@ void Series::totals(const SeriesPlan& plan, std::size_t window, std::int64_t as_
   }
 }
 
+EventView Series::view(const SeriesPlan& plan) const {
+  return {times_.get(), narrow_.get(), wide_.get(), plan.low, begin_, end_};
+}
+
+Weighted Series::weighted(const SeriesPlan& plan, std::size_t decay, std::int64_t as_of) {
+  EventView events = view(plan);
+  if (end_ == begin_ || times_[end_ - 1] <= as_of)
+    return decays_[decay].sums(events, plan.decays[decay], as_of);
+  events.end = begin_after(as_of);  // as in totals_back
+  Decay anew;
+  return anew.sums(events, plan.decays[decay], as_of);
+}
+
 Ends Series::ends(const SeriesPlan& plan, const Totals& totals) const {
   const std::uint32_t last = totals.begin + totals.count - 1;
   return {times_[totals.begin], times_[last], stored(plan, totals.begin), stored(plan, last)};
@@ -359,6 +375,8 @@ void Series::insert(const SeriesPlan& plan, const Event& event, std::int64_t ope
   times_[at] = event.time;
   set_value(plan, at, event.stored);
   ++end_;
+  for (std::size_t i = 0; i < plan.decays.size(); ++i)
+    decays_[i].insert(view(plan), plan.decays[i], at);
   push_from(plan, at);
 }
 
@@ -372,6 +390,7 @@ void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
     w.begin = std::max(w.begin, upto);
     w.end = std::max(w.end, upto);
   }
+  for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].forget(upto);
   while (!minima_.empty() && minima_.front() < upto) minima_.pop_front();
   while (!maxima_.empty() && maxima_.front() < upto) maxima_.pop_front();
   begin_ = upto;
@@ -405,6 +424,7 @@ std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
                                                                             : 8);
   return capacity_ * each + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
+         plan.decays.size() * sizeof(Decay) +
          (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
 }
 

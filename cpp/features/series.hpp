@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/exact.hpp"
+#include "features/decay.hpp"
 #include "features/finish.hpp"
 #include "features/plan.hpp"
 #include "features/sliding.hpp"
@@ -99,6 +100,9 @@ class Series {
   // Of a window that `totals` has just described and that is not empty.
   Ends ends(const SeriesPlan& plan, const Totals& totals) const;
 
+  // The panes of one of the plan's half-lives, as of a time.
+  Weighted weighted(const SeriesPlan& plan, std::size_t decay, std::int64_t as_of);
+
   // The known share of a window that `totals` has just described: 1 if an event lies within one
   // window before it, else counted from its first event.
   double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
@@ -121,6 +125,7 @@ class Series {
     Wide sum, squares;
   };
 
+  EventView view(const SeriesPlan& plan) const;
   template <bool kNarrow>
   std::int64_t value(const SeriesPlan& plan, std::uint32_t at) const;
   void set_value(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored);
@@ -151,6 +156,7 @@ class Series {
   std::uint32_t begin_ = 0, end_ = 0, capacity_ = 0;
   std::unique_ptr<Window[]> windows_;
   std::unique_ptr<ExactSum[]> float_sums_;  // per window, Grid::kFloat
+  std::unique_ptr<Decay[]> decays_;
   Sliding<std::uint32_t> minima_, maxima_;
   Sliding<OrderKey> order_;  // of the last order_.size() events
   Newest settled_;

@@ -59,7 +59,8 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       columns_(plan.width() * kStride) {
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
-  for (const Group& group : plan.groups()) possible_ = possible_ && !group.ends;
+  for (const Group& group : plan.groups())
+    possible_ = possible_ && !group.ends && group.window != Group::kDecay;
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {

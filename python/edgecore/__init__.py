@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgecore.artifacts import ArtifactStore as ArtifactStore
     from edgecore.device.agent import Device as Device
     from edgecore.features import Agg as Agg
+    from edgecore.features import Ewma as Ewma
     from edgecore.features import FeatureStore as FeatureStore
     from edgecore.features import FeatureView as FeatureView
     from edgecore.features import Last as Last
@@ -29,6 +30,7 @@ _HOMES = {
     "Agg": "edgecore.features",
     "ArtifactStore": "edgecore.artifacts",
     "Device": "edgecore.device.agent",
+    "Ewma": "edgecore.features",
     "FeatureStore": "edgecore.features",
     "FeatureView": "edgecore.features",
     "Field": "edgecore.schema",

@@ -51,7 +51,7 @@ def duration_text(ns: int) -> str:
 
 
 class Feature:
-    """One feature of a view. Immutable; made by :class:`Agg`, :class:`Last`, :class:`Recency`.
+    """One feature of a view. Immutable; made by :class:`Agg` and its like.
 
     `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Its
     identity depends on what its field means: :meth:`FeatureView.fingerprints_for`.
@@ -173,6 +173,16 @@ class Last:
         self.features = [Feature(f"{field}_last", "last", field, within, **judged)]
 
 
+class Ewma:
+    """The mean of a field in which an event counts half as much for each `half_life` of its age:
+    ``<field>_ewma_<half life>``. It looks 16 half-lives back, in panes of an eighth of one; an
+    eighth must be whole nanoseconds."""
+
+    def __init__(self, field: str, *, half_life: Duration, **judged: Any) -> None:
+        name = f"{field}_ewma_{_label(half_life)}"
+        self.features = [Feature(name, "ewma", field, half_life, **judged)]
+
+
 class Recency:
     """Seconds since the entity's newest event, no longer than `within`: ``recency``."""
 
@@ -212,7 +222,8 @@ class FeatureView:
     :param entity: the field that tells entities apart; empty: the stream is one entity, ``""``.
     :param source: the stream.
     :param lateness: how far behind its entity's newest event one may arrive and still count.
-    :param features: :class:`Agg`, :class:`Last`, :class:`Recency` or :class:`Feature`.
+    :param features: :class:`Agg`, :class:`Ewma`, :class:`Last`, :class:`Recency` or
+        :class:`Feature`.
     """
 
     def __init__(
@@ -222,7 +233,7 @@ class FeatureView:
         entity: str,
         source: str,
         lateness: Duration = 0,
-        features: Iterable[Agg | Last | Recency | Feature],
+        features: Iterable[Agg | Ewma | Last | Recency | Feature],
     ) -> None:
         from cbor2 import dumps
 

@@ -22,7 +22,7 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_view import Agg, Feature, FeatureView, Last, Recency, duration_ns
+from edgecore.feature_view import Agg, Ewma, Feature, FeatureView, Last, Recency, duration_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class FeatureStore:
 
 
 __all__ = [
-    "FRESH", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Feature",
+    "FRESH", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Ewma", "Feature",
     "FeatureStore", "FeatureView", "Last", "Reading", "Recency", "backfill", "duration_ns",
     "prepare",
 ]  # fmt: skip

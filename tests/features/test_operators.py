@@ -16,7 +16,7 @@ import pytest
 import edgecore as ec
 from edgecore.errors import Incompatible
 from edgecore.feature_view import AGGREGATES, OPERATORS
-from edgecore.features import FRESH, MISSING, REASONS, FeatureStore
+from edgecore.features import FRESH, MISSING, REASONS, Feature, FeatureStore
 from edgecore.fs import MemoryFs
 
 SECOND = 10**9
@@ -27,7 +27,7 @@ ROW = re.compile(
 )
 
 Event = tuple[int, Fraction]  # (time, value), in total order
-Oracle = Callable[[list[Event]], "float | None"]
+Oracle = Callable[[list[Event], int], "float | None"]  # of those inside, as of a time
 
 
 def telemetry() -> ec.Schema:
@@ -89,7 +89,7 @@ def test_operators_say_what_the_table_says_of_empty_and_single_windows(op: str) 
 # ---------------------------------------------------------------- oracles
 
 
-def variance(events: list[Event]) -> float | None:
+def variance(events: list[Event], as_of: int) -> float | None:
     steps = [int(value * 1000) for _, value in events]
     n = len(steps)
     if n < 2:
@@ -98,7 +98,7 @@ def variance(events: list[Event]) -> float | None:
     return float(spread) / float(n * (n - 1)) / 1000.0 / 1000.0
 
 
-def rate(events: list[Event]) -> float | None:
+def rate(events: list[Event], as_of: int) -> float | None:
     span = events[-1][0] - events[0][0]
     if span == 0:
         return None
@@ -108,11 +108,33 @@ def rate(events: list[Event]) -> float | None:
 
 ENDS: dict[str, Oracle] = {
     "variance": variance,
-    "range": lambda e: nearest(max(v for _, v in e) - min(v for _, v in e)),
-    "first": lambda e: nearest(e[0][1]),
-    "delta": lambda e: nearest(e[-1][1] - e[0][1]) if len(e) > 1 else None,
+    "range": lambda e, t: nearest(max(v for _, v in e) - min(v for _, v in e)),
+    "first": lambda e, t: nearest(e[0][1]),
+    "delta": lambda e, t: nearest(e[-1][1] - e[0][1]) if len(e) > 1 else None,
     "rate": rate,
 }
+
+
+EIGHTHS = (65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734)
+
+
+def test_operators_weights_of_ewma_are_the_nearest_integers() -> None:
+    for r, weight in enumerate(EIGHTHS):
+        # weight - 1/2 < 2^(16 - r/8) < weight + 1/2, in integers.
+        assert (2 * weight - 1) ** 8 < 2 ** (8 * 17 - r) < (2 * weight + 1) ** 8
+
+
+def ewma(events: list[Event], as_of: int, half_life: int) -> float | None:
+    """As of a time, of all events of an entity up to it."""
+    pane = half_life // 8
+    values = weights = 0
+    for time, value in events:
+        old = as_of // pane - time // pane
+        if old < 128:
+            weight = EIGHTHS[old % 8] << (15 - old // 8)
+            values += weight * int(value * 1000)
+            weights += weight
+    return values / weights / 1000.0 if weights else None
 
 
 def random_rows(seed: int, count: int, late_s: int = 25) -> list[dict[str, Any]]:
@@ -173,7 +195,7 @@ def check_every_row(view: ec.FeatureView, rows: list[dict[str, Any]],
         assert bytes(reading.states) == bytes(found.states[cells])
         for i, (window, oracle) in enumerate(oracles):
             inside = events_of(ordered[: at + 1], row["pump"], row["time"] - window, row["time"])
-            want = oracle(inside) if inside else None
+            want = oracle(inside, row["time"]) if inside else None
             expect(reading.values[i], reading.states[i], want, (view.names[i], at))
             values += want is not None
     assert values > len(rows)
@@ -207,9 +229,32 @@ def test_operators_of_window_ends_equal_exact_fractions(seed: int) -> None:
     check_every_row(view, random_rows(seed, 150), oracles)
 
 
+def test_operators_ewma_equals_exact_integers_over_panes(seed: int) -> None:
+    half_lives = {"2s": 2, "15s": 15, "4m": 240}
+    view = view_of(*(ec.Ewma("temp", half_life=one) for one in half_lives))
+    assert view.names == ("temp_ewma_2s", "temp_ewma_15s", "temp_ewma_4m")
+    oracles: list[tuple[int, Oracle]] = [
+        (32 * s * SECOND, lambda events, t, s=s: ewma(events, t, s * SECOND))  # type: ignore[misc]
+        for s in half_lives.values()
+    ]
+    check_every_row(view, random_rows(seed, 150), oracles)
+
+
+def test_operators_ewma_follows_a_step_by_its_half_life() -> None:
+    rows = [
+        {"time": START + i * SECOND, "pump": "a", "temp": 0 if i < 600 else 100}
+        for i in range(1260)
+    ]
+    found = ec.backfill(view_of(ec.Ewma("temp", half_life="60s")), rows, schema=telemetry())
+    assert found.values[599] == 0.0
+    assert found.values[659] == pytest.approx(50, abs=4)
+    assert found.values[719] == pytest.approx(75, abs=2)
+    assert found.values[1259] == pytest.approx(100, abs=0.1)
+
+
 def test_operators_that_subtract_refuse_floats_without_a_grid() -> None:
     schema = ec.Schema("telemetry", tier="bulk", fields=[
         ec.Field("pump", "category"), ec.Field("temp", "f64")])  # fmt: skip
-    for op in ("variance", "range", "delta", "rate"):
+    for op in ("variance", "range", "delta", "rate", "ewma"):
         with pytest.raises(Incompatible, match=f"exact {op} needs a grid"):
-            view_of(ec.Agg("temp", op, window="1m")).plan(schema)
+            view_of(Feature("x", op, "temp", "1m")).plan(schema)

@@ -79,6 +79,8 @@ ViewSpec any_view(Chance& chance) {
   if (chance.one_in(3))
     for (const Op op : kOthers)
       if (chance.one_in(2)) features.push_back(feature(op, "temp", chance.between(5, 900)));
+  if (chance.one_in(3))
+    features.push_back(feature(Op::kEwma, "load", std::int64_t{1} << chance.between(0, 9)));
   for (FeatureSpec& spec : features) {
     if (!judged || chance.one_in(3)) continue;
     if (chance.one_in(2)) spec.ttl_ns = chance.between(1, 60) * kSecond;

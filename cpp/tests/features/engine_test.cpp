@@ -43,6 +43,8 @@ ViewSpec judged_view() {
   ViewSpec view = f20_view();
   for (const std::int64_t window : {7, 60, 900})
     for (const Op op : kOthers) view.features.push_back(feature(op, "temp", window));
+  for (const std::int64_t half_life : {2, 9, 120})
+    view.features.push_back(feature(Op::kEwma, "temp", half_life));
   for (std::size_t i = 0; i < view.features.size(); ++i) {
     FeatureSpec& spec = view.features[i];
     if (i % 4 == 1) spec.ttl_ns = 50 * kSecond;

@@ -54,7 +54,10 @@ class NaiveEntity {
   NaiveAnswer read(const FeatureSpec& spec, int scale, std::int64_t as_of) const {
     const bool newest_only = spec.op == Op::kLast || spec.op == Op::kRecency;
     const std::int64_t window = spec.window_ns != 0 ? spec.window_ns : kLastWindowNs;
-    const std::int64_t horizon = newest_only ? window : std::max(2 * window, spec.ttl_ns);
+    const bool decays = spec.op == Op::kEwma;
+    const std::int64_t pane = spec.window_ns / 8;
+    const std::int64_t width = decays ? 128 * pane : window;
+    const std::int64_t horizon = newest_only ? window : std::max(2 * width, spec.ttl_ns);
     std::vector<NaiveEvent> events;  // what the answer may depend on
     for (const auto& event : all_)
       if (event.time <= as_of && event.time > as_of - horizon &&
@@ -77,23 +80,47 @@ class NaiveEntity {
       std::vector<NaiveEvent> inside;
       bool before = false;
       for (const auto& event : events) {
-        if (event.time > as_of - window)
+        if (decays ? event.time >= (as_of / pane - 127) * pane : event.time > as_of - width)
           inside.push_back(event);
         else
-          before = before || event.time > as_of - 2 * window;
+          before = before || event.time > as_of - 2 * width;
       }
       count = inside.size();
       if (!inside.empty())
         out.coverage =
             before ? 1
-                   : static_cast<double>(as_of - inside.front().time) / static_cast<double>(window);
-      aggregate(spec.op, inside, scale, out);
+                   : static_cast<double>(as_of - inside.front().time) / static_cast<double>(width);
+      if (decays)
+        decay(inside, as_of / pane, pane, scale, out);
+      else
+        aggregate(spec.op, inside, scale, out);
     }
     judge(spec, count, out);
     return out;
   }
 
  private:
+  static void decay(const std::vector<NaiveEvent>& events, std::int64_t now, std::int64_t pane,
+                    int scale, NaiveAnswer& out) {
+    if (events.empty()) {
+      out.reason = Reason::kEmptyWindow;
+      return;
+    }
+    Quad values = 0;
+    Quad weights = 0;
+    for (const auto& event : events) {
+      const std::int64_t old = now - event.time / pane;
+      const long double eighth = 16 - static_cast<long double>(old % 8) / 8;
+      const Quad weight = static_cast<Quad>(std::llround(std::exp2(eighth))) *
+                          static_cast<Quad>(1 << (15 - old / 8));
+      values += weight * static_cast<Quad>(event.value);
+      weights += weight;
+    }
+    double power = 1;
+    for (int i = 0; i < scale; ++i) power *= 10;
+    out.value = static_cast<double>(values / weights) / power;
+  }
+
   static void aggregate(Op op, const std::vector<NaiveEvent>& events, int scale, NaiveAnswer& out) {
     const auto n = static_cast<std::int64_t>(events.size());
     double power = 1;
