@@ -43,12 +43,12 @@ ARM = "aarch64 -O3"
 # (file, text, what a careless hand would write instead); answer.cpp is built from the result.
 NAIVE_STD = (
     "finish.hpp",
-    "return std::sqrt(spread(n, squares, sum) / static_cast<double>(count * (count - 1)));",
+    "return std::sqrt(sample_variance(n, squares, sum));",
     """const double m = static_cast<double>(n);
   const double mean = static_cast<double>(sum.signed_value()) / m;
   const double square = static_cast<double>(static_cast<Int128>(squares.value())) / m;
   const double spread_ = square - mean * mean;
-  return std::sqrt((spread_ < 0 ? 0 : spread_) * m / static_cast<double>(count - 1));""",
+  return std::sqrt((spread_ < 0 ? 0 : spread_) * m / (m - 1));""",
 )
 LIBM_AGE = (
     "answer.cpp",
