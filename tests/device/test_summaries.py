@@ -128,6 +128,21 @@ def _last(audit: Audit) -> int:
     return max(part.last for held in audit._held.values() for _, part, _ in held)
 
 
+def test_summaries_of_a_stream_that_fell_silent_go_to_its_end(site: Site) -> None:
+    site.run_until(site.synced)
+    site.run(9.0)
+    assert site.device is not None
+    audit = check_log(site.device.log)
+    assert (audit.rows, audit.waiting) == (300, 0)
+    site.run_until(site.synced)
+    assert sum(row["rows"] for row in site.at_hub("pump.summary")) == 300
+    parts = audit.parts
+    site.crash(5)  # what was closed by the clock is not made again
+    site.run(20.0)
+    audit = check_log(site.device.log)
+    assert (audit.rows, audit.waiting, audit.parts) == (300, 0, parts)
+
+
 def test_summaries_a_configuration_that_does_not_fit_is_named(site: Site) -> None:
     for text, words in (
         (SUMMARY.replace('"pump"', '"pipe"'), "no stream 'pipe'"),
@@ -204,6 +219,82 @@ def test_summaries_command_checks_and_names_what_differs(
     (facts,) = json.loads(capsys.readouterr().out)["summaries"]
     assert facts["differ"]
     assert facts["waiting"] > 0
+
+
+def test_summaries_at_the_hub_are_merged_by_its_command(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.run_until(site.synced)
+    site.run(9.0)
+    site.run_until(site.synced)
+    where = ["hub", "summaries", str(site.root / "hub"), "pump.summary", "--period", "1m"]
+    assert main([*where, "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [facts["rows"] for facts in found] == [1, 60, 60, 60, 60, 59]
+    values = [(20 + n % 50) * 100 + n % 100 for n in range(1, 61)]
+    assert found[1]["sum"] == sum(values) / 100
+    assert (found[1]["min"], found[1]["max"]) == (min(values) / 100, max(values) / 100)
+    low, high = found[1]["p50"]
+    assert low <= sorted(values)[29] / 100 <= high
+    assert high - low == 5.0
+    assert main(where) == 0
+    assert "temp  n 60 of 60  mean" in capsys.readouterr().out
+    for more in (["--field", "tamp"], ["--period", "7s"], ["--device", "zz"]):
+        assert main([*where, *more]) == 16, more
+
+
+def dense_bytes(log: Log, stream: str) -> int:
+    """Of all rows of a stream as they would be sent on a metered link."""
+    partition = next(p for p, name, _ in log.partitions() if name == stream)
+    after = total = 0
+    while runs := log.runs(partition, after, 1 << 20):
+        total += sum(len(log.block_of(run, dense=True)) for run in runs)
+        after = runs[-1].first + runs[-1].count - 1
+    return total
+
+
+def sent_bytes(schema: Schema, events: list[dict[str, Any]], period_s: int) -> tuple[int, int]:
+    """(of the raw rows, of their summaries), in the dense coding."""
+    fs = MemoryFs()
+    rule = define(schema, period_ns=period_s * SECOND, fields=[Measure("x", ["sum", "min", "max"])])
+    with Log.open("log", schemas=[schema], fs=fs, flusher="manual") as log:
+        summaries = Summaries(log, fs, "summaries", [rule], 0)
+        for at in range(0, len(events), 2000):
+            log.append(schema.stream, events[at : at + 2000])
+        log.sync()
+        summaries.follow()
+        log.sync()
+        check_log(log)
+        return dense_bytes(log, schema.stream), dense_bytes(log, rule.name)
+
+
+def test_summaries_of_a_minute_take_a_fraction_of_rows_of_a_second() -> None:
+    rng = random.Random(8)
+    schema = Schema("s", tier="bulk", fields=[Field("x", "decimal(2)", range=(0, 100))])
+    x, events = 50.0, []
+    for n in range(6 * 3600):
+        x = min(100.0, max(0.0, x + rng.gauss(0, 0.2)))
+        events.append({"time": (1_700_000_000 + n) * SECOND, "x": round(x, 2)})
+    raw, summarised = sent_bytes(schema, events, 60)
+    assert summarised * 6 < raw
+
+
+@pytest.mark.data
+def test_summaries_of_an_hour_of_a_real_series_take_less_than_its_rows(data_file: Any) -> None:
+    import csv
+    from datetime import UTC, datetime
+
+    path = data_file("nab/data/realKnownCause/machine_temperature_system_failure.csv")
+    with path.open() as file:
+        lines = list(csv.reader(file))[1:]
+    schema = Schema("s", tier="bulk", fields=[Field("x", "decimal(9)", range=(-100, 200))])
+    events = []
+    for when, value in lines:
+        at = datetime.fromisoformat(when).replace(tzinfo=UTC)
+        events.append({"time": int(at.timestamp()) * SECOND, "x": round(float(value), 9)})
+    raw, summarised = sent_bytes(schema, events, 3600)
+    print(f"{len(events)} rows: {raw} bytes, summaries of an hour: {summarised}")
+    assert summarised * 3 < raw * 2
 
 
 def test_summaries_of_rows_that_are_no_longer_kept_are_told_apart(tmp_path: Path) -> None:

@@ -134,6 +134,31 @@ def test_summary_figures_are_those_of_a_naive_oracle() -> None:
                 assert found.hist == expected, (seed, name)
 
 
+def test_summary_quantiles_lie_in_the_bucket_that_is_named() -> None:
+    seed = 15
+    rule = rule_for(10 * MINUTE)
+    rows = rows_of(random.Random(seed), 400)
+    for pane in panes_of(rule, rows):
+        mine = [r for r in rows if rule.pane_of(r["time"]) == pane.k and (r["id"] or "") ==
+                pane.entity]  # fmt: skip
+        values = sorted(row["temp"] / 1000 for row in mine if row["temp"] is not None)
+        for share in (0.01, 0.5, 0.95, 1.0):
+            found = pane.quantile("temp", share)
+            if not values:
+                assert found is None
+                continue
+            assert found is not None
+            true = values[math.ceil(Fraction(share) * len(values)) - 1]
+            assert found[0] <= true <= found[1], seed
+            assert found[1] - found[0] <= 10.0 + 1e-9
+        flow = pane.quantile("flow", 0.5)
+        assert flow is None or flow[0] < flow[1] or math.isinf(flow[0])
+    with pytest.raises(Invalid, match="quantile"):
+        pane.quantile("temp", 0)
+    with pytest.raises(Invalid, match="no field"):
+        pane.stats("none")
+
+
 def test_summary_row_comes_back_from_the_log_as_the_same_pane() -> None:
     seed = 6
     rule = rule_for()

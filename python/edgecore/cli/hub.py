@@ -1,8 +1,9 @@
-"""`edgecore hub`: init, key, serve, invite, publish, order, request-raw, requests, export."""
+"""`edgecore hub`: init, key, serve, invite, publish, order, request-raw, requests, summaries,
+export."""
 
 from __future__ import annotations
 
-from edgecore.cli import hub_requests
+from edgecore.cli import hub_requests, hub_summaries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ def register(subparsers: Any) -> None:
     hub = subparsers.add_parser("hub", help="the hub: init, serve, invite, publish, order, export")
     commands = hub.add_subparsers(dest="hub_command", required=True)
     hub_requests.register(commands)
+    hub_summaries.register(commands)
     for name, run, what in (
         ("init", _init, "make a hub's directory and keys"),
         ("key", _key, "print the public key that a releaser's root is to name"),

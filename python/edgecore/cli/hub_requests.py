@@ -42,7 +42,7 @@ def register(commands: Any) -> None:
     show.set_defaults(run=_show)
 
 
-def _registry(directory: str) -> Registry:
+def registry_of(directory: str) -> Registry:
     from pathlib import Path
 
     from edgecore.hub.stores.registry import Registry
@@ -69,7 +69,7 @@ def time_ns(where: str, text: str | None) -> int:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
-def _device(registry: Registry, text: str) -> bytes:
+def device_of(registry: Registry, text: str) -> bytes:
     found = [device for device in registry.devices() if device.hex().startswith(text.lower())]
     if len(found) != 1 or not text:
         known = ", ".join(device.hex() for device in registry.devices()[:8]) or "none"
@@ -84,9 +84,9 @@ def _ask(arguments: argparse.Namespace) -> int:
 
     from edgecore.features import duration_ns
 
-    registry = _registry(arguments.directory)
+    registry = registry_of(arguments.directory)
     try:
-        device = _device(registry, arguments.device)
+        device = device_of(registry, arguments.device)
         if arguments.summary is not None:
             stores = registry.stores_of(device)
             stream, low, high = _behind(arguments, stores)
@@ -106,7 +106,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     facts = {"request": f"{number:012x}", "device": device.hex(), "stream": stream, "from": low,
              "to": high, "expires": expires}  # fmt: skip
     shown = f"request {facts['request']}: {stream} of {device.hex()[: 2 * SHOWN_BYTES]}, until "
-    print(json.dumps(facts) if arguments.json else shown + _when(expires))
+    print(json.dumps(facts) if arguments.json else shown + when(expires))
     return 0
 
 
@@ -119,7 +119,7 @@ def _behind(arguments: argparse.Namespace, stores: list[bytes]) -> tuple[str, in
     from edgecore.wire import cbor
 
     wanted, sources = None, dict[int, str]()
-    for store, stream, sequence, row in _rows(Path(arguments.directory)):
+    for store, stream, sequence, row in rows(Path(arguments.directory)):
         if store not in stores:
             continue
         if stream == SUMMARIES.stream and isinstance(row["body"], bytes):
@@ -140,7 +140,7 @@ def _behind(arguments: argparse.Namespace, stores: list[bytes]) -> tuple[str, in
     return sources[rule], low, high
 
 
-def _rows(directory: Path) -> Iterator[tuple[bytes, str, int, dict[str, object]]]:
+def rows(directory: Path) -> Iterator[tuple[bytes, str, int, dict[str, object]]]:
     """(store, stream, sequence, row) of all that the hub holds."""
     from edgecore.hub import history
     from edgecore.wire import catalogue, rowbatch
@@ -159,7 +159,7 @@ def _rows(directory: Path) -> Iterator[tuple[bytes, str, int, dict[str, object]]
                 yield store, known.stream, at, row
 
 
-def _when(ns: int) -> str:
+def when(ns: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -186,7 +186,7 @@ def _show(arguments: argparse.Namespace) -> int:
     import time
     from pathlib import Path
 
-    registry = _registry(arguments.directory)
+    registry = registry_of(arguments.directory)
     try:
         if arguments.cancel and not registry.cancel(_number(arguments.cancel)):
             raise Invalid(f"no request {arguments.cancel}")
@@ -205,7 +205,7 @@ def _show(arguments: argparse.Namespace) -> int:
     for facts in found:
         print(
             f"{facts['request']}  {facts['device'][: 2 * SHOWN_BYTES]}  {facts['stream']}  "
-            f"{_when(facts['from'])} to {_when(facts['to'])}: {facts['state']}"
+            f"{when(facts['from'])} to {when(facts['to'])}: {facts['state']}"
             + (f", {facts['rows']:,} rows" if facts["state"] in ("answered", "coming") else "")
             + (f", {facts['lacking']:,} numbers to come" if facts["lacking"] else "")
             + (f", {facts['gone']:,} numbers gone" if facts["gone"] else "")

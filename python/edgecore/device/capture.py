@@ -139,7 +139,7 @@ class Capture:
             self._summaries = self._open_summaries()
             for text in self._summaries.notices:
                 self._notice(text)
-        self._summaries.follow()
+        self._summaries.follow(self._clock.monotonic_ns())
 
     def _snapshot(self) -> None:
         """What a restart needs of all rows until now, so that it needs none of them."""

@@ -78,7 +78,8 @@ class Follower:
         self._fs = fs
         self._path = path
         self._owed: list[Pane] = []
-        self._saved = -1
+        self._quiet_ns = -1  # since when nothing came, by the monotonic clock
+        self._saved = (-1, 0)
         self._panes = self._load() or Panes(rule, begin)
         for part in parts(log, rule, self._panes.position):
             self._panes.covered(part)
@@ -98,14 +99,21 @@ class Follower:
         fits = store == self._log.store_id and panes.position <= self._log.position
         return panes if fits else None
 
-    def follow(self) -> int:
-        """Takes in what came since; returns how many parts were appended."""
+    def follow(self, now_ns: int | None = None) -> int:
+        """Takes in what came since; returns how many parts were appended. What is open when nothing
+        has come for a period and the lateness, by monotonic `now_ns`, is closed."""
         done = self._append()
         panes = self._panes
+        before = panes.position
         for position, hlc, row in raw_rows(self._log, self.rule.source, panes.position):
             self._owed += panes.add(position, hlc, row)
             if len(self._owed) >= APPEND_ROWS:
                 done += self._append()
+        if now_ns is not None:
+            if panes.position != before or self._quiet_ns < 0:
+                self._quiet_ns = now_ns
+            elif now_ns - self._quiet_ns > self.rule.period + self.rule.lateness:
+                self._owed += panes.flush()
         return done + self._append()
 
     def _append(self) -> int:
@@ -127,14 +135,17 @@ class Follower:
     @property
     def changed(self) -> bool:
         """Whether there is something to keep, and nothing owed that a restart would not know of."""
-        return not self._owed and self._panes.position != self._saved
+        return not self._owed and self._mark() != self._saved
 
     def save(self) -> None:
         """Keeps the state. Everything it has taken in, and made, must be durable."""
         if self.changed:
             rest = self._log.store_id + self._panes.to_bytes()
             self._fs.write_atomic(self._path, blake3(rest) + rest)
-            self._saved = self._panes.position
+            self._saved = self._mark()
+
+    def _mark(self) -> tuple[int, int]:
+        return self._panes.position, len(self._panes.open)
 
     def forget(self) -> None:
         if self._fs.exists(self._path):
@@ -199,11 +210,12 @@ class Summaries:
             log.append(SUMMARIES.stream, row)
         return Follower(log, self._fs, self._path(rule.name), rule, position)
 
-    def follow(self) -> None:
-        """Takes in what came since the last call, and appends what it closes. Raises ``Exhausted``
+    def follow(self, now_ns: int | None = None) -> None:
+        """Takes in what came since the last call, and appends what it closes; at monotonic `now_ns`
+        also what has been open for long while nothing came. Raises ``Exhausted``
         or ``Unavailable``; nothing is lost then, and the next call goes on."""
         for follower in self._followers:
-            self.made += follower.follow()
+            self.made += follower.follow(now_ns)
 
     def save(self) -> None:
         """Keeps what is open, behind everything that it was made of."""

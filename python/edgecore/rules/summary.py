@@ -332,15 +332,44 @@ class Pane:
                 out[f"{base}.hist"] = varints(figures.hist)
         return out
 
+    def _of(self, field: str) -> tuple[Column, Figures]:
+        for column, figures in zip(self.rule.columns, self.figures, strict=True):
+            if column.field.name == field:
+                return column, figures
+        raise Invalid(f"the summary has no field {field!r}")
+
+    def quantile(self, field: str, share: float) -> tuple[float, float] | None:
+        """Between which two values, in the field's unit, the one of rank ⌈share · n⌉ lies: a bucket
+        of the histogram, or what is known below or above it. None without values or histogram."""
+        from fractions import Fraction
+
+        column, found = self._of(field)
+        if not 0 < share <= 1:
+            raise Invalid(f"quantile {share}: above 0, at most 1")
+        if not found.n or not found.hist:
+            return None
+        rank = -(-Fraction(share) * found.n // 1)
+        at = seen = 0
+        while seen + found.hist[at] < rank:
+            seen += found.hist[at]
+            at += 1
+        width = Fraction(column.high - column.low, column.buckets)
+        edges = [column.low + (at - 1) * width, column.low + at * width]
+        if at == 0:
+            edges[0] = _limit(found.min if "min" in column.what else None, -1)
+        if at > column.buckets:
+            edges[1] = _limit(found.max if "max" in column.what else None, 1)
+        low, high = [
+            edge * column.grid.step if isinstance(edge, Fraction) else edge for edge in edges
+        ]
+        return float(low), float(high)
+
     def stats(self, field: str) -> dict[str, float | int | None]:
         """Figures of a field in its unit: ``n``, ``sum``, ``mean``, ``std`` (ddof = 1), ``min``,
         ``max``; None where there is none, or it was not kept."""
         from fractions import Fraction
 
-        at = next((i for i, c in enumerate(self.rule.columns) if c.field.name == field), None)
-        if at is None:
-            raise Invalid(f"the summary has no field {field!r}")
-        column, found = self.rule.columns[at], self.figures[at]
+        column, found = self._of(field)
         n, step = found.n, column.grid.step
 
         def unit(word: str, value: int | Fraction | None) -> float | None:
@@ -355,6 +384,13 @@ class Pane:
             "n": n, "sum": unit("sum", found.sum), "mean": unit("sum", Fraction(found.sum, n or 1)),
             "std": spread, "min": unit("min", found.min), "max": unit("max", found.max),
         }  # fmt: skip
+
+
+def _limit(known: int | None, sign: int) -> Any:
+    """What bounds the values beyond a histogram."""
+    from fractions import Fraction
+
+    return Fraction(known) if known is not None else sign * float("inf")
 
 
 def pane_of_row(rule: Rule, row: dict[str, Any]) -> Pane:
