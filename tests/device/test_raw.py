@@ -27,6 +27,7 @@ from edgecore.wire.desired import Desired, Request
 
 MIDNIGHT = 1_709_251_200  # 2024-03-01, where the file begins
 LINES = 400
+HUB_SMALL = "[hub]\nenvelope_bytes = 4096"
 WITHHELD = """
 [hub.raw]
 pump = "on_request"
@@ -102,6 +103,17 @@ def test_raw_rows_that_the_hub_asks_for_come_and_no_others(site: Site) -> None:
     sent = site.link.sent
     site.run(10.0)
     assert site.link.sent == sent  # nothing is repeated
+
+
+def test_raw_rows_of_many_envelopes_come_whole(tmp_path: Path) -> None:
+    site = Site(tmp_path, 6000)
+    text = CONFIG.replace("second = 10.0", "second = 0.0").replace("[hub]", HUB_SMALL)
+    (tmp_path / "edge.toml").write_text(text + WITHHELD)
+    site.run_until(site.synced)
+    number = ask(site, 99, 5500)
+    site.run_until(lambda: fulfilled(site, number))
+    assert seconds(site) == list(range(100, 5501))
+    site.close()
 
 
 def test_raw_many_separate_requests_are_all_held(site: Site) -> None:

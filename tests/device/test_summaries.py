@@ -143,6 +143,48 @@ def test_summaries_of_a_stream_that_fell_silent_go_to_its_end(site: Site) -> Non
     assert (audit.rows, audit.waiting, audit.parts) == (300, 0, parts)
 
 
+def test_summaries_of_a_long_past_are_made_piece_by_piece(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecore.device.summaries.FOLLOW_ROWS", 7)
+    site.run(20.0)
+    assert site.device is not None
+    site.device.close()
+    site.device = None
+    for name in site.fs.list(f"{site.root}/state/summaries"):  # the rule's row is enough
+        site.fs.remove(f"{site.root}/state/summaries/{name}")
+    before = _last_part(site)
+    site.run_until(site.synced)
+    site.run(9.0)
+    audit = check_log(site.device.log)  # type: ignore[attr-defined]
+    assert (audit.rows, audit.waiting) == (300, 0)
+    assert audit.parts == 61
+    assert before > 1
+
+
+def _last_part(site: Site) -> int:
+    with Log.open(f"{site.root}/state/log", fs=site.fs, read_only=True) as log:
+        return audit_of(log).parts
+
+
+def test_summaries_that_cannot_be_kept_stop_nothing_else(site: Site) -> None:
+    site.run(5.0)
+    assert isinstance(site.fs, MemoryFs)
+    fault = site.fs.inject("io_error", path_contains="/state/summaries/", sticky=True)
+    report = site.run(15.0).status()
+    assert report["errors"]["kept"].startswith("Unavailable: ")
+    assert report["source"]["accepted"] == 200
+    assert report["log"]["unacked"] < 20
+    assert site.fs.fired(fault) > 0
+    site.fs.clear_faults()
+    site.run_until(site.synced)
+    site.run(20.0)
+    assert site.device is not None
+    audit = check_log(site.device.log)
+    assert (audit.rows, audit.waiting) == (300, 0)
+    assert site.device.status()["errors"] == {}
+
+
 def test_summaries_a_configuration_that_does_not_fit_is_named(site: Site) -> None:
     for text, words in (
         (SUMMARY.replace('"pump"', '"pipe"'), "no stream 'pipe'"),

@@ -101,11 +101,13 @@ class Capture:
             deadline = min(deadline, self._source_ns)
         if now_ns >= self._summary_ns:
             self._summary_ns = now_ns + self._config.summary_every_ns
-            self._step("summaries", self._summarise)
+            if self._summarise():
+                self._summary_ns = now_ns
         if now_ns >= self._ingest_ns:
             self._ingest_ns = now_ns + self._config.ingest_every_ns
             self._step("ingest", self.account)
         if now_ns >= self._snapshot_ns:
+            self._keep_summaries()  # before rows may go
             well = self._step("snapshot", self._snapshot) and self._step("room", self._maintain)
             self._snapshot_ns = now_ns + (self._config.snapshot_every_ns if well else RETRY_NS)
         return min(deadline, self._ingest_ns, self._snapshot_ns, self._summary_ns)
@@ -131,22 +133,35 @@ class Capture:
         """In this run."""
         return self._summaries.made if self._summaries is not None else 0
 
-    def _summarise(self) -> None:
-        """Begun here, not at the opening: a full disk keeps no device from starting."""
+    def _keep_summaries(self) -> None:
+        self._summarise()
+        if self._summaries is not None:
+            self._step("kept", self._summaries.save)
+
+    def _summarise(self) -> bool:
+        """Whether there is more to do at once. What goes wrong here stops nothing else."""
         if self._open_summaries is None:
-            return
+            return False
+        try:
+            behind = self._follow_log(self._open_summaries)
+        except EdgecoreError as error:
+            self.errors["summaries"] = error
+            return False
+        self.errors["summaries"] = None
+        return behind
+
+    def _follow_log(self, begin: Callable[[], Summaries]) -> bool:
+        """Begun here, not at the opening: a full disk keeps no device from starting."""
         if self._summaries is None:
-            self._summaries = self._open_summaries()
+            self._summaries = begin()
             for text in self._summaries.notices:
                 self._notice(text)
         self._summaries.follow(self._clock.monotonic_ns())
+        return self._summaries.behind
 
     def _snapshot(self) -> None:
         """What a restart needs of all rows until now, so that it needs none of them."""
         self.account()
-        self._summarise()
-        if self._summaries is not None:
-            self._summaries.save()
         self._history.save(self._log)
         self._serving.snapshot()
 
@@ -244,7 +259,7 @@ class Capture:
         if self.waiting:
             self._log_batch(self._clock.monotonic_ns())
         self._step("ingest", self.account)
-        self._step("summaries", self._summarise)
+        self._keep_summaries()
         self._step("snapshot", self._serving.snapshot)
         self._step("log", self._log.sync)
 

@@ -9,6 +9,8 @@ closed as it is. The rules themselves are rows of ``edgecore.summaries``.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible
 from edgecore.rules.panes import STATE_BYTES_MAX, Panes
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 STORE_BYTES = 16
 APPEND_ROWS = 512
+FOLLOW_ROWS = 20_000  # at a time: a long past keeps nothing else waiting
 
 
 def raw_rows(log: Log, schema: Schema, after: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -41,11 +44,11 @@ def raw_rows(log: Log, schema: Schema, after: int = 0) -> Iterator[tuple[int, in
 
 
 def parts(log: Log, rule: Rule, after: int = 0) -> Iterator[Pane]:
-    """The parts of a rule that the log holds."""
+    """The parts of a rule that the log holds; a row that is none is `log summaries`' to name."""
     for schema in log.schemas():
         if schema.stream == rule.name:
             for _, _, row in raw_rows(log, schema, after):
-                if row["rule"] == rule.id:
+                with suppress(Corrupt, KeyError, TypeError):
                     yield pane_of_row(rule, row)
 
 
@@ -78,6 +81,7 @@ class Follower:
         self._fs = fs
         self._path = path
         self._owed: list[Pane] = []
+        self.behind = False
         self._quiet_ns = -1  # since when nothing came, by the monotonic clock
         self._saved = (-1, 0)
         self._panes = self._load() or Panes(rule, begin)
@@ -100,15 +104,21 @@ class Follower:
         return panes if fits else None
 
     def follow(self, now_ns: int | None = None) -> int:
-        """Takes in what came since; returns how many parts were appended. What is open when nothing
-        has come for a period and the lateness, by monotonic `now_ns`, is closed."""
+        """Takes in what came since, as much as is done at a time (`behind` says whether there is
+        more); returns how many parts were appended. What is open when nothing has come for a period
+        and the lateness, by monotonic `now_ns`, is closed."""
         done = self._append()
         panes = self._panes
         before = panes.position
-        for position, hlc, row in raw_rows(self._log, self.rule.source, panes.position):
+        self.behind = False
+        rows = raw_rows(self._log, self.rule.source, panes.position)
+        for count, (position, hlc, row) in enumerate(rows, 1):
             self._owed += panes.add(position, hlc, row)
             if len(self._owed) >= APPEND_ROWS:
                 done += self._append()
+            if count == FOLLOW_ROWS:
+                self.behind = True
+                break
         if now_ns is not None:
             if panes.position != before or self._quiet_ns < 0:
                 self._quiet_ns = now_ns
@@ -128,6 +138,8 @@ class Follower:
     def end(self) -> int:
         """Closes what is open, as it is; the position up to which it has counted."""
         self.follow()
+        while self.behind:
+            self.follow()
         self._owed += self._panes.flush()
         self._append()
         return self._panes.position
@@ -216,6 +228,11 @@ class Summaries:
         or ``Unavailable``; nothing is lost then, and the next call goes on."""
         for follower in self._followers:
             self.made += follower.follow(now_ns)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to take in than one call does."""
+        return any(follower.behind for follower in self._followers)
 
     def save(self) -> None:
         """Keeps what is open, behind everything that it was made of."""
