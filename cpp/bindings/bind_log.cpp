@@ -340,6 +340,7 @@ void bind_reading(py::class_<PyLog, PyLogPtr>& log) {
 void bind_log_class(py::module_& m) {
   py::class_<PyLog, PyLogPtr> log(m, "Log");
   bind_append(m, log);
+  bind_arrow(m, log);
   bind_scan(m, log);
   bind_writing(log);
   bind_keeping(log);

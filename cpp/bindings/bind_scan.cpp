@@ -8,7 +8,7 @@
 #include <set>
 
 #include "base/exact.hpp"
-#include "bindings/log.hpp"
+#include "bindings/arrow.hpp"
 #include "columns/block.hpp"
 
 namespace edgecore::bindings {
@@ -376,7 +376,15 @@ void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log) {
       .def_property_readonly("clock_trust", [](const PyScanned& s) { return int{s.clock_trust}; })
       .def_property_readonly("payload", &PyScanned::rows)
       .def_property_readonly("batch", &PyScanned::decoded)
-      .def("column", &PyScanned::column, py::arg("name"));
+      .def("column", &PyScanned::column, py::arg("name"))
+      .def(
+          "arrow",
+          [](PyScanned& s, const std::map<std::string, ArrowMetadata>& of_columns) {
+            return arrow_batch_of(s.decoded()->rows(),
+                                  {0, s.head.count, s.head.partition, s.head.first, s.position},
+                                  of_columns);
+          },
+          py::arg("of_columns"));
   py::class_<PyScan>(m, "Scan")
       .def("__iter__", [](py::object self) { return self; })
       .def("__next__", &PyScan::next);

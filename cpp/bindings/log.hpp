@@ -24,6 +24,11 @@ class PyLog {
     if (!log_) raise_if_bad(Status::invalid("the log is closed"));
     return *log_;
   }
+  // For those who may outlive close().
+  std::weak_ptr<Log> share() {
+    core();
+    return log_;
+  }
   void close();
   // The schemas that were given to register or attach, by stream: the newest one.
   PySchemaPtr schema_of_stream(const std::string& stream) const;
@@ -48,7 +53,7 @@ class PyLog {
  private:
   void remember(const PySchemaPtr& schema);
 
-  std::unique_ptr<Log> log_;
+  std::shared_ptr<Log> log_;  // others hold it while they read, no longer
   std::map<std::string, PySchemaPtr, std::less<>> by_stream_;
   std::map<std::uint32_t, PySchemaPtr> by_number_;
   py::object scratch_stream_;  // the text object that scratch_ was given back with
@@ -61,8 +66,9 @@ using PyLogPtr = std::shared_ptr<PyLog>;
 // Appends a batch; the GIL is given up when the append may do I/O.
 Appended append_batch(Log& log, const RowBatch& rows);
 
-// bind_append.cpp, bind_scan.cpp
+// bind_append.cpp, bind_arrow.cpp, bind_scan.cpp
 void bind_append(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
+void bind_arrow(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
 void bind_scan(py::module_& m, py::class_<PyLog, PyLogPtr>& log);
 // bind_cipher.cpp
 void bind_encryption(py::class_<PyLog, PyLogPtr>& log);

@@ -1,59 +1,13 @@
-// Arrow data through the C data interface, whose three structs are a stable ABI: what pyarrow,
-// polars, DuckDB and others give away.
+// Arrow data through the C data interface: what pyarrow, polars, DuckDB and others give away.
 #include <algorithm>
 #include <cstdlib>
 
+#include "base/arrow.hpp"
 #include "base/exact.hpp"
 #include "bindings/rows_columns.hpp"
 
 namespace edgecore::bindings {
 namespace {
-
-extern "C" {
-struct ArrowSchema {
-  const char* format;
-  const char* name;
-  const char* metadata;
-  std::int64_t flags;
-  std::int64_t n_children;
-  ArrowSchema** children;
-  ArrowSchema* dictionary;
-  void (*release)(ArrowSchema*);
-  void* private_data;
-};
-struct ArrowArray {
-  std::int64_t length;
-  std::int64_t null_count;
-  std::int64_t offset;
-  std::int64_t n_buffers;
-  std::int64_t n_children;
-  const void** buffers;
-  ArrowArray** children;
-  ArrowArray* dictionary;
-  void (*release)(ArrowArray*);
-  void* private_data;
-};
-struct ArrowArrayStream {
-  int (*get_schema)(ArrowArrayStream*, ArrowSchema*);
-  int (*get_next)(ArrowArrayStream*, ArrowArray*);
-  const char* (*get_last_error)(ArrowArrayStream*);
-  void (*release)(ArrowArrayStream*);
-  void* private_data;
-};
-}
-
-template <typename T>
-struct Released {
-  T value{};
-  Released() = default;
-  Released(const Released&) = delete;
-  Released& operator=(const Released&) = delete;
-  ~Released() { reset(); }
-  void reset() {
-    if (value.release != nullptr) value.release(&value);
-    value = {};
-  }
-};
 
 [[noreturn]] void refuse_type(const ArrowSchema& schema) {
   raise_if_bad(Status::invalid(std::string("Arrow column '") + (schema.name ? schema.name : "") +

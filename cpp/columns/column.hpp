@@ -23,6 +23,10 @@ struct Column {
   ByteSpan text(std::size_t row) const {
     return ByteSpan(blob).subspan(cells[row] & 0xffffffffu, cells[row] >> 32);
   }
+  void add_text(ByteSpan bytes) {
+    cells.push_back(blob.size() | (static_cast<std::uint64_t>(bytes.size()) << 32));
+    blob.insert(blob.end(), bytes.begin(), bytes.end());
+  }
 };
 
 // Which group each row is in: its entry in the dictionary of a category field, nulls last.

@@ -12,6 +12,14 @@ namespace {
 constexpr std::uint64_t kPackFileBytesMax = 64u << 20;  // one block of the largest rows, and more
 constexpr int kRenewalsMax = 16;  // of one part: a writer that seals faster than this is none
 
+std::size_t partitions_in(const std::vector<Pack>& packs, const Wanted& wanted) {
+  std::set<std::uint32_t> found;
+  for (const Pack& pack : packs)
+    for (const PackBlock& block : pack.index.blocks)
+      if (holds(block, wanted)) found.insert(block.partition);
+  return found.size();
+}
+
 }  // namespace
 
 std::string contents_path(const std::string& directory) {
@@ -339,39 +347,67 @@ Status LogReader::visit_blocks(std::uint64_t after, std::uint64_t until, const W
   until = std::min(until, position_max_);
   Bytes buffer;
   std::vector<Pack> packs;
-  Status status;
   bool go_on = true;
+  const auto watched = [&](const auto& visit) {
+    return [&](const auto&... arguments) -> Result<bool> {
+      auto done = visit(arguments...);
+      go_on = !done.is_ok() || done.value();
+      return done;
+    };
+  };
+  for (std::uint64_t at = after; at < until && go_on;) {
+    EDGECORE_ASSIGN(
+        at, visit_part_blocks(at, until, wanted, watched(block), watched(record), packs, buffer));
+  }
+  return Status::ok();
+}
+
+Result<std::uint64_t> LogReader::visit_part_blocks(std::uint64_t after, std::uint64_t until,
+                                                   const Wanted& wanted, const BlockVisitor& block,
+                                                   const EntryVisitor& record,
+                                                   std::vector<Pack>& packs, Bytes& buffer) {
+  until = std::min(until, position_max_);
+  for (;;) {
+    const std::size_t pack = pack_at(after + 1);
+    if (pack == source_.contents->packs.size()) break;
+    const Status loaded = load_span(pack, span_end(pack), &wanted, false, packs);
+    if (loaded.is_ok()) {
+      const std::uint64_t through = source_.contents->packs[pack].end - 1;
+      EDGECORE_TRY(visit_blocks_of(packs, after, until, wanted, block, record));
+      return through;
+    }
+    EDGECORE_ASSIGN(const bool again, moved(loaded));
+    if (!again) return loaded;
+  }
+  Status status;
   const auto step = [&](const RecordView& view) {
     if (view.position > until) return false;
     if (!wanted.partitions.contains(view.head.partition)) return true;
     const auto entry = source_.catalogue.attached(view.head.schema);
     auto done = entry.is_ok() ? record(*entry.value(), view) : Result<bool>(entry.status());
     status = done.status();
-    go_on = done.is_ok() && done.value();
-    return go_on;
+    return done.is_ok() && done.value();
   };
-  for (std::uint64_t at = after; at < until && go_on;) {
-    const std::size_t pack = pack_at(at + 1);
-    if (pack == source_.contents->packs.size()) {
-      EDGECORE_ASSIGN(at, visit_part(at, &wanted, step, buffer));
-      continue;
-    }
-    const auto done = visit_blocks_of(pack, at, until, wanted, block, record, packs);
-    if (done.is_ok()) {
-      go_on = done.value();
-      at = source_.contents->packs[pack].end - 1;
-      continue;
-    }
-    EDGECORE_ASSIGN(const bool again, moved(done.status()));
-    if (!again) return done.status();
-  }
-  return status;
+  EDGECORE_ASSIGN(const std::uint64_t through, visit_part(after, &wanted, step, buffer));
+  EDGECORE_TRY(status);
+  return through;
 }
 
-Result<bool> LogReader::visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
-                                        const Wanted& wanted, const BlockVisitor& block,
-                                        const EntryVisitor& record, std::vector<Pack>& packs) {
-  EDGECORE_TRY(load_span(first, span_end(first), &wanted, false, packs));
+Status LogReader::visit_blocks_of(const std::vector<Pack>& packs, std::uint64_t after,
+                                  std::uint64_t until, const Wanted& wanted,
+                                  const BlockVisitor& block, const EntryVisitor& record) const {
+  Result<bool> done = true;
+  const auto step = [&](const RecordView& view) {
+    if (view.position + view.head.count <= after + 1) return true;
+    if (view.position > until) return false;
+    const auto entry = source_.catalogue.attached(view.head.schema);
+    done = entry.is_ok() ? record(*entry.value(), view) : Result<bool>(entry.status());
+    return done.is_ok() && done.value();
+  };
+  if (wanted.by_position && partitions_in(packs, wanted) > 1) {
+    EDGECORE_TRY(SpanVisit(packs, source_.catalogue, after, &wanted).run(step, nullptr));
+    return done.status();
+  }
   Bytes opened;
   for (const Pack& pack : packs) {
     if (pack.key.gone) continue;  // what it has encrypted can't be read by anyone
@@ -379,26 +415,19 @@ Result<bool> LogReader::visit_blocks_of(std::size_t first, std::uint64_t after, 
       if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
         continue;
       EDGECORE_ASSIGN(const CatalogueEntry* entry, source_.catalogue.attached(item.schema));
-      Result<bool> done = true;
       if (item.position_first > after && item.position_last <= until) {
         const auto bytes = open_block(pack, item, opened);
         done = bytes.is_ok() ? block(*entry, item, bytes.value()) : Result<bool>(bytes.status());
         // What can't be read is passed over, as in a scan.
         const Outcome outcome = done.status().outcome();
-        if (outcome == Outcome::kCorrupt || outcome == Outcome::kUntrusted) continue;
+        if (outcome == Outcome::kCorrupt || outcome == Outcome::kUntrusted) done = true;
       } else {
-        const auto step = [&](const RecordView& view) {
-          if (view.position + view.head.count <= after + 1) return true;
-          if (view.position > until) return false;
-          done = record(*entry, view);
-          return done.is_ok() && done.value();
-        };
         EDGECORE_TRY(SpanVisit(pack, item, source_.catalogue).run(step, nullptr));
       }
-      if (!done.is_ok() || !done.value()) return done;
+      if (!done.is_ok() || !done.value()) return done.status();
     }
   }
-  return true;
+  return Status::ok();
 }
 
 }  // namespace edgecore

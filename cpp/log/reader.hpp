@@ -127,6 +127,8 @@ struct Wanted {
   // Event times, the last one included. What is sealed is told by its indexes; segments by no one.
   std::int64_t time_min = INT64_MIN;
   std::int64_t time_max = INT64_MAX;
+  // Rows of several partitions in order of position, where blocks would have each one's in order.
+  bool by_position = false;
 
   bool holds_times(std::int64_t first, std::int64_t last) const {
     return first <= time_max && last >= time_min;
@@ -176,6 +178,11 @@ class LogReader {
   using EntryVisitor = std::function<Result<bool>(const CatalogueEntry&, const RecordView&)>;
   Status visit_blocks(std::uint64_t after, std::uint64_t until, const Wanted& wanted,
                       const BlockVisitor& block, const EntryVisitor& record);
+  // Its first part, as visit_part: false ends that alone. Buffers may be given to the next.
+  Result<std::uint64_t> visit_part_blocks(std::uint64_t after, std::uint64_t until,
+                                          const Wanted& wanted, const BlockVisitor& block,
+                                          const EntryVisitor& record, std::vector<Pack>& packs,
+                                          Bytes& buffer);
   // Whether every row that a stream ever had before the segments is still there: none was released,
   // dropped, thinned or lost. Reads the packs of its tiers.
   Result<bool> is_whole(const std::string& stream);
@@ -217,9 +224,9 @@ class LogReader {
   // Whether the log has changed since, so that what was not found may be elsewhere now; then this
   // is a snapshot of it as it is now.
   Result<bool> moved(const Status& status);
-  Result<bool> visit_blocks_of(std::size_t first, std::uint64_t after, std::uint64_t until,
-                               const Wanted& wanted, const BlockVisitor& block,
-                               const EntryVisitor& record, std::vector<Pack>& packs);
+  Status visit_blocks_of(const std::vector<Pack>& packs, std::uint64_t after, std::uint64_t until,
+                         const Wanted& wanted, const BlockVisitor& block,
+                         const EntryVisitor& record) const;
   std::set<std::uint32_t> tiers_of(const Wanted* wanted) const;
 
   std::shared_ptr<Fs> fs_;

@@ -34,6 +34,7 @@ from edgecore.log_values import (
     limits_of,
     parse_durability,
     ranked,
+    table_facts,
 )
 from edgecore.schema import TIERS, Schema
 from edgecore.streams import LOSSES, SCHEMAS
@@ -308,6 +309,52 @@ class Log(Keeping):
             wanted, list(names), after, POSITION_MAX if until is None else until
         )
         return dict(zip(names, found, strict=True))
+
+    def arrow(
+        self,
+        stream: str,
+        names: Iterable[str] | None = None,
+        *,
+        after: int | tuple[int, int] = 0,
+        until: int | None = None,
+        times: tuple[int, int] | None = None,
+    ) -> _log.ArrowTable:
+        """Rows of one stream as Arrow data, in order of position, for whoever takes Arrow's C
+        interface: ``pyarrow.table(x)``, ``polars.DataFrame(x)``, ``pandas.DataFrame.from_arrow``,
+        DuckDB by the variable's name, another log's :meth:`append`. Neither pyarrow nor numpy is
+        needed here. A snapshot, as of :meth:`scan`, whose `after`, `until` and `times` these are;
+        it may be read again as long as the log is open.
+
+        Batches of at most 65,536 rows are made when they are asked for, without the GIL: one part
+        of the log is in memory at a time, which is a segment or what one sealing made. Fixed-width
+        columns are decoded right into the buffers that are given away. Iterating over the result
+        gives the batches one by one (each has ``__arrow_c_array__``), and raises the words of
+        ``edgecore.errors``; a consumer that pulls the stream itself makes its own errors of them,
+        whose text begins with the word.
+
+        :param names: the columns; none: all, which are ``partition`` (u32), ``sequence``,
+            ``position`` (u64), ``time`` (timestamp, ns, UTC), ``source`` (dictionary of texts, null
+            for none), ``source_seq`` (u64, null for 0), then the fields of the newest schema, and
+            those that only older ones have. bool, integers and floats are their own types,
+            ``decimal(k)`` is decimal128 with k digits behind the point, category a dictionary of
+            texts (``unify_dictionaries()`` of pyarrow makes one of several batches'), utf8 text,
+            bytes binary. A field named as one of the first three is ``values.NAME``. Of rows to be
+            appended elsewhere those three are to be left out.
+
+        A field's unit is in its metadata (``unit``), the store, stream and newest schema in the
+        table's. Rows of a schema without a column's field have null there; decimals of several
+        scales have the finest. Raises ``Invalid`` for a name that there is not, ``Incompatible``
+        for a column whose field is of two dtypes in versions of the stream."""
+        wanted = self._partitions_of(stream)
+        schemas = [schema for schema in self.schemas() if schema.stream == stream]
+        self.core.flush()
+        if isinstance(after, tuple):
+            after = self.core.position_before(*after)
+        return self.core.arrow(
+            wanted, [] if names is None else list(names), after,
+            POSITION_MAX if until is None else until, times,
+            *table_facts(self.store_id, schemas),
+        )  # fmt: skip
 
     def _partitions_of(self, stream: str) -> set[int]:
         found = {partition for partition, name, _ in self.partitions() if name == stream}

@@ -9,7 +9,7 @@ from edgecore.schema import TIERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from edgecore._core import log as _log
@@ -24,6 +24,7 @@ SEGMENTS_MIN = 16  # what a log's `max_bytes` must leave room for
 ON_FULL = ("refuse", "drop oldest", "drop newest", "thin")
 LEVELS = ("process", "kernel", "group", "sync")
 GROUP = "group(50ms,32KiB)"
+IDENTITY = ("partition", "sequence", "position")  # columns of a table that are no field's
 
 
 def parse_durability(text: str) -> tuple[int, int, int]:
@@ -159,6 +160,29 @@ class Run:
         self.arrivals = arrivals
 
 
+def table_facts(
+    store_id: bytes, schemas: Iterable[Schema]
+) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, str]]]]:
+    """What the metadata of a stream's table says: of the table, and by column."""
+    newest_first = sorted(schemas, key=lambda schema: -schema.version)
+    newest = newest_first[0]
+    facts = {
+        "edgecore.store": store_id.hex(), "edgecore.stream": newest.stream,
+        "edgecore.schema": newest.canonical_bytes.hex(),
+    }  # fmt: skip
+    units: dict[str, str] = {}
+    bounds: dict[str, float] = {}
+    for field in (field for schema in newest_first for field in schema.fields):
+        units.setdefault(field.name, field.unit)
+        bounds[field.name] = max(bounds.get(field.name, 0.0), field.max_error)
+    columns = {}
+    for name, unit in units.items():
+        said = [("unit", unit)] if unit else []
+        said += [("max_error", repr(bounds[name]))] if bounds[name] else []
+        columns[f"values.{name}" if name in IDENTITY else name] = said
+    return list(facts.items()), columns
+
+
 class Scanned:
     """Consecutive rows of one partition from one commit. Decoded when first asked for."""
 
@@ -225,6 +249,11 @@ class Scanned:
 
     def columns(self, *names: str) -> dict[str, Column]:
         return {name: self.column(name) for name in names}
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        """A record batch, with the columns of :meth:`Log.arrow`."""
+        facts = table_facts(b"", [self.schema])[1] if self.schema else {}
+        return self._core.arrow(facts).__arrow_c_array__()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows())

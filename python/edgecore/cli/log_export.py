@@ -7,13 +7,14 @@ import sys
 from contextlib import contextmanager
 
 from edgecore.cli.log_open import open_log
-from edgecore.errors import Corrupt, Invalid, from_os
+from edgecore.errors import Corrupt, Incompatible, Invalid, from_os
 from edgecore.log_keeping import POSITION_MAX
+from edgecore.log_values import IDENTITY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     Event = tuple[int, int, int, Schema, dict[str, Any]]
 
 FORMATS = ("jsonl", "csv", "parquet")
-IDENTITY = ("partition", "sequence", "position")
 KEYS = ("time", "source", "source_seq")
 GROUP_ROWS = 1 << 16  # of a Parquet row group: what is in memory at a time
 SECOND = 1_000_000_000
@@ -136,88 +136,30 @@ def arrow(module: str = "pyarrow") -> Any:
     return import_module(module)
 
 
-def arrow_type(fields: Sequence[Field]) -> Any:
-    """The type that holds a field in all its versions; decimals of several scales have the
-    finest. Raises ``Invalid`` when there is none."""
+def row_groups(batches: Iterable[Any]) -> Iterator[Any]:
+    """The same rows as tables of GROUP_ROWS rows; the last one has what is left."""
     pyarrow = arrow()
-    kinds = {field.dtype for field in fields}
-    if len(kinds) > 1:
-        forms = " and ".join(sorted({field.dtype_text for field in fields}))
-        raise Invalid(
-            f"field {fields[0].name}: {forms} in versions of one stream, which no Parquet column "
-            "is; export as csv or jsonl"
-        )
-    plain = {
-        "bool": "bool_", "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
-        "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64", "f32": "float32",
-        "f64": "float64", "utf8": "string", "bytes": "binary",
-    }  # fmt: skip
-    (kind,) = kinds
-    if kind == "category":
-        return pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    if kind == "decimal":
-        scales = [field.scale for field in fields]
-        return pyarrow.decimal128(19 + max(scales) - min(scales), max(scales))
-    return getattr(pyarrow, plain[kind])()
-
-
-def column_facts(fields: Sequence[Field]) -> dict[str, str]:
-    """What a reader of the column must know of a field in its versions, the newest first."""
-    facts = {"unit": fields[0].unit} if fields[0].unit else {}
-    bound = max(field.max_error for field in fields)
-    return facts | ({"max_error": repr(bound)} if bound else {})
-
-
-def arrow_schema(log: Log, table: Table) -> Any:
-    pyarrow = arrow()
-    identity = (pyarrow.uint32(), pyarrow.uint64(), pyarrow.uint64())
-    texts = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    keys = (pyarrow.timestamp("ns", tz="UTC"), texts, pyarrow.uint64())
-    types = [*identity, *keys, *map(arrow_type, table.fields.values())]
-    none: list[dict[str, str]] = [{}] * (len(IDENTITY) + len(KEYS))
-    facts = none + [column_facts(fields) for fields in table.fields.values()]
-    made = [
-        pyarrow.field(name, kind, metadata=fact or None)
-        for name, kind, fact in zip(table.names(), types, facts, strict=True)
-    ]
-    about = {
-        "edgecore.store": log.store_id.hex(), "edgecore.stream": table.newest.stream,
-        "edgecore.schema": table.newest.canonical_bytes.hex(),
-    }  # fmt: skip
-    return pyarrow.schema(made, metadata=about)
+    held: list[Any] = []
+    for batch in batches:
+        held.append(pyarrow.record_batch(batch))
+        while sum(map(len, held)) >= GROUP_ROWS:
+            table = pyarrow.Table.from_batches(held)
+            yield table[:GROUP_ROWS]
+            held = table[GROUP_ROWS:].to_batches()
+    if held:
+        yield pyarrow.Table.from_batches(held)
 
 
 def write_parquet(log: Log, stream: str | None, after: int, out: BinaryIO) -> None:
-    from decimal import Decimal
-
     pyarrow, parquet = arrow(), arrow("pyarrow.parquet")
-    table = table_of(log, stream, "parquet")
-    schema = arrow_schema(log, table)
-    columns: list[list[object]] = [[] for _ in schema]
-
-    def flush(writer: Any) -> None:
-        arrays = [
-            pyarrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)
-        ]
-        writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
-        for column in columns:
-            column.clear()
-
-    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        for partition, sequence, position, own, row in events(log, stream, after):
-            scales = {field.name: field.scale for field in own.fields if field.dtype == "decimal"}
-            values = [row.get(name) for name in table.fields]
-            for at, name in enumerate(table.fields if scales else ()):
-                value = values[at]
-                if name in scales and value is not None:
-                    values[at] = Decimal(value).scaleb(-scales[name])
-            head = (partition, sequence, position, *(row[key] for key in KEYS))
-            for column, value in zip(columns, (*head, *values), strict=True):
-                column.append(value)
-            if len(columns[0]) == GROUP_ROWS:
-                flush(writer)
-        if columns[0]:
-            flush(writer)
+    table_of(log, stream, "parquet")
+    try:
+        table = log.arrow(stream or "", after=after)
+    except Incompatible as error:
+        raise Invalid(f"{error}; export as csv or jsonl") from None
+    with parquet.ParquetWriter(out, pyarrow.schema(table), compression="zstd") as writer:
+        for group in row_groups(table):
+            writer.write_table(group, row_group_size=GROUP_ROWS)
 
 
 WRITERS: dict[str, Write] = {"jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}
