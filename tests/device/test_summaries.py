@@ -193,6 +193,8 @@ def test_summaries_a_configuration_that_does_not_fit_is_named(site: Site) -> Non
         (SUMMARY + SUMMARY, "two summaries"),
         (SUMMARY + 'colour = "red"\n', "unknown key 'colour'"),
         (SUMMARY.replace("[20, 70, 10]", "[20, 70]"), "buckets"),
+        (SUMMARY + "counts = { temp = 4 }\n", "too many values"),
+        (SUMMARY + 'counts = { temp = "4" }\n', "too many values"),
         (SUMMARY.replace("[20, 70, 10]", '["a", 70, 5]'), "histogram"),
     ):
         configure(site, text)

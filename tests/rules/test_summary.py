@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -40,12 +41,15 @@ SOURCE = Schema(
         Field("a_name_of_22_byte_long", "u16"),
     ],
 )
+COUNTS = {"mode": 3, "on": 2, "a_name_of_22_byte_long": 5}
 HISTOGRAMS = {"temp": (-40.0, 150.0, 19), "flow": (-1.0, 1.0, 7), "big": (0.0, 100.0, 3)}
 
 
 def rule_for(period: int = MINUTE, lateness: int = 0) -> Rule:
     names = [field.name for field in SOURCE.fields if field.name != "id"]
-    measures = [Measure(name, histogram=HISTOGRAMS.get(name)) for name in names]
+    measures = [
+        Measure(name, histogram=HISTOGRAMS.get(name), counts=COUNTS.get(name, 0)) for name in names
+    ]
     return define(SOURCE, period_ns=period, lateness_ns=lateness, entity="id", fields=measures)
 
 
@@ -67,8 +71,8 @@ def rows_of(rng: random.Random, count: int) -> list[dict[str, Any]]:
             "level": some(rng, rng.randrange(0, 101) / 10),
             "big": some(rng, rng.choice([-(2**63), 2**63 - 1, 50, 0, 100, rng.randrange(-9, 9)])),
             "on": some(rng, rng.random() < 0.5),
-            "mode": some(rng, rng.choice(["x", "y"])),
-            "a_name_of_22_byte_long": some(rng, rng.randrange(2**16)),
+            "mode": some(rng, rng.choice(["x", "y", "ÿ"])),
+            "a_name_of_22_byte_long": some(rng, rng.randrange(6)),
         }
         for n in range(count)
     ]  # fmt: skip
@@ -132,6 +136,24 @@ def test_summary_figures_are_those_of_a_naive_oracle() -> None:
                     inside = min(int((value - Fraction(low)) // width), count - 1)
                     expected[0 if value < low else count + 1 if value > high else inside + 1] += 1
                 assert found.hist == expected, (seed, name)
+
+
+def test_summary_counts_of_values_are_exact_or_not_there() -> None:
+    seed = 25
+    rule = rule_for(10 * MINUTE)
+    rows = rows_of(random.Random(seed), 300)
+    seen = set()
+    for pane in panes_of(rule, rows):
+        mine = [r for r in rows if rule.pane_of(r["time"]) == pane.k and (r["id"] or "") ==
+                pane.entity]  # fmt: skip
+        for name, most in COUNTS.items():
+            texts = [r[name] for r in mine if r[name] is not None]
+            expected = Counter(str(text).lower() if name == "on" else str(text) for text in texts)
+            seen.add((name, len(expected) > most))
+            assert pane.values(name) == (expected if len(expected) <= most else None), seed
+        assert pane.values("temp") is None
+    assert ("a_name_of_22_byte_long", True) in seen
+    assert ("mode", False) in seen
 
 
 def test_summary_quantiles_lie_in_the_bucket_that_is_named() -> None:
@@ -277,6 +299,8 @@ def test_summary_rules_that_cannot_be_are_refused() -> None:
         ("is empty", Measure("temp", histogram=(5.0, 5.0, 2))),
         ("buckets", Measure("temp", histogram=(5.0, 6.0, 0))),
         ("has none", Measure("mode", histogram=(5.0, 6.0, 2))),
+        ("too many values", Measure("temp", counts=4)),
+        ("at most", Measure("mode", counts=5000)),
     ):
         with pytest.raises(Invalid, match=words):
             define(SOURCE, period_ns=MINUTE, fields=[measure])
@@ -298,6 +322,11 @@ def test_summary_hostile_figures_are_corrupt() -> None:
     for data in (b"", b"\1", b"\1\2\3", b"\x80\0\1", b"\x80"):
         with pytest.raises(Corrupt):
             exact.read_varints(data, 2)
+    for data in (b"", b"\1", b"\1\1a", b"\2\1a\1\1a\1", b"\2\1b\1\1a\1", b"\1\1\xff\1", b"\0\0",
+                 b"\5", b"\4\1a\1\1b\1\1c\1\1d\1"):  # fmt: skip
+        with pytest.raises(Corrupt):
+            exact.read_counts(data, 3)
+    assert exact.read_counts(exact.counts_bytes({"ÿ": 300, "a": 1}), 2) == {"a": 1, "ÿ": 300}
     rng = random.Random(4)
     for _ in range(500):
         number = rng.choice([-1, 1]) * rng.getrandbits(rng.randrange(1, 3000))

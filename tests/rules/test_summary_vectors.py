@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -57,6 +58,13 @@ def check_part(part: dict[str, Any], period: int) -> None:
     for value in values("temp", rows):
         counts[0 if value < 0 else 5 if value > 100 else 1 + min(int(value / 25), 3)] += 1
     assert part["temp.hist"] == bytes(counts).hex()
+    modes = Counter(row["mode"] for row in rows if row["mode"] is not None)
+    assert part["mode.n"] == modes.total()
+    told = bytes([len(modes)]) + b"".join(
+        bytes([len(text)]) + text + bytes([count])
+        for text, count in sorted((mode.encode(), count) for mode, count in modes.items())
+    )
+    assert part.get("mode.vals") == (told.hex() if len(modes) <= 2 else None)
 
 
 def plain(pane: Pane) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _facts(device: bytes, pane: Pane, field: str) -> list[dict[str, Any]]:
     }  # fmt: skip
     return [
         {**about, "field": name, **pane.stats(name), "p50": _between(pane, name, 0.5),
-         "p95": _between(pane, name, 0.95)}
+         "p95": _between(pane, name, 0.95), "values": pane.values(name)}
         for name in names if name == field or not field
     ]  # fmt: skip
 
@@ -139,6 +139,10 @@ def _line(facts: dict[str, Any], pane: Pane) -> str:
         if facts[name] is not None:
             low, high = ("…" if edge is None else f"{edge:.6g}" for edge in facts[name])
             shown += f"  {name} {low} to {high}"
+    if facts["values"]:
+        most = sorted(facts["values"].items(), key=lambda item: (-item[1], item[0]))
+        shown += "  " + ", ".join(f"{text} {count:,}" for text, count in most[:5])
+        shown += f" and {len(most) - 5} more" if most[5:] else ""
     entity = f"  {facts['entity']}" if pane.rule.entity else ""
     device = facts["device"][: 2 * hub_requests.SHOWN_BYTES]
     return (

@@ -146,7 +146,7 @@ class Summary:
             raise Invalid(f"{where} is a table")
         check(where, table, {"stream": str, "name": str, "period": str, "lateness": str,
                              "entity": str, "tier": str, "fields": list, "keep": list,
-                             "histogram": dict})  # fmt: skip
+                             "histogram": dict, "counts": dict})  # fmt: skip
         for key in ("stream", "period"):
             if key not in table:
                 raise Invalid(f"{where} needs a {key}")
@@ -160,6 +160,7 @@ class Summary:
         self.fields = [str(name) for name in table.get("fields", [])]
         self.keep = [str(word) for word in table.get("keep", ["sum", "squares", "min", "max"])]
         self.histogram = dict(table.get("histogram", {}))
+        self.counts = dict(table.get("counts", {}))
 
     def rule(self, source: Schema) -> Rule:
         """Raises ``Invalid``."""
@@ -167,15 +168,15 @@ class Summary:
 
         names = self.fields or [f.name for f in source.fields if f.name != self.entity]
         try:
-            unknown = set(self.histogram) - set(names)
+            unknown = {*self.histogram, *self.counts} - set(names)
             if unknown:
-                raise Invalid(f"histogram of {min(unknown)!r}: no field that is summarised")
+                raise Invalid(f"{min(unknown)!r} is no field that is summarised")
             for name, edges in self.histogram.items():
                 if not isinstance(edges, list) or len(edges) != 3:
                     raise Invalid(f"histogram of {name!r}: write [low, high, buckets]")
             measures = [
-                Measure(name, self.keep, histogram=tuple(self.histogram[name])
-                        if name in self.histogram else None)
+                Measure(name, self.keep, counts=self.counts.get(name, 0),
+                        histogram=tuple(self.histogram[name]) if name in self.histogram else None)
                 for name in names
             ]  # fmt: skip
             return define(
@@ -348,6 +349,7 @@ timeout = "15s"
 # fields = ["temp"]     # all of them unless named
 # keep = ["sum", "min", "max", "squares"]
 # histogram = {{ temp = [-40, 150, 19] }}   # low, high, equal buckets
+# counts = {{ code = 16 }}  # how often each value came, up to so many different ones
 # tier = "diagnostic"
 
 [encryption]

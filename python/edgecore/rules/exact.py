@@ -46,7 +46,17 @@ class Grid:
 
     @property
     def names_entities(self) -> bool:
-        return self.field.dtype in ("category", "utf8") or self.field.dtype in _INTEGERS
+        dtype = self.field.dtype
+        return dtype in ("category", "utf8") or (dtype in _INTEGERS and dtype != "decimal")
+
+    @property
+    def names_values(self) -> bool:
+        """Whether values are counted one by one."""
+        return self.is_bool or self.names_entities
+
+    def name(self, value: Any) -> str:
+        """A value that is counted, as text."""
+        return ("false", "true")[value] if self.is_bool else str(value)
 
     def of(self, what: Sequence[str]) -> tuple[str, ...]:
         """Those of the words that the field has."""
@@ -163,4 +173,40 @@ def read_varints(data: bytes, expected: int) -> list[int]:
     return out
 
 
-__all__ = ["FLOAT_BITS", "Grid", "bytes_of", "number_of", "read_varints", "varints"]
+def counts_bytes(counts: dict[str, int]) -> bytes:
+    """How many values, then of each, in the order of its bytes: length, UTF-8, count; as LEB128."""
+    out = bytearray(varints([len(counts)]))
+    for text, count in sorted((text.encode(), count) for text, count in counts.items()):
+        out += varints([len(text)]) + text + varints([count])
+    return bytes(out)
+
+
+def read_counts(data: bytes, most: int) -> dict[str, int]:
+    """The inverse. Raises ``Corrupt`` for another form, or for more values than there may be."""
+    out: dict[str, int] = {}
+    try:
+        total, at = _varint(data, 0)
+        for _ in range(min(total, most)):
+            size, at = _varint(data, at)
+            text = data[at : at + size].decode()
+            out[text], at = _varint(data, at + size)
+    except (IndexError, UnicodeDecodeError) as error:
+        raise Corrupt(f"summary: counts of values: {error}") from None
+    if counts_bytes(out) != data:
+        raise Corrupt("summary: counts of values in another form")
+    return out
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 64:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if byte < 0x80:
+            break
+    return value, at
+
+
+__all__ = ["FLOAT_BITS", "Grid", "bytes_of", "counts_bytes", "number_of", "read_counts",
+           "read_varints", "varints"]  # fmt: skip

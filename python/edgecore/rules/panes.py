@@ -93,7 +93,11 @@ class Panes:
         panes = [
             [
                 pane.k, pane.entity, pane.first, pane.last, pane.rows,
-                [[f.n, f.sum, f.squares, f.min, f.max, f.hist] for f in pane.figures],
+                [
+                    [f.n, f.sum, f.squares, f.min, f.max, f.hist,
+                     None if f.vals is None else [[t, f.vals[t]] for t in sorted(f.vals)]]
+                    for f in pane.figures
+                ],
             ]
             for _, pane in sorted(self.open.items())
         ]  # fmt: skip
@@ -119,7 +123,8 @@ class Panes:
                 pane = out.open[k, entity] = Pane(rule, entity, k)
                 pane.first, pane.last, pane.rows = first, last, rows
                 for found, kept in zip(pane.figures, figures, strict=True):
-                    found.n, found.sum, found.squares, found.min, found.max, hist = kept
+                    found.n, found.sum, found.squares, found.min, found.max, hist, vals = kept
+                    found.vals = None if vals is None else {t: count for t, count in vals}
                     if len(hist) != len(found.hist):
                         raise Corrupt("summary state: a histogram of another rule")
                     found.hist = list(hist)

@@ -12,246 +12,37 @@ Bytes: docs/formats/summary.md.
 
 from __future__ import annotations
 
-from edgecore.digest import blake3
-from edgecore.errors import Corrupt, Incompatible, Invalid
-from edgecore.rules.exact import FLOAT_BITS, Grid, bytes_of, number_of, read_varints, varints
-from edgecore.schema import TIERS, Field, Schema
-from edgecore.wire import cbor
+from edgecore.errors import Corrupt, Invalid
+from edgecore.rules.exact import (
+    bytes_of,
+    counts_bytes,
+    number_of,
+    read_counts,
+    read_varints,
+    varints,
+)
+from edgecore.rules.summary_rule import I64, WHAT, Column, Measure, Rule, define, rule_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from typing import Any
 
-WHAT = ("sum", "squares", "min", "max")
-KEPT = (*WHAT, "histogram")
-BUCKETS_MAX = 4096
-BASE_BYTES_MAX = 18  # of a field's name in front of the longest ending, within a name's 23
-I64 = 1 << 63
-ROWS_MAX = 1 << 32  # of one summary
-PERIOD_MAX = 366 * 86_400 * 10**9
-
-
-class Measure:
-    """What is kept of one field, beside the number of its values.
-
-    :param what: of :data:`WHAT`; fields that are no numbers have their count alone, and a bool its
-        sum.
-    :param histogram: (low, high, buckets) in the field's unit: so many equal buckets, each without
-        its upper edge but the last."""
-
-    __slots__ = ("field", "histogram", "what")
-
-    def __init__(
-        self,
-        field: str,
-        what: Sequence[str] = WHAT,
-        *,
-        histogram: tuple[float, float, int] | None = None,
-    ) -> None:
-        unknown = [word for word in what if word not in WHAT]
-        if unknown:
-            raise Invalid(f"summary of {field!r}: {unknown[0]!r} is none of {', '.join(WHAT)}")
-        self.field = field
-        self.what = tuple(word for word in WHAT if word in what)
-        self.histogram = histogram
-
-
-class Column:
-    """One field of a rule: where its figures are in a row, and how its values become integers."""
-
-    __slots__ = ("base", "buckets", "field", "grid", "high", "low", "what")
-
-    def __init__(
-        self, field: Field, index: int, what: Sequence[str], buckets: tuple[int, int, int] | None
-    ) -> None:
-        self.field = field
-        name = field.name
-        self.base = name if len(name.encode()) <= BASE_BYTES_MAX else f"#{index}"
-        self.grid = Grid(field)
-        self.what = tuple(what)
-        self.low, self.high, self.buckets = buckets or (0, 0, 0)
-
-    def fields(self) -> list[Field]:
-        """What they are in the summary stream."""
-        base, grid, field = self.base, self.grid, self.field
-        out = [Field(f"{base}.n", "u32", required=True)]
-        for word, end, power in (("sum", "sum", 1), ("squares", "sq", 2)):
-            if word in self.what:
-                if not grid.is_float:
-                    out.append(Field(f"{base}.{end}", "i64"))
-                if grid.is_float or grid.bound(power) * ROWS_MAX >= I64:
-                    out.append(Field(f"{base}.{end}x", "bytes"))
-        for word in ("min", "max"):
-            if word in self.what:
-                out.append(Field(f"{base}.{word}", field.dtype_text, unit=field.unit,
-                                 resolution=field.resolution))  # fmt: skip
-        if self.buckets:
-            out.append(Field(f"{base}.hist", "bytes"))
-        return out
-
-    def bucket(self, value: int) -> int:
-        """0 is below, then the buckets, and the last is above."""
-        if value < self.low:
-            return 0
-        if value > self.high:
-            return self.buckets + 1
-        at = (value - self.low) * self.buckets // (self.high - self.low)
-        return 1 + min(at, self.buckets - 1)
-
-    def canonical(self) -> dict[str, object]:
-        out: dict[str, object] = {"name": self.field.name, "what": list(self.what)}
-        if self.buckets:
-            out |= {"low": self.grid.plain(self.low), "high": self.grid.plain(self.high),
-                    "buckets": self.buckets}  # fmt: skip
-        return out
-
-
-class Rule:
-    """What a summary stream is made of: data, with an identity. Made by :func:`define`."""
-
-    def __init__(
-        self,
-        name: str,
-        source: Schema,
-        tier: str,
-        entity: str,
-        period: int,
-        lateness: int,
-        columns: list[Column],
-    ) -> None:
-        if not 1 <= period <= PERIOD_MAX or not 0 <= lateness <= PERIOD_MAX:
-            raise Invalid(f"summary {name!r}: period and lateness are at most 366 days, and the "
-                          "period is not 0")  # fmt: skip
-        if tier not in TIERS:
-            raise Invalid(f"summary {name!r}: tier {tier!r}: one of {', '.join(TIERS)}")
-        self.name, self.source, self.tier, self.entity = name, source, tier, entity
-        self.period, self.lateness = period, lateness
-        self.columns = columns
-        self.body = cbor.encode(
-            {
-                "version": 1, "name": name, "stream": source.stream, "schema": source.fingerprint,
-                "tier": tier, "entity": entity, "period": period, "lateness": lateness,
-                "fields": [column.canonical() for column in columns],
-            }
-        )  # fmt: skip
-        self.id = int.from_bytes(blake3(self.body)[:6], "little")
-
-    def schema(self, version: int = 1) -> Schema:
-        """Of the summary stream. Raises ``Invalid`` when it would have too many fields."""
-        fields = [
-            Field("rule", "u64", required=True),
-            Field("entity", "category", required=True),
-            Field("start", "i64", unit="ns", required=True),
-            Field("first", "u64", required=True),
-            Field("last", "u64", required=True),
-            Field("rows", "u32", required=True),
-            *(field for column in self.columns for field in column.fields()),
-        ]
-        try:
-            return Schema(self.name, tier=self.tier, fields=fields, version=version)
-        except Invalid as error:
-            raise Invalid(f"summary {self.name!r}: {error}; name fewer fields") from None
-
-    def pane_of(self, time: int) -> int:
-        """The pane (k - 1, k] periods that a time lies in, as its k."""
-        return -(-time // self.period)
-
-    def entity_of(self, row: dict[str, Any]) -> str:
-        value = row[self.entity] if self.entity else None
-        return "" if value is None else str(value)
-
-
-def define(
-    source: Schema,
-    *,
-    period_ns: int,
-    lateness_ns: int = 0,
-    entity: str = "",
-    fields: Iterable[Measure] | None = None,
-    name: str = "",
-    tier: str = "",
-) -> Rule:
-    """The rule for a stream's summaries.
-
-    :param fields: without any, all but the entity's, with everything but histograms.
-    :param name: of the summary stream, by default ``<stream>.summary``; :param tier: of it, by
-        default ``diagnostic``, or the stream's own where that is worth more.
-    Raises ``Invalid`` naming what does not fit."""
-    known = {field.name: (index, field) for index, field in enumerate(source.fields)}
-    if entity and (entity not in known or not Grid(known[entity][1]).names_entities):
-        raise Invalid(f"summary of {source.stream!r}: entity {entity!r} is no field of it that is "
-                      "a category, a text or an integer")  # fmt: skip
-    chosen = list(fields or ())
-    chosen = chosen or [Measure(f.name) for f in source.fields if f.name != entity]
-    columns = []
-    for measure in chosen:
-        if measure.field not in known:
-            raise Invalid(f"summary of {source.stream!r}: it has no field {measure.field!r}")
-        index, field = known[measure.field]
-        columns.append(Column(field, index, Grid(field).of(measure.what), _buckets(field, measure)))
-    if not tier:
-        tier = min(source.tier, "diagnostic", key=TIERS.index)
-    name = name or f"{source.stream}.summary"
-    if name.startswith("edgecore.") or name == source.stream:
-        raise Invalid(f"summary name {name!r} is the system's, or the stream's own")
-    rule = Rule(name, source, tier, entity, period_ns, lateness_ns, columns)
-    rule.schema()
-    return rule
-
-
-def _buckets(field: Field, measure: Measure) -> tuple[int, int, int] | None:
-    if measure.histogram is None:
-        return None
-    low, high, count = measure.histogram
-    where = f"histogram of {field.name!r}"
-    if type(count) is not int or not 1 <= count <= BUCKETS_MAX:
-        raise Invalid(f"{where}: 1 to {BUCKETS_MAX} buckets, as (low, high, buckets)")
-    edges = [Grid(field).edge(where, value) for value in (low, high)]
-    if not edges[0] < edges[1]:
-        raise Invalid(f"{where}: {low} to {high} is empty")
-    return edges[0], edges[1], count
-
-
-def rule_of(body: bytes, source: Schema) -> Rule:
-    """The rule of its canonical bytes and the schema that it names. Raises ``Corrupt``, or
-    ``Incompatible`` for a later version or another schema."""
-    found = cbor.decode(body)
-    if cbor.field(found, "version", int) != 1:
-        raise Incompatible(f"summary: version {found['version']} is not of this build")
-    if cbor.field(found, "schema", bytes, 32) != source.fingerprint:
-        raise Incompatible("summary: of another schema")
-    known = {field.name: (index, field) for index, field in enumerate(source.fields)}
-    columns = []
-    try:
-        for item in cbor.field(found, "fields", list):
-            index, field = known[item["name"]]
-            grid = Grid(field)
-            edges = [grid.from_plain(item[key]) for key in ("low", "high") if key in item]
-            buckets = (edges[0], edges[1], int(item["buckets"])) if edges else None
-            columns.append(Column(field, index, item["what"], buckets))
-        rule = Rule(
-            cbor.field(found, "name", str), source, cbor.field(found, "tier", str),
-            cbor.field(found, "entity", str), cbor.unsigned(found.get("period"), 63),
-            cbor.unsigned(found.get("lateness"), 63), columns,
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, IndexError, Invalid) as error:
-        raise Corrupt(f"summary: {error}") from None
-    if rule.body != body:
-        raise Corrupt("summary: not what this rule encodes to")
-    return rule
+COUNTED_BYTES_MAX = 256  # of a value that is counted
 
 
 class Figures:
-    """Of one field in one pane. `sum` and `squares` are integers of the grid."""
+    """Of one field in one pane. `sum` and `squares` are integers of the grid; `vals` is None when
+    there were more values than are counted."""
 
-    __slots__ = ("hist", "max", "min", "n", "squares", "sum")
+    __slots__ = ("hist", "max", "min", "n", "squares", "sum", "vals")
 
     def __init__(self, buckets: int) -> None:
         self.n = self.sum = self.squares = 0
         self.min: int | None = None
         self.max: int | None = None
         self.hist = [0] * (buckets + 2) if buckets else []
+        self.vals: dict[str, int] | None = {}
 
 
 class Pane:
@@ -290,6 +81,11 @@ class Pane:
                     figures.max = value
             if figures.hist:
                 figures.hist[column.bucket(value)] += 1
+            if column.counts and figures.vals is not None:
+                text = column.grid.name(row[column.field.name])
+                figures.vals[text] = figures.vals.get(text, 0) + 1
+                if len(figures.vals) > column.counts or len(text.encode()) > COUNTED_BYTES_MAX:
+                    figures.vals = None
 
     def take(self, other: Pane) -> None:
         """Adds another part of it."""
@@ -298,7 +94,7 @@ class Pane:
         self.first = min(self.first or other.first, other.first)
         self.last = max(self.last, other.last)
         self.rows += other.rows
-        for mine, its in zip(self.figures, other.figures, strict=True):
+        for column, mine, its in zip(self.rule.columns, self.figures, other.figures, strict=True):
             mine.n += its.n
             mine.sum += its.sum
             mine.squares += its.squares
@@ -306,6 +102,7 @@ class Pane:
             highs = [value for value in (mine.max, its.max) if value is not None]
             mine.min, mine.max = min(lows, default=None), max(highs, default=None)
             mine.hist = [a + b for a, b in zip(mine.hist, its.hist, strict=True)]
+            mine.vals = _together(mine.vals, its.vals, column.counts)
 
     def row(self) -> dict[str, Any]:
         """As it is appended to the summary stream."""
@@ -330,6 +127,8 @@ class Pane:
                     out[f"{base}.{word}"] = grid.text(value)
             if figures.hist:
                 out[f"{base}.hist"] = varints(figures.hist)
+            if column.counts and figures.vals is not None:
+                out[f"{base}.vals"] = counts_bytes(figures.vals)
         return out
 
     def _of(self, field: str) -> tuple[Column, Figures]:
@@ -337,6 +136,14 @@ class Pane:
             if column.field.name == field:
                 return column, figures
         raise Invalid(f"the summary has no field {field!r}")
+
+    def values(self, field: str) -> dict[str, int] | None:
+        """How often each value came, by value; None if there were more than are counted, or none
+        are. Integers as decimal text, bools as ``true`` and ``false``."""
+        column, found = self._of(field)
+        return (
+            dict(sorted(found.vals.items())) if column.counts and found.vals is not None else None
+        )
 
     def quantile(self, field: str, share: float) -> tuple[float, float] | None:
         """Between which two values, in the field's unit, the one of rank ⌈share · n⌉ lies: a bucket
@@ -386,6 +193,16 @@ class Pane:
         }  # fmt: skip
 
 
+def _together(
+    mine: dict[str, int] | None, its: dict[str, int] | None, most: int
+) -> dict[str, int] | None:
+    """Added up; None once there are too many values, whichever way they came together."""
+    if mine is None or its is None:
+        return None
+    out = {text: mine.get(text, 0) + its.get(text, 0) for text in {**mine, **its}}
+    return out if len(out) <= most else None
+
+
 def _limit(known: int | None, sign: int) -> Any:
     """What bounds the values beyond a histogram."""
     from fractions import Fraction
@@ -414,6 +231,9 @@ def pane_of_row(rule: Rule, row: dict[str, Any]) -> Pane:
             setattr(figures, word, None if value is None else grid.value(value))
         if column.buckets:
             figures.hist = read_varints(row[f"{base}.hist"] or b"", column.buckets + 2)
+        if column.counts:
+            vals = row[f"{base}.vals"]
+            figures.vals = None if vals is None else read_counts(vals, column.counts)
     return pane
 
 
@@ -440,6 +260,5 @@ def merge(panes: Iterable[Pane], period_ns: int) -> list[Pane]:
 
 
 __all__ = [
-    "FLOAT_BITS", "KEPT", "WHAT", "Column", "Measure", "Pane", "Rule", "define", "merge",
-    "pane_of_row", "rule_of",
+    "WHAT", "Column", "Measure", "Pane", "Rule", "define", "merge", "pane_of_row", "rule_of",
 ]  # fmt: skip
