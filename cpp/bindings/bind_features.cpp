@@ -43,15 +43,18 @@ FeatureSpec spec_from(const py::handle& item) {
   return spec;
 }
 
+using RuleNumbers = std::tuple<std::int64_t, std::int64_t, std::uint32_t, std::uint64_t>;
+
 std::shared_ptr<Plan> make_plan(const std::string& name, const std::string& entity,
                                 const std::string& stream, std::int64_t lateness_ns,
                                 const py::list& specs, const py::bytes& fingerprint,
-                                const py::object& schema) {
+                                const py::object& schema, const RuleNumbers& rules) {
   features::ViewSpec view;
   view.name = name;
   view.entity = entity;
   view.stream = stream;
   view.lateness_ns = lateness_ns;
+  view.rules = {std::get<0>(rules), std::get<1>(rules), std::get<2>(rules), std::get<3>(rules)};
   for (const py::handle item : specs) view.features.push_back(spec_from(item));
   view.fingerprint = digest_of(fingerprint);
   return std::const_pointer_cast<Plan>(
@@ -112,6 +115,21 @@ class PyEngine {
       return features::follow(e, batch.rows(), order, position, values.span, states.span);
     }));
     return py::make_tuple(values.object, states.object);
+  }
+
+  // A gap whose position the engine has seen already is left out, as rows are.
+  void gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position) {
+    raise_if_bad(quick([&](Engine& e) {
+      return position > e.position() ? e.gap(from_ns, to_ns, position) : Status::ok();
+    }));
+  }
+
+  // (position, time, by, kind) of each row.
+  py::list take_set_aside() {
+    py::list out;
+    for (const features::SetAside& one : quick([](Engine& e) { return e.take_set_aside(); }))
+      out.append(py::make_tuple(one.position, one.time_ns, one.by_ns, static_cast<int>(one.kind)));
+    return out;
   }
 
   py::tuple read(const std::vector<std::string>& entities, std::int64_t as_of) {
@@ -231,6 +249,7 @@ struct Answered {
   features::Chosen chosen;
   std::vector<double> values;
   std::vector<std::uint8_t> states;
+  std::vector<std::uint8_t> final;  // by row number
   std::uint64_t late = 0;
 };
 
@@ -239,12 +258,17 @@ Status answer(const PlanPtr& plan, const RowBatch& rows, const features::Part& p
   out.chosen = features::choose(*plan, rows, part);
   out.values.resize(out.chosen.order.size() * plan->width());
   out.states.resize(out.values.size());
-  return features::backfill(plan, rows, out.chosen.order, out.values, out.states,
-                            part.arrival ? &out.late : nullptr);
+  out.final.resize(rows.count());
+  if (!part.arrival) {  // as it was known on arrival, nothing was final
+    EDGECORE_ASSIGN(out.final, features::finality(plan, rows, features::total_order(rows)));
+  }
+  EDGECORE_TRY(features::backfill(plan, rows, out.chosen.order, out.values, out.states,
+                                  part.arrival ? &out.late : nullptr));
+  return Status::ok();
 }
 
-// (times i64, values f64, states u8, row numbers u32) of the rows that are asked for, and how many
-// rows were late.
+// (times i64, values f64, states u8, row numbers u32, final u8) of the rows that are asked for, and
+// how many rows were late.
 py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool arrival,
                    std::int64_t since, std::int64_t until) {
   const RowBatch& rows = batch.rows();
@@ -262,16 +286,19 @@ py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool
   const Room<std::uint32_t> numbers(count);
   const Room<double> values(count * width);
   const Room<std::uint8_t> states(count * width);
+  const Room<std::uint8_t> final(count);
   std::size_t to = 0;
   for (std::size_t i = 0; i < found.chosen.order.size(); ++i) {
     if (found.chosen.answered[i] == 0) continue;
     numbers.span[to] = found.chosen.order[i];
     times.span[to] = rows.time_ns(found.chosen.order[i]);
+    final.span[to] = found.final[found.chosen.order[i]];
     std::copy_n(&found.values[i * width], width, &values.span[to * width]);
     std::copy_n(&found.states[i * width], width, &states.span[to * width]);
     ++to;
   }
-  return py::make_tuple(times.object, values.object, states.object, numbers.object, found.late);
+  return py::make_tuple(times.object, values.object, states.object, numbers.object, final.object,
+                        found.late);
 }
 
 // The entity of each row, in the order of `numbers` (u32).
@@ -320,12 +347,18 @@ void bind_engine(py::module_& m) {
       .def("read", &PyEngine::read, py::arg("entities"), py::arg("as_of"))
       .def("follow", &PyEngine::follow, py::arg("batch"), py::arg("first"), py::arg("count"),
            py::arg("position"))
+      .def("gap", &PyEngine::gap, py::arg("from_ns"), py::arg("to_ns"), py::arg("position"))
+      .def("take_set_aside", &PyEngine::take_set_aside)
       .def("snapshot",
            [](PyEngine& self) {
              return to_py_bytes(self.unlocked([](Engine& e) { return e.snapshot(); }));
            })
       .def_property_readonly("position", number(&Engine::position))
       .def_property_readonly("late_rows", number(&Engine::late_rows))
+      .def_property_readonly("ahead_rows", number(&Engine::ahead_rows))
+      .def_property_readonly("evicted", number(&Engine::evicted))
+      .def_property_readonly("state_bytes", number(&Engine::state_bytes))
+      .def_property_readonly("final_before", number(&Engine::final_before))
       .def_property_readonly("entities", number(&Engine::entities))
       .def_property_readonly("memory_bytes", number(&Engine::memory_bytes));
 }
@@ -336,7 +369,8 @@ void bind_features(py::module_& m) {
   m.doc() = "see python/edgecore/_core/features.pyi";
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("name"), py::arg("entity"), py::arg("stream"),
-           py::arg("lateness_ns"), py::arg("features"), py::arg("fingerprint"), py::arg("schema"))
+           py::arg("lateness_ns"), py::arg("features"), py::arg("fingerprint"), py::arg("schema"),
+           py::arg("rules") = RuleNumbers{})
       .def_property_readonly("width", &Plan::width)
       .def_property_readonly("horizon_ns", &Plan::horizon_ns)
       .def_property_readonly("fingerprints",

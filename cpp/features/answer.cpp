@@ -201,8 +201,9 @@ void answer_window(const Plan& plan, const Group& group, const Found& window, co
   }
 }
 
-void answer_never(const Plan& plan, const Answers& to) {
-  for (std::size_t i = 0; i < plan.width(); ++i) write(to, i, {}, kNeverNs, 0);
+void answer_never(const Plan& plan, const Answers& to, Reason reason) {
+  for (std::size_t i = 0; i < plan.width(); ++i)
+    write(to, i, {kNan, State::kMissing, reason}, kNeverNs, 0);
 }
 
 }  // namespace edgecore::features

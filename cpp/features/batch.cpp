@@ -113,6 +113,12 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
     return Status::invalid("backfill: room for rows x features answers is needed");
   for (const std::uint32_t row : order)
     if (row >= rows.count()) return Status::invalid("backfill: a row beyond the batch");
+  if (plan->view().rules.any()) {  // entities are not alone: what becomes of one is seen by others
+    EDGECORE_ASSIGN(const auto engine, Engine::create(plan));
+    EDGECORE_TRY(follow(*engine, rows, order, 1, values, states));
+    if (late != nullptr) *late = engine->late_rows() + engine->ahead_rows();
+    return Status::ok();
+  }
   const Grouped grouped = group_by_entity(*plan, rows, order);
   Sweep sweep(*plan, rows, order, values, states);
   Stream stream(*plan, rows, order, values, states, late);
@@ -132,13 +138,42 @@ Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_
   std::string scratch;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::size_t row = order[i];
-    const std::uint64_t late = engine.late_rows();
+    const std::uint64_t aside = engine.late_rows() + engine.ahead_rows();
     EDGECORE_TRY(engine.update(rows, row, 1, position + i));
     const Answers to = missing_at(i, plan.width(), values, states);
-    if (engine.late_rows() == late)
+    if (engine.late_rows() + engine.ahead_rows() == aside)
       EDGECORE_TRY(engine.read(entity_name(plan, rows, row, scratch), rows.time_ns(row), to));
   }
   return Status::ok();
+}
+
+Result<std::vector<std::uint8_t>> finality(const PlanPtr& plan, const RowBatch& rows,
+                                           std::span<const std::uint32_t> order) {
+  const std::int64_t lateness = plan->view().lateness_ns;
+  std::vector<std::uint8_t> out(rows.count());
+  if (plan->view().rules.idle_ns > 0) {
+    Watermark watermark;
+    Guard guard;
+    for (const std::uint32_t row : order) {
+      const std::int64_t ahead = plan->view().rules.max_ahead_ns;
+      if (ahead > 0 && guard.is_ahead(rows.time_ns(row), ahead)) continue;
+      guard.accept(rows.time_ns(row));
+      if (!watermark.has_room(rows.source(row)))
+        return Status::exhausted("features: more sources than a view with idle= may have");
+      watermark.advance(rows.source(row), rows.time_ns(row), plan->view().rules, lateness);
+    }
+    for (const std::uint32_t row : order) out[row] = rows.time_ns(row) < *watermark.low();
+    return out;
+  }
+  const Grouped grouped = group_by_entity(*plan, rows, order);
+  for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
+    const std::int64_t newest = rows.time_ns(order[grouped.places[grouped.bounds[e + 1] - 1]]);
+    for (std::size_t at = grouped.bounds[e]; at < grouped.bounds[e + 1]; ++at) {
+      const std::uint32_t row = order[grouped.places[at]];
+      out[row] = rows.time_ns(row) < saturating_sub(newest, lateness);
+    }
+  }
+  return out;
 }
 
 Chosen choose(const Plan& plan, const RowBatch& rows, const Part& part) {

@@ -28,6 +28,11 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
 Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
               std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states);
 
+// By row number whether the answer of a row in a total order is final: no row that comes after all
+// of these could change it.
+Result<std::vector<std::uint8_t>> finality(const PlanPtr& plan, const RowBatch& rows,
+                                           std::span<const std::uint32_t> order);
+
 // Which rows a backfill takes, and which of them it answers.
 struct Part {
   std::int64_t since = INT64_MIN;  // answers have times in [since, until)

@@ -1,4 +1,7 @@
 // Entities by name, rows to entities; snapshots are in snapshot.cpp.
+#include <algorithm>
+#include <utility>
+
 #include "features/answer.hpp"
 #include "features/engine_impl.hpp"
 
@@ -26,8 +29,28 @@ std::uint64_t Engine::position() const {
 std::uint64_t Engine::late_rows() const {
   return impl_->late_rows;
 }
+std::uint64_t Engine::ahead_rows() const {
+  return impl_->ahead_rows;
+}
+std::uint64_t Engine::evicted() const {
+  return impl_->evicted;
+}
+std::uint64_t Engine::state_bytes() const {
+  return impl_->bytes;
+}
+std::optional<std::int64_t> Engine::final_before() const {
+  return impl_->watermark.low();
+}
 std::size_t Engine::entities() const {
-  return impl_->entities.size();
+  return impl_->names.count();
+}
+
+std::vector<SetAside> Engine::take_set_aside() {
+  Impl& impl = *impl_;
+  std::rotate(impl.aside.begin(), impl.aside.begin() + static_cast<std::ptrdiff_t>(impl.aside_at),
+              impl.aside.end());
+  impl.aside_at = 0;
+  return std::exchange(impl.aside, {});
 }
 
 std::size_t Engine::memory_bytes() const {
@@ -39,15 +62,112 @@ std::size_t Engine::memory_bytes() const {
 Result<std::uint32_t> Engine::Impl::entity_of(std::string_view name) {
   std::uint32_t id = names.find(name);
   if (id == Names::kNone) {
-    if (entities.size() >= kEntitiesMax)
+    if (names.count() >= kEntitiesMax)
       return Status::exhausted("features: view '" + plan->view().name + "' has more than " +
                                std::to_string(kEntitiesMax) + " entities");
     id = names.add(name);
-    entities.emplace_back();
-    entities.back().reset(*plan);
+    if (id == entities.size()) entities.emplace_back();
+    entities[id].reset(*plan);
   }
   names.remember(id);
   return id;
+}
+
+void Engine::Impl::set_aside(SetAside::Kind kind, std::uint64_t at, std::int64_t time,
+                             std::int64_t by) {
+  ++(kind == SetAside::Kind::kLate ? late_rows : ahead_rows);
+  const SetAside one{at, time, by, kind};
+  if (aside.size() < kSetAsideMax) {
+    aside.push_back(one);
+    return;
+  }
+  aside[aside_at] = one;
+  aside_at = (aside_at + 1) % kSetAsideMax;
+}
+
+Result<Applied> Engine::Impl::apply(const RowBatch& rows, std::size_t row, std::uint64_t at) {
+  const Rules& rules = plan->view().rules;
+  const std::int64_t time = rows.time_ns(row);
+  if (rules.max_ahead_ns > 0 && guard.is_ahead(time, rules.max_ahead_ns)) {
+    set_aside(SetAside::Kind::kAhead, at, time, guard.ahead_by(time));
+    return Applied::kAhead;
+  }
+  if (watermark.low() && time < *watermark.low()) {
+    set_aside(SetAside::Kind::kLate, at, time, saturating_sub(*watermark.low(), time));
+    return Applied::kLate;
+  }
+  if (rules.idle_ns > 0 && !watermark.has_room(rows.source(row)))
+    return Status::exhausted("features: view '" + plan->view().name +
+                             "' with idle= has more than " + std::to_string(kWatermarkSourcesMax) +
+                             " sources");
+  EDGECORE_ASSIGN(const std::uint32_t id, entity_of(entity_name(*plan, rows, row, scratch)));
+  Entity& entity = entities[id];
+  std::optional<std::int64_t> newest;
+  if (entity.seen()) newest = entity.newest();
+  const std::uint64_t held = newest && rules.max_bytes > 0 ? bytes_of(id) : 0;
+  Result<Applied> found = entity.apply(*plan, rows, row, sources);
+  if (!found.is_ok()) {
+    if (!newest) forget(id);
+    return found.status();
+  }
+  const Applied applied = found.value();
+  if (applied == Applied::kLate) {
+    const std::int64_t open = saturating_sub(entity.newest(), plan->view().lateness_ns);
+    set_aside(SetAside::Kind::kLate, at, time, saturating_sub(open, time));
+    return applied;
+  }
+  if (rules.max_ahead_ns > 0) guard.accept(time);
+  if (rules.idle_ns > 0) watermark.advance(rows.source(row), time, rules, plan->view().lateness_ns);
+  if (rules.bounded()) keep_bound(id, newest, held);
+  return applied;
+}
+
+// ---------------------------------------------------------------- bounded state
+
+// Of an entity in a snapshot, so that it does not depend on what buffers happen to hold.
+std::uint64_t Engine::Impl::bytes_of(std::uint32_t id) const {
+  return entities[id].state_bytes(*plan) + names.name(id).size();
+}
+
+void Engine::Impl::keep_bound(std::uint32_t id, std::optional<std::int64_t> newest,
+                              std::uint64_t held) {
+  const Rules& rules = plan->view().rules;
+  if (newest) order.erase(*newest, id);
+  order.insert(entities[id].newest(), id);
+  if (rules.max_bytes > 0) bytes += bytes_of(id) - held;
+  while ((rules.max_entities > 0 && names.count() > rules.max_entities) ||
+         (rules.max_bytes > 0 && bytes > rules.max_bytes && !order.empty()))
+    evict(order.first());
+}
+
+void Engine::Impl::forget(std::uint32_t id) {
+  entities[id] = Entity();
+  names.remove(id);
+}
+
+void Engine::Impl::evict(std::uint32_t id) {
+  const std::int64_t newest = entities[id].newest();
+  if (plan->view().rules.max_bytes > 0) bytes -= bytes_of(id);
+  order.erase(newest, id);
+  forget(id);
+  ++evicted;
+  evicted_newest = std::max(evicted_newest, newest);
+}
+
+bool Engine::Impl::may_be_evicted(std::int64_t as_of) const {
+  return evicted > 0 && evicted_newest > saturating_sub(as_of, plan->horizon_ns());
+}
+
+Status Engine::gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position) {
+  Impl& impl = *impl_;
+  if (position <= impl.position)
+    return Status::invalid("features: position " + std::to_string(position) +
+                           " was applied already; the engine is at " +
+                           std::to_string(impl.position));
+  if (to_ns < from_ns) return Status::invalid("features: a gap ends before it begins");
+  impl.gaps.add(from_ns, to_ns);
+  impl.position = position;
+  return Status::ok();
 }
 
 Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count,
@@ -63,11 +183,7 @@ Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count
                            std::to_string(impl.position));
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t row = first + i;
-    EDGECORE_ASSIGN(const std::uint32_t id,
-                    impl.entity_of(entity_name(*impl.plan, rows, row, impl.scratch)));
-    EDGECORE_ASSIGN(const Applied applied,
-                    impl.entities[id].apply(*impl.plan, rows, row, impl.sources));
-    if (applied == Applied::kLate) ++impl.late_rows;
+    EDGECORE_TRY(impl.apply(rows, row, position + i).status());
     impl.position = position + i;
   }
   return Status::ok();
@@ -88,10 +204,11 @@ Status Engine::read(std::string_view entity, std::int64_t as_of_ns, const Answer
     return Status::invalid("features: room for " + std::to_string(width) + " answers is needed");
   const std::uint32_t id = impl.names.find(entity);
   if (id == Names::kNone) {
-    answer_never(*impl.plan, to);
+    const bool evicted = impl.may_be_evicted(as_of_ns);
+    answer_never(*impl.plan, to, evicted ? Reason::kEvicted : Reason::kNever);
     return Status::ok();
   }
-  return impl.entities[id].read(*impl.plan, as_of_ns, to);
+  return impl.entities[id].read(*impl.plan, as_of_ns, to, impl.gaps);
 }
 
 }  // namespace edgecore::features

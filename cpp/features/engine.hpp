@@ -7,8 +7,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/bytes.hpp"
 #include "base/rows.hpp"
@@ -16,7 +18,6 @@
 
 namespace edgecore::features {
 
-inline constexpr std::uint32_t kEntitiesMax = 1u << 20;
 inline constexpr std::uint32_t kSourcesMax = 1u << 16;
 inline constexpr std::int64_t kNeverNs = -1;  // the age where there is no event
 
@@ -28,6 +29,17 @@ struct Answers {
   std::span<double> coverage;       // known span / window, 0 to 1
   std::span<std::uint8_t> reasons;  // Reason
 };
+
+// A row that was not applied, and by how much: behind the time from which on rows count, or ahead
+// of where the stream stood.
+struct SetAside {
+  enum class Kind : std::uint8_t { kLate = 1, kAhead = 2 };
+  std::uint64_t position = 0;
+  std::int64_t time_ns = 0;
+  std::int64_t by_ns = 0;
+  Kind kind = Kind::kLate;
+};
+inline constexpr std::size_t kSetAsideMax = 4096;  // that an engine remembers; all are counted
 
 // Not thread-safe: one owner, also for reads, which move cursors.
 class Engine {
@@ -41,10 +53,15 @@ class Engine {
   std::size_t width() const;  // features per read
 
   // Applies rows [first, first + count) of the plan's schema; `position` is that of rows[first],
-  // above position(). A row older than its entity's newest event minus the lateness is counted,
-  // not applied. Invalid: other schema, position not ahead. Exhausted: a limit; rows before it
-  // are applied, and position() says up to which.
+  // above position(). A row older than its entity's newest event minus the lateness, or than the
+  // watermark, or further ahead than the view's guard allows is counted and not applied. Invalid:
+  // other schema, position not ahead. Exhausted: a limit; rows before it are applied, and
+  // position() says up to which.
   Status update(const RowBatch& rows, std::size_t first, std::size_t count, std::uint64_t position);
+
+  // Events in (from, to] may be missing: they count as not known in every coverage. `position`
+  // as in update.
+  Status gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position);
 
   // Features of one entity as of a time. An entity never seen is all MISSING. Stale: as_of is
   // older than the entity's newest event minus the lateness, where state is no longer whole.
@@ -54,10 +71,19 @@ class Engine {
               std::span<double> coverage) const;
   Status read(std::string_view entity, std::int64_t as_of_ns, const Answers& to) const;
 
-  std::uint64_t position() const;   // of the last row applied or counted; 0 = none
-  std::uint64_t late_rows() const;  // beyond lateness since creation, restores included
+  std::uint64_t position() const;  // of the last row applied or counted; 0 = none
+  // Since creation, restores included: rows beyond lateness; rows too far ahead; entities let go.
+  std::uint64_t late_rows() const;
+  std::uint64_t ahead_rows() const;
+  std::uint64_t evicted() const;
+  // Answers as of a time before it never change: no row of such a time is applied any more. None
+  // without `idle`, and before the first row.
+  std::optional<std::int64_t> final_before() const;
+  // What was set aside since the last call, the newest kSetAsideMax of them.
+  std::vector<SetAside> take_set_aside();
   std::size_t entities() const;
-  std::size_t memory_bytes() const;  // heap held by entities, an estimate from capacities
+  std::uint64_t state_bytes() const;  // what max_bytes bounds; 0 without it
+  std::size_t memory_bytes() const;   // heap held by entities, an estimate from capacities
 
   // The same events give the same bytes. docs/formats/feature-snapshot.md.
   Bytes snapshot() const;

@@ -5,6 +5,19 @@
 #include "features/cells.hpp"
 
 namespace edgecore::features {
+namespace {
+
+// The known share of a window, without the gaps in it.
+double known_share(const Series& events, const Totals& totals, std::int64_t window,
+                   std::int64_t as_of, const Gaps& gaps) {
+  if (gaps.empty() || totals.count == 0) return events.known_share(totals, window, as_of);
+  const std::int64_t from = events.known_from(totals, window, as_of);
+  const std::int64_t known = saturating_sub(as_of, from) - gaps.within(from, as_of);
+  return static_cast<double>(known) / static_cast<double>(window);
+}
+
+}  // namespace
+
 void Entity::reset(const Plan& plan) {
   seen_ = false;
   if (!series_) series_ = std::make_unique<Series[]>(plan.series().size());
@@ -44,17 +57,18 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
   return Applied::kYes;
 }
 
-Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to) {
-  if (seen_ && as_of < saturating_sub(newest_, plan.view().lateness_ns))
+Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, const Gaps& gaps) {
+  const std::int64_t back = plan.view().lateness_ns + plan.view().rules.hold_ns();
+  if (seen_ && as_of < saturating_sub(newest_, back))
     return Status::stale("features: as_of " + std::to_string(as_of) +
                          " is older than the entity's newest event by more than the lateness");
   for (const Group& group : plan.groups()) {
     if (group.window == Group::kNewest)
       read_newest(plan, group, as_of, to);
     else if (group.window == Group::kDecay)
-      read_decay(plan, group, as_of, to);
+      read_decay(plan, group, as_of, to, gaps);
     else
-      read_window(plan, group, as_of, to);
+      read_window(plan, group, as_of, to, gaps);
   }
   return Status::ok();
 }
@@ -65,8 +79,8 @@ void Entity::read_newest(const Plan& plan, const Group& group, std::int64_t as_o
   answer_newest(plan, group, series_[at].newest(plan.series()[at], as_of), as_of, to);
 }
 
-void Entity::read_decay(const Plan& plan, const Group& group, std::int64_t as_of,
-                        const Answers& to) {
+void Entity::read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                        const Gaps& gaps) {
   Series& events = series_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto decay = static_cast<std::size_t>(group.decay);
@@ -74,12 +88,13 @@ void Entity::read_decay(const Plan& plan, const Group& group, std::int64_t as_of
   found.weighted = events.weighted(series, decay, as_of);
   found.totals.count = found.weighted.count;
   found.totals.begin = found.weighted.begin;
-  const double coverage = events.known_share(found.totals, kPanes * series.decays[decay], as_of);
+  const double coverage =
+      known_share(events, found.totals, kPanes * series.decays[decay], as_of, gaps);
   answer_window(plan, group, found, events.newest(series, as_of), coverage, as_of, to);
 }
 
 void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_of,
-                         const Answers& to) {
+                         const Answers& to, const Gaps& gaps) {
   Series& events = series_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto window = static_cast<std::size_t>(group.window);
@@ -92,12 +107,13 @@ void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_o
     return;
   const Newest newest = events.newest(series, as_of);
   const double coverage = group.needs_coverage || !to.coverage.empty()
-                              ? events.known_share(totals, series.windows[window], as_of)
+                              ? known_share(events, totals, series.windows[window], as_of, gaps)
                               : 0;
   answer_window(plan, group, found, newest, coverage, as_of, to);
 }
 
 std::size_t Entity::memory_bytes(const Plan& plan) const {
+  if (!series_) return sizeof(Entity);  // let go
   std::size_t total = sizeof(Entity) + plan.series().size() * sizeof(Series);
   for (std::size_t i = 0; i < plan.series().size(); ++i)
     total += series_[i].memory_bytes(plan.series()[i]);

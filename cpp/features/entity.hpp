@@ -12,7 +12,9 @@
 
 namespace edgecore::features {
 
-enum class Applied : std::uint8_t { kYes, kLate };
+enum class Applied : std::uint8_t { kYes, kLate, kAhead };
+
+inline const Gaps kNoGaps;
 
 class Entity {
  public:
@@ -24,7 +26,7 @@ class Entity {
   Result<Applied> apply(const Plan& plan, const RowBatch& rows, std::size_t row, Sources& sources);
 
   // Stale: see Engine::read. Spans have the right sizes.
-  Status read(const Plan& plan, std::int64_t as_of, const Answers& to);
+  Status read(const Plan& plan, std::int64_t as_of, const Answers& to, const Gaps& gaps = kNoGaps);
 
   bool seen() const { return seen_; }
   std::int64_t newest() const { return newest_; }
@@ -35,11 +37,15 @@ class Entity {
   Series& series(std::size_t at) { return series_[at]; }
   const Series& series(std::size_t at) const { return series_[at]; }
   std::size_t memory_bytes(const Plan& plan) const;
+  // Its bytes in a snapshot, but for its name.
+  std::uint64_t state_bytes(const Plan& plan) const;
 
  private:
   void read_newest(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
-  void read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
-  void read_window(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
+  void read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                  const Gaps& gaps);
+  void read_window(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                   const Gaps& gaps);
 
   bool seen_ = false;
   std::int64_t newest_ = 0;

@@ -21,15 +21,39 @@ class Names {
   }
   // `name` must not be present.
   std::uint32_t add(std::string_view name) {
+    if (!free_.empty()) {
+      const std::uint32_t id = free_.back();
+      free_.pop_back();
+      slots_[slot_of(name)] = id;
+      names_[id] = name;
+      return id;
+    }
     if ((names_.size() + 1) * 2 > slots_.size()) rehash();
     const auto id = static_cast<std::uint32_t>(names_.size());
     slots_[slot_of(name)] = id;
     names_.emplace_back(name);
     return id;
   }
+  // Forgets a name; its number may be given to another.
+  void remove(std::uint32_t id) {
+    const std::size_t mask = slots_.size() - 1;
+    std::size_t hole = slot_of(names_[id]);
+    // Later ones of the same run move up, or they would not be found behind the hole.
+    for (std::size_t at = (hole + 1) & mask; slots_[at] != kNone; at = (at + 1) & mask) {
+      const std::size_t home = static_cast<std::size_t>(hash(names_[slots_[at]])) & mask;
+      if (((at - home) & mask) < ((at - hole) & mask)) continue;
+      slots_[hole] = slots_[at];
+      hole = at;
+    }
+    slots_[hole] = kNone;
+    names_[id] = {};
+    free_.push_back(id);
+    if (last_ == id) last_ = kNone;
+  }
   // The name was used and probably comes again.
   void remember(std::uint32_t id) { last_ = id; }
-  std::uint32_t size() const { return static_cast<std::uint32_t>(names_.size()); }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(names_.size()); }  // numbers given
+  std::size_t count() const { return names_.size() - free_.size(); }
   const std::string& name(std::uint32_t id) const { return names_[id]; }
 
  private:
@@ -61,6 +85,7 @@ class Names {
   }
 
   std::vector<std::string> names_;
+  std::vector<std::uint32_t> free_;   // numbers whose names were removed
   std::vector<std::uint32_t> slots_;  // a power of two
   std::uint32_t last_ = 0;
 };

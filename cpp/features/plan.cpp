@@ -18,7 +18,7 @@ constexpr std::int64_t kI64Min = std::numeric_limits<std::int64_t>::min();
 constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
 static_assert(kEventsMax == 1u << 22);
 constexpr std::int64_t kHalfLifeMinNs = 8'000;  // panes of all times fit i64 with room
-constexpr std::uint8_t kStateVersion = 2;       // of what series hold
+constexpr std::uint8_t kStateVersion = 3;       // of what series hold
 
 bool reads_newest(Op op) {
   return operator_of(op).family == Family::kNewest;
@@ -130,7 +130,7 @@ class Planner {
       // Without a window one nanosecond more, so that a late event never ties with a pruned one.
       std::int64_t longest = series.windows.empty() ? 1 : series.windows.back();
       for (const std::int64_t pane : series.decays) longest = std::max(longest, kPanes * pane);
-      series.retention_ns = plan_->view_.lateness_ns + longest;
+      series.retention_ns = plan_->view_.lateness_ns + plan_->view_.rules.hold_ns() + longest;
     }
     make_groups();
     plan_->state_digest_ = state_digest();
@@ -145,6 +145,11 @@ class Planner {
       return Status::invalid(name + ": 1 to " + std::to_string(kFeaturesMax) + " features");
     if (view.lateness_ns < 0 || view.lateness_ns > kDurationMaxNs)
       return Status::invalid(name + ": lateness is 0 to 366 days");
+    for (const std::int64_t one : {view.rules.max_ahead_ns, view.rules.idle_ns})
+      if (one < 0 || one > kDurationMaxNs)
+        return Status::invalid(name + ": max_ahead and idle are 0 to 366 days");
+    if (view.rules.max_entities > kEntitiesMax)
+      return Status::invalid(name + ": at most " + std::to_string(kEntitiesMax) + " entities");
     if (view.stream != plan_->schema_->stream)
       return Status::incompatible(name + " reads stream '" + view.stream + "', the schema is of '" +
                                   plan_->schema_->stream + "'");
@@ -319,6 +324,10 @@ class Planner {
     text(plan_->view_.stream);
     text(plan_->view_.entity);
     out.put(plan_->view_.lateness_ns);
+    out.put(plan_->view_.rules.max_ahead_ns);
+    out.put(plan_->view_.rules.idle_ns);
+    out.put(plan_->view_.rules.max_entities);
+    out.put(plan_->view_.rules.max_bytes);
     for (const SeriesPlan& series : plan_->series_) {
       out.put(static_cast<std::uint8_t>(series.field < 0));
       if (series.field >= 0) {

@@ -16,6 +16,7 @@
 
 #include "base/schema.hpp"
 #include "features/operators.hpp"
+#include "features/rules.hpp"
 
 namespace edgecore::features {
 
@@ -29,6 +30,7 @@ enum class Reason : std::uint8_t {
   kTtl = 3,          // the newest event is older than the declared ttl
   kEmptyWindow = 4,  // events, but none in the window
   kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
+  kEvicted = 6,      // unknown, and may have been let go to keep the view's state within its bound
 };
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.
@@ -38,7 +40,8 @@ enum class OnStale : std::uint8_t {
   kMissing = 2,  // NaN, state kMissing
 };
 
-inline constexpr std::size_t kFeaturesMax = 1024;  // of one view
+inline constexpr std::size_t kFeaturesMax = 1024;        // of one view
+inline constexpr std::uint32_t kEntitiesMax = 1u << 20;  // likewise
 inline constexpr std::int64_t kDurationMaxNs = std::int64_t{366} * 86'400 * 1'000'000'000;
 // How far back kLast and kRecency look when window_ns is 0.
 inline constexpr std::int64_t kLastWindowNs = std::int64_t{86'400} * 1'000'000'000;
@@ -66,6 +69,7 @@ struct ViewSpec {
   std::string entity;  // field whose value tells entities apart; empty = the stream is one, ""
   std::string stream;
   std::int64_t lateness_ns = 0;
+  Rules rules;
   std::vector<FeatureSpec> features;
   Digest fingerprint{};  // of the definition and all of its features
 };
@@ -93,7 +97,7 @@ struct SeriesPlan {
   bool needs_order = false;           // events of one time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
   std::vector<std::int64_t> decays;   // distinct widths of panes
-  std::int64_t retention_ns = 0;      // lateness + the longest of these
+  std::int64_t retention_ns = 0;      // lateness + hold + the longest window
   // Values and n * denominator are whole doubles: one division gives the nearest double.
   bool small = false;
 };

@@ -198,11 +198,20 @@ inline std::uint32_t seek(const Sliding<std::uint32_t>& deque, std::uint32_t fro
 
 }  // namespace
 
-double Series::known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const {
-  if (totals.count == 0) return 0;
+bool Series::known_before(const Totals& totals, std::int64_t window, std::int64_t as_of) const {
   const bool in_ring = totals.begin > begin_;
   const std::int64_t before = in_ring ? times_[totals.begin - 1] : settled_.time;
-  if ((in_ring || settled_.any) && before > saturating_sub(as_of, 2 * window)) return 1;
+  return (in_ring || settled_.any) && before > saturating_sub(as_of, 2 * window);
+}
+
+std::int64_t Series::known_from(const Totals& totals, std::int64_t window,
+                                std::int64_t as_of) const {
+  return known_before(totals, window, as_of) ? saturating_sub(as_of, window) : times_[totals.begin];
+}
+
+double Series::known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const {
+  if (totals.count == 0) return 0;
+  if (known_before(totals, window, as_of)) return 1;
   return static_cast<double>(as_of - times_[totals.begin]) / static_cast<double>(window);
 }
 

@@ -106,6 +106,8 @@ class Series {
   // The known share of a window that `totals` has just described: 1 if an event lies within one
   // window before it, else counted from its first event.
   double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
+  // Where the span begins that it measures, which ends at as_of; totals.count > 0.
+  std::int64_t known_from(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
 
   std::size_t memory_bytes(const SeriesPlan& plan) const;
 
@@ -119,6 +121,7 @@ class Series {
   void set_settled(const Newest& settled) { settled_ = settled; }
 
  private:
+  bool known_before(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
   struct Window {
     std::uint32_t begin = 0, end = 0;
     std::uint32_t min_at = 0, max_at = 0;  // where the last search in the deques ended

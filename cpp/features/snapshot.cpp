@@ -11,7 +11,7 @@ namespace edgecore::features {
 namespace {
 
 constexpr std::string_view kMagic = "ECFEATUR";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kVersion = 2;
 constexpr std::uint32_t kRequiredKnown = 0;
 
 // ---------------------------------------------------------------- writing
@@ -26,6 +26,8 @@ std::uint32_t first_keyed(const SeriesPlan& plan, const Series& series, std::int
   if (!plan.needs_order) return series.end();
   return open == INT64_MIN ? series.begin_after(open) : series.begin_after(open - 1);
 }
+
+constexpr std::size_t kKeyBytes = sizeof(std::uint32_t) + sizeof(std::uint64_t);
 
 // Sources that order keys name, numbered by name.
 using SourceNumbers = std::map<std::string_view, std::uint32_t>;
@@ -56,6 +58,19 @@ void put_series(ByteWriter& out, const SeriesPlan& plan, const Series& series, s
     out.put(numbers.at(sources.name(key.source)));
     out.put(key.sequence);
   }
+}
+
+// What put_series writes.
+std::uint64_t bytes_of(const SeriesPlan& plan, const Series& series, std::int64_t newest,
+                       std::int64_t lateness) {
+  const std::int64_t pruned = saturating_sub(newest, plan.retention_ns);
+  const std::uint64_t events = series.end() - series.begin_after(pruned);
+  const std::uint64_t keyed =
+      series.end() - first_keyed(plan, series, saturating_sub(newest, lateness));
+  const std::uint64_t settled = series.settled(plan, pruned).any ? 2 * sizeof(std::int64_t) : 0;
+  const std::uint64_t each = plan.grid == Grid::kNone ? 0 : plan.narrow ? 4 : 8;
+  return 1 + settled + 2 * sizeof(std::uint32_t) + events * (sizeof(std::int64_t) + each) +
+         keyed * kKeyBytes;
 }
 
 // ---------------------------------------------------------------- reading
@@ -117,8 +132,6 @@ class SeriesReader {
   }
 
  private:
-  static constexpr std::size_t kKeyBytes = sizeof(std::uint32_t) + sizeof(std::uint64_t);
-
   bool in_bounds(std::int64_t stored) const {
     return plan_.grid == Grid::kNone ? stored == 0 : stored >= plan_.low && stored <= plan_.high;
   }
@@ -156,6 +169,22 @@ class SeriesReader {
 
 }  // namespace
 
+std::uint64_t Entity::state_bytes(const Plan& plan) const {
+  std::uint64_t total = sizeof(std::uint32_t) + sizeof(std::int64_t);  // length of the name, newest
+  for (std::size_t i = 0; i < plan.series().size(); ++i)
+    total += bytes_of(plan.series()[i], series_[i], newest_, plan.view().lateness_ns);
+  return total;
+}
+
+void Engine::Impl::put_rules(ByteWriter& out) const {
+  out.put(ahead_rows);
+  out.put(evicted);
+  out.put(evicted_newest);
+  guard.put(out);
+  watermark.put(out);
+  gaps.put(out);
+}
+
 Bytes Engine::snapshot() const {
   const Impl& impl = *impl_;
   const Plan& plan = *impl.plan;
@@ -185,6 +214,7 @@ Bytes Engine::snapshot() const {
   out.put_bytes(plan.state_digest());
   out.put(impl.position);
   out.put(impl.late_rows);
+  impl.put_rules(out);
   out.put(static_cast<std::uint32_t>(numbers.size()));
   std::uint32_t next = 0;
   for (auto& [name, number] : numbers) {
@@ -224,7 +254,20 @@ Status Engine::Impl::read_head(ByteReader& in) {
   return Status::ok();
 }
 
+Status Engine::Impl::read_rules(ByteReader& in) {
+  const Rules& rules = plan->view().rules;
+  if (!in.take(ahead_rows) || !in.take(evicted) || !in.take(evicted_newest))
+    return damaged("too short");
+  if (!guard.take(in)) return damaged("an impossible guard");
+  if (!watermark.take(in)) return damaged("an impossible watermark");
+  if (!gaps.take(in)) return damaged("impossible gaps");
+  if (watermark.low() && rules.idle_ns == 0) return damaged("a watermark that is not kept");
+  if (evicted > 0 && !rules.bounded()) return damaged("entities let go without a bound");
+  return Status::ok();
+}
+
 Status Engine::Impl::read_entities(ByteReader& in) {
+  const Rules& rules = plan->view().rules;
   std::uint32_t count = 0;
   if (!in.take(count)) return damaged("too short");
   if (count > kSourcesMax) return damaged("impossible source counts");
@@ -248,7 +291,13 @@ Status Engine::Impl::read_entities(ByteReader& in) {
       SeriesReader reader(plan->series()[i], newest, plan->view().lateness_ns, source_ids, sources);
       EDGECORE_TRY(reader.read(in, entity.series(i)));
     }
+    if (!rules.bounded()) continue;
+    order.insert(newest, id);
+    if (rules.max_bytes > 0) bytes += bytes_of(id);
   }
+  if ((rules.max_entities > 0 && count > rules.max_entities) ||
+      (rules.max_bytes > 0 && bytes > rules.max_bytes))
+    return damaged("more than the view's bound");
   return in.remaining() == 0 ? Status::ok() : damaged("bytes behind its end");
 }
 
@@ -260,6 +309,7 @@ Result<std::unique_ptr<Engine>> Engine::restore(PlanPtr plan, ByteSpan bytes) {
     return damaged("its checksum fails");
   ByteReader in(body);
   EDGECORE_TRY(engine->impl_->read_head(in));
+  EDGECORE_TRY(engine->impl_->read_rules(in));
   EDGECORE_TRY(engine->impl_->read_entities(in));
   return engine;
 }

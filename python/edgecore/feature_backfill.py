@@ -39,12 +39,13 @@ class Backfilled:
 
     times (i64 ns), values (f64, NaN where MISSING) and states (u8: FRESH, STALE, MISSING) are flat
     memoryviews, values and states with ``width`` per row; numbers (u32) says which row of the input
-    each is; entities is one text per row. ``late``: rows that a stream would not have applied; they
-    are answered all MISSING.
+    each is; entities is one text per row. final is 1 where no row that comes after all of these
+    could change an answer (FINAL), else 0 (PROVISIONAL; all are, as known at ingest). ``late``:
+    rows that a stream would not have applied; they are answered all MISSING.
     """
 
-    __slots__ = ("_entities", "_source", "late", "names", "numbers", "states", "times", "values",
-                 "width")  # fmt: skip
+    __slots__ = ("_entities", "_source", "final", "late", "names", "numbers", "states", "times",
+                 "values", "width")  # fmt: skip
 
     def __init__(
         self,
@@ -57,13 +58,14 @@ class Backfilled:
         until: int = TIME_MAX,
     ) -> None:
         found = _core.backfill(plan, batch, arrival, since, until)
-        times, values, states, numbers, self.late = found
+        times, values, states, numbers, final, self.late = found
         self.names = view.names
         self.width = len(view.names)
         self.times = memoryview(times).cast("q")
         self.values = memoryview(values).cast("d")
         self.states = memoryview(states)
         self.numbers = memoryview(numbers).cast("I")
+        self.final = memoryview(final)
         self._source = (plan, batch)
         self._entities: list[str] | None = None
 

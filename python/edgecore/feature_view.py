@@ -9,6 +9,7 @@ from __future__ import annotations
 from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.feature_rules import KEYS, Rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ class FeatureView:
     :param entity: the field that tells entities apart; empty: the stream is one entity, ``""``.
     :param source: the stream.
     :param lateness: how far behind its entity's newest event one may arrive and still count.
+    :param max_ahead, idle, max_entities, max_bytes: :class:`~edgecore.feature_rules.Rules`.
     :param features: :class:`Agg`, :class:`Ewma`, :class:`Last`, :class:`Recency` or
         :class:`Feature`.
     """
@@ -233,6 +235,10 @@ class FeatureView:
         entity: str,
         source: str,
         lateness: Duration = 0,
+        max_ahead: Duration = 0,
+        idle: Duration = 0,
+        max_entities: int = 0,
+        max_bytes: int = 0,
         features: Iterable[Agg | Ewma | Last | Recency | Feature],
     ) -> None:
         from cbor2 import dumps
@@ -241,6 +247,7 @@ class FeatureView:
         self.entity = entity
         self.source = source
         self.lateness = duration_ns(lateness)
+        self.rules = Rules(duration_ns(max_ahead), duration_ns(idle), max_entities, max_bytes)
         self.specs: tuple[Feature, ...] = tuple(
             feature
             for item in features
@@ -254,7 +261,7 @@ class FeatureView:
             raise Invalid(f"view {name!r}: feature {twice!r} is defined twice")
         definition = {
             "name": name, "entity": entity, "source": source, "lateness": self.lateness,
-            "features": [feature.canonical() for feature in self.specs],
+            "features": [feature.canonical() for feature in self.specs], **self.rules.canonical(),
         }  # fmt: skip
         self._bytes: bytes = dumps(definition, canonical=True)
         self.fingerprint = blake3(self._bytes)
@@ -273,7 +280,8 @@ class FeatureView:
         entity = (
             _meaning(prints, self.entity, f"view {self.name!r}", schema) if self.entity else b""
         )
-        rules = {"entity": entity, "source": self.source, "lateness": self.lateness}
+        rules = {"entity": entity, "source": self.source, "lateness": self.lateness,
+                 **self.rules.of_time()}  # fmt: skip
         out = []
         for spec in self.specs:
             body = spec.canonical()
@@ -336,6 +344,7 @@ class FeatureView:
                 source=body["source"],
                 lateness=body["lateness"],
                 features=[Feature.from_canonical(item) for item in body["features"]],
+                **{key: body[key] for key in KEYS if key in body},
             )
         except (CBORDecodeError, LookupError, TypeError, ValueError, AttributeError, Invalid,
                 RecursionError) as error:  # fmt: skip
@@ -351,7 +360,7 @@ class FeatureView:
         return _core.Plan(
             self.name, self.entity, self.source, self.lateness,
             [spec.core(one) for spec, one in zip(self.specs, prints, strict=True)],
-            blake3(self.fingerprint + b"".join(prints)), schema,
+            blake3(self.fingerprint + b"".join(prints)), schema, self.rules.core(),
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from edgecore.schema import Schema
 
 FRESH, STALE, MISSING = 0, 1, 2
-REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few")
+REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few", "evicted")
+LATE, AHEAD = 1, 2  # why a row was set aside
 NEVER = -1  # the age where there is no event
 SNAPSHOT_BYTES_MAX = 1 << 30
 
@@ -43,20 +44,23 @@ class Reading:
 
     values (f64, NaN where MISSING), states (u8: FRESH, STALE, MISSING), ages (i64 ns since the
     field's newest event, -1 never), coverage (f64, known share of the window), reasons (u8, index
-    into :data:`REASONS`).
+    into :data:`REASONS`). ``final``: FINAL, no row that is still to come can change any of it; else
+    PROVISIONAL, as always in a view without ``idle=``.
     """
 
-    __slots__ = ("ages", "coverage", "entities", "names", "reasons", "states", "values")
+    __slots__ = ("ages", "coverage", "entities", "final", "names", "reasons", "states", "values")
 
     def __init__(
         self,
         names: tuple[str, ...],
         entities: list[str],
         answers: tuple[bytearray, bytearray, bytearray, bytearray, bytearray],
+        final: bool = False,
     ) -> None:
         values, states, ages, coverage, reasons = answers
         self.names = names
         self.entities = entities
+        self.final = final
         self.values = memoryview(values).cast("d")
         self.states = memoryview(states)
         self.ages = memoryview(ages).cast("q")
@@ -143,6 +147,16 @@ class FeatureStore:
         return sum(engine.late_rows for engine in self._engines.values())
 
     @property
+    def ahead_rows(self) -> int:
+        """Rows too far ahead of their stream to count, over all views."""
+        return sum(engine.ahead_rows for engine in self._engines.values())
+
+    @property
+    def evicted(self) -> int:
+        """Entities that were let go to keep views within their bounds."""
+        return sum(engine.evicted for engine in self._engines.values())
+
+    @property
     def memory_bytes(self) -> int:
         """Heap of the entities' state, from capacities."""
         return sum(engine.memory_bytes for engine in self._engines.values())
@@ -169,7 +183,32 @@ class FeatureStore:
         if engine is None:
             raise Invalid(f"no view {name!r} in this store")
         asked = [entities] if isinstance(entities, str) else list(entities)
-        return Reading(self._views[name].names, asked, engine.read(asked, as_of))
+        before = engine.final_before
+        final = before is not None and as_of < before
+        return Reading(self._views[name].names, asked, engine.read(asked, as_of), final)
+
+    def final_before(self, view: str | FeatureView) -> int | None:
+        """The watermark (ns): readings as of an earlier time are FINAL. None while there is none,
+        and in a view without ``idle=``."""
+        return self._engines[view if isinstance(view, str) else view.name].final_before
+
+    def gap(self, stream: str, begin: int, end: int, position: int = 0) -> None:
+        """Events of the stream with times (ns) in (begin, end] may be missing: until a window has
+        left the span, its coverage counts it as not known. Raises ``Invalid`` for end < begin."""
+        at = position or self._next
+        for view in self._views.values():
+            if view.source == stream:
+                self._engines[view.name].gap(begin, end, at)
+        self._next = at + 1
+
+    def take_set_aside(self) -> list[tuple[str, int, int, int, int]]:
+        """Rows that were not applied since the last call, the newest 4,096 of each view: (view,
+        position, time, by ns, LATE or AHEAD)."""
+        return [
+            (name, *one)
+            for name, engine in self._engines.items()
+            for one in engine.take_set_aside()
+        ]
 
     def snapshot(self) -> None:
         """Makes the state durable. Raises ``Exhausted`` or ``Unavailable`` (the old one stays)."""
@@ -178,7 +217,7 @@ class FeatureStore:
 
 
 __all__ = [
-    "FRESH", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Ewma", "Feature",
-    "FeatureStore", "FeatureView", "Last", "Reading", "Recency", "backfill", "duration_ns",
-    "prepare",
+    "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Ewma",
+    "Feature", "FeatureStore", "FeatureView", "Last", "Reading", "Recency", "backfill",
+    "duration_ns", "prepare",
 ]  # fmt: skip
