@@ -23,7 +23,7 @@ from edgecore.rules.summary import (
     rule_of,
 )
 from edgecore.schema import Field, Schema
-from edgecore.wire import catalogue, rowbatch
+from edgecore.wire import catalogue, cbor, rowbatch
 
 MINUTE = 60 * 10**9
 SOURCE = Schema(
@@ -313,6 +313,37 @@ def test_summary_rules_that_cannot_be_are_refused() -> None:
     wide = Schema("w", tier="bulk", fields=[Field(f"f{n}", "f64") for n in range(64)])
     with pytest.raises(Invalid, match="fewer fields"):
         define(wide, period_ns=MINUTE)
+
+
+def test_summary_hostile_rules_and_rows_are_corrupt() -> None:
+    rule = rule_for()
+    body = cbor.decode(rule.body)
+    temp = next(field for field in body["fields"] if field["name"] == "temp")
+    mode = next(field for field in body["fields"] if field["name"] == "mode")
+    for change, value in (
+        ("buckets", 1 << 40), ("buckets", 0), ("low", 10**9), ("low", "x"), ("what", ["median"]),
+        ("what", 3), ("name", "none"), ("counts", 1),
+    ):  # fmt: skip
+        bad = {**body, "fields": [{**temp, change: value}]}
+        with pytest.raises(Corrupt):
+            rule_of(cbor.encode(bad), SOURCE)
+    for bad in (
+        {**body, "period": 0}, {**body, "entity": "flow"}, {**body, "entity": 5},
+        {**body, "fields": [{**mode, "counts": 1 << 40}]}, {**body, "fields": 7},
+        {**body, "tier": "gold"}, {**body, "fields": [5]},
+    ):  # fmt: skip
+        with pytest.raises(Corrupt):
+            rule_of(cbor.encode(bad), SOURCE)
+    row = stored(rule, panes_of(rule, rows_of(random.Random(1), 9))[0])
+    assert pane_of_row(rule, row).rows
+    for key in row:
+        if key in ("source", "source_seq", "start") or row[key] is None:
+            continue
+        with pytest.raises(Corrupt):
+            pane_of_row(rule, {name: value for name, value in row.items() if name != key})
+        if not key.endswith((".min", ".max")):
+            with pytest.raises(Corrupt):
+                pane_of_row(rule, {**row, key: 1.5})
 
 
 def test_summary_hostile_figures_are_corrupt() -> None:

@@ -71,7 +71,10 @@ def _schemas(rows: bytes) -> list[Schema]:
 def _panes(
     directory: Path, stream: str, stores: dict[bytes, bytes]
 ) -> dict[tuple[bytes, int], list[Pane]]:
-    """By (device, rule), the parts that the hub holds of a summary stream."""
+    """By (device, rule), the parts that the hub holds of a summary stream. What is none is said on
+    stderr, and left out."""
+    import sys
+
     from edgecore.rules.summary import pane_of_row
 
     rules = _rules(directory)
@@ -79,7 +82,11 @@ def _panes(
     for store, name, _, row in hub_requests.rows(directory):
         number = row.get("rule")
         if name == stream and store in stores and isinstance(number, int) and number in rules:
-            pane = pane_of_row(rules[number], row)
+            try:
+                pane = pane_of_row(rules[number], row)
+            except Corrupt as error:
+                print(f"Corrupt: {stores[store].hex()}: {error}", file=sys.stderr)
+                continue
             out.setdefault((stores[store], number), []).append(pane)
     return out
 

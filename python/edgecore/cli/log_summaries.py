@@ -52,7 +52,7 @@ class Audit:
                 self.parts += 1
                 try:
                     part = pane_of_row(self.rule, row)
-                except (Corrupt, KeyError, TypeError) as error:
+                except Corrupt as error:
                     self.differ.append(f"the row at position {position}: {error}")
                     continue
                 self.rows += part.rows

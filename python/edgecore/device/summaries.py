@@ -48,7 +48,7 @@ def parts(log: Log, rule: Rule, after: int = 0) -> Iterator[Pane]:
     for schema in log.schemas():
         if schema.stream == rule.name:
             for _, _, row in raw_rows(log, schema, after):
-                with suppress(Corrupt, KeyError, TypeError):
+                with suppress(Corrupt):
                     yield pane_of_row(rule, row)
 
 

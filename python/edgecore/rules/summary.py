@@ -212,23 +212,40 @@ def _limit(known: int | None, sign: int) -> Any:
 
 def pane_of_row(rule: Rule, row: dict[str, Any]) -> Pane:
     """The inverse of :meth:`Pane.row`, of a row as `rowbatch.read_rows` gives it. Raises
-    ``Corrupt``."""
+    ``Corrupt`` for one that a rule does not make."""
+    try:
+        return _pane_of_row(rule, row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(f"{rule.name}: a row that is no summary: {error}") from None
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("a count that is none")
+    return value
+
+
+def _pane_of_row(rule: Rule, row: dict[str, Any]) -> Pane:
     if row.get("rule") != rule.id or row["time"] % rule.period:
         raise Corrupt(f"{rule.name}: a row of another rule")
-    pane = Pane(rule, row["entity"], row["time"] // rule.period)
-    pane.first, pane.last, pane.rows = row["first"], row["last"], row["rows"]
+    pane = Pane(rule, row["entity"].encode().decode(), row["time"] // rule.period)
+    pane.first, pane.last = _whole(row["first"]), _whole(row["last"])
+    pane.rows = _whole(row["rows"])
     for column, figures in zip(rule.columns, pane.figures, strict=True):
         base, grid = column.base, column.grid
-        figures.n = row[f"{base}.n"]
+        figures.n = _whole(row[f"{base}.n"])
         for end, power, name in (("sum", 1, "sum"), ("sq", 2, "squares")):
             total, exact = row.get(f"{base}.{end}"), row.get(f"{base}.{end}x")
             if total is None and exact is not None:
                 total = number_of(exact, -power * grid.bits)
-            if total is not None:
-                setattr(figures, name, total)
+            if name in column.what:
+                setattr(figures, name, _whole(total))
         for word in ("min", "max"):
             value = row.get(f"{base}.{word}")
-            setattr(figures, word, None if value is None else grid.value(value))
+            if word in column.what:
+                if (value is None) != (figures.n == 0):
+                    raise ValueError(f"{base}.{word} of {figures.n} values")
+                setattr(figures, word, None if value is None else grid.value(value))
         if column.buckets:
             figures.hist = read_varints(row[f"{base}.hist"] or b"", column.buckets + 2)
         if column.counts:

@@ -242,21 +242,36 @@ def rule_of(body: bytes, source: Schema) -> Rule:
     columns = []
     try:
         for item in cbor.field(found, "fields", list):
-            index, field = known[item["name"]]
-            grid = Grid(field)
-            edges = [grid.from_plain(item[key]) for key in ("low", "high") if key in item]
-            buckets = (edges[0], edges[1], int(item["buckets"])) if edges else None
-            columns.append(Column(field, index, item["what"], buckets, int(item.get("counts", 0))))
+            columns.append(_column(item, *known[item["name"]]))
+        if found["entity"] and not Grid(known[found["entity"]][1]).names_entities:
+            raise Invalid("its entity is no field that names any")
         rule = Rule(
             cbor.field(found, "name", str), source, cbor.field(found, "tier", str),
             cbor.field(found, "entity", str), cbor.unsigned(found.get("period"), 63),
             cbor.unsigned(found.get("lateness"), 63), columns,
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, IndexError, Invalid) as error:
+        rule.schema()
+    except (KeyError, TypeError, ValueError, ArithmeticError, Invalid) as error:
         raise Corrupt(f"summary: {error}") from None
     if rule.body != body:
         raise Corrupt("summary: not what this rule encodes to")
     return rule
+
+
+def _column(item: Any, index: int, field: Field) -> Column:
+    """Of a rule's bytes; within the bounds of :func:`define`. Raises ``Invalid`` and what wrong
+    types do."""
+    measure = Measure(field.name, item["what"], counts=item.get("counts", 0))
+    buckets = None
+    if "buckets" in item:
+        grid = Grid(field)
+        low, high = grid.from_plain(item["low"]), grid.from_plain(item["high"])
+        if type(item["buckets"]) is not int or not 1 <= item["buckets"] <= BUCKETS_MAX:
+            raise Invalid(f"{item['buckets']} buckets")
+        if not (grid.is_number and low < high):
+            raise Invalid(f"a histogram of {field.name!r}")
+        buckets = low, high, item["buckets"]
+    return Column(field, index, Grid(field).of(measure.what), buckets, _counts(field, measure))
 
 
 __all__ = ["I64", "WHAT", "Column", "Measure", "Rule", "define", "rule_of"]
