@@ -280,6 +280,54 @@ class ColumnsLmdb(Columns):
         return float(sum(column.sum() for column in columns))
 
 
+class Table(Columns):
+    """A run reads columns of everything into a pyarrow table, by one thread."""
+
+    def table(self) -> Any:
+        raise NotImplementedError
+
+    def total(self) -> float:
+        import pyarrow.compute
+
+        table = self.table()
+        return float(sum(pyarrow.compute.sum(table[name]).as_py() for name in self.names))
+
+
+class TableOurs(Table):
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(Ours, settings)
+        assert isinstance(self.side, Ours)
+        self.side.log.sync()
+        self.side.log.seal()
+
+    def table(self) -> Any:
+        import pyarrow
+
+        assert isinstance(self.side, Ours)
+        return pyarrow.table(self.side.log.arrow("bench", self.names))
+
+
+class TableParquet(Table):
+    """The same rows, from our log, in a Parquet file: lz4 without dictionaries, of all that its
+    writer offers what is read fastest."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        super().__init__(Ours, settings)
+        assert isinstance(self.side, Ours)
+        self.path = self.side.directory / "rows.parquet"
+        table = pyarrow.table(self.side.log.arrow("bench", self.names))
+        parquet.write_table(table, self.path, compression="lz4", use_dictionary=False)
+        self.version = pyarrow.__version__
+
+    def table(self) -> Any:
+        from pyarrow import parquet
+
+        return parquet.read_table(self.path, use_threads=False, memory_map=True)
+
+
 LARGE = {"segment_bytes": 8 << 20}  # ours: as a gateway sets it; scans have the default
 SIDES = {"ours": Ours, "sqlite": Sqlite, "lmdb": Lmdb, "rocksdict": Rocks}
 CASES = {
@@ -298,6 +346,12 @@ for variant, columns, randomly in (("", 8, False), ("_random", 8, True), ("_one"
         settings={"mode": "kernel", "batch": BATCH, "columns": columns, "random": randomly},
         scale=SCAN_ROWS,
     )
+for variant, randomly in (("", False), ("_random", True)):
+    CASES[f"scan_arrow{variant}"] = Case(
+        {"ours": TableOurs, "parquet": TableParquet},
+        settings={"mode": "kernel", "batch": BATCH, "columns": 8, "random": randomly},
+        scale=SCAN_ROWS,
+    )
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
@@ -309,6 +363,8 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
         ("log.scan/sealed", "scan_sealed", ("lmdb",)),
         ("log.scan/sealed/random", "scan_sealed_random", ("lmdb",)),
         ("log.scan/sealed/one_column", "scan_sealed_one", ("lmdb",)),
+        ("log.scan/arrow", "scan_arrow", ("parquet",)),
+        ("log.scan/arrow/random", "scan_arrow_random", ("parquet",)),
     ):
         for peer in peers:
             yield row(identity, "log", name, CASES[name], peer, rounds)

@@ -2,6 +2,8 @@
 // protocol: https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html).
 #include <pybind11/stl.h>
 
+#include <mutex>
+
 #include "bindings/arrow.hpp"
 #include "log/table_stream.hpp"
 
@@ -47,11 +49,13 @@ class LogSource final : public ArrowSource {
 
  private:
   Result<bool> step(ArrowData& out) {
-    const auto log = log_.lock();  // which the reader asks where rows are now
+    const std::lock_guard guard(mutex_);  // batches may be asked for by several threads
+    const auto log = log_.lock();         // which the reader asks where rows are now
     if (log == nullptr) return Status::invalid("the log is closed");
     return stream_->next(out);
   }
 
+  std::mutex mutex_;
   std::weak_ptr<Log> log_;
   std::unique_ptr<TableStream> stream_;
 };

@@ -8,6 +8,7 @@ import math
 import random
 import subprocess
 import sys
+import threading
 from decimal import Decimal
 from typing import Any
 
@@ -217,6 +218,26 @@ def test_arrow_batches_come_when_asked_for_and_end_with_the_log() -> None:
     assert pyarrow.record_batch(own).equals(kept)
     assert pyarrow.record_batch(own).equals(kept)  # may be given away twice
     assert len(own) == 65000
+
+
+def test_arrow_batches_asked_for_by_several_threads_are_each_given_once() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    with open_log() as log:
+        for _ in range(300):
+            log.append("all", [{"u16": 1}] * 1000)
+        log.seal()
+        batches, found = iter(log.arrow("all", ["sequence"])), []
+
+        def take() -> None:
+            found.extend(pyarrow.record_batch(batch) for batch in batches)
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sequences = [number for batch in found for number in batch["sequence"].to_pylist()]
+        assert sorted(sequences) == list(range(1, 300_001))
 
 
 def test_arrow_of_a_scanned_batch_is_its_rows() -> None:
