@@ -307,8 +307,12 @@ def sent_bytes(schema: Schema, events: list[dict[str, Any]], period_s: int) -> t
             log.append(schema.stream, events[at : at + 2000])
         log.sync()
         summaries.follow()
+        while summaries.behind:
+            summaries.follow()
         log.sync()
-        check_log(log)
+        audit = check_log(log)
+        assert audit.rows + audit.waiting == len(events)
+        assert audit.rows > len(events) - 2 * period_s
         return dense_bytes(log, schema.stream), dense_bytes(log, rule.name)
 
 
