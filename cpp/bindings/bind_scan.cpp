@@ -252,31 +252,42 @@ class Gathering {
   }
 
   Status record(const CatalogueEntry& entry, const RecordView& view, std::uint64_t after) {
-    RowBatch rows(entry.schema);
-    EDGECORE_TRY(decode_rows(view.payload, view.head.count, rows));
+    const Schema& schema = *entry.schema;
+    if (UniformRows::are(schema, view.payload, view.head.count))
+      return rows(UniformRows(schema, view.payload), schema, view, after);
+    RowBatch decoded(entry.schema);
+    EDGECORE_TRY(decode_rows(view.payload, view.head.count, decoded));
+    return rows(decoded, schema, view, after);
+  }
+
+  std::vector<Cells>& cells() { return cells_; }
+
+ private:
+  // Rows of a record whose positions are wanted; uniform ones stay where they are.
+  template <typename Rows>
+  Status rows(const Rows& rows, const Schema& schema, const RecordView& view, std::uint64_t after) {
     const std::size_t from = after >= view.position ? after - view.position + 1 : 0;
-    const std::size_t to = std::min<std::uint64_t>(rows.count(), until_ - view.position + 1);
-    if (from >= to) return Status::ok();
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      const int found = entry.schema->find(names_[i]);
-      const Field* field = found < 0 ? nullptr : &entry.schema->fields[std::size_t(found)];
+    const std::size_t to = std::min<std::uint64_t>(view.head.count, until_ - view.position + 1);
+    for (std::size_t i = 0; from < to && i < names_.size(); ++i) {
+      const int found = schema.find(names_[i]);
+      const auto index = static_cast<std::size_t>(std::max(found, 0));
+      const Field* field = found < 0 ? nullptr : &schema.fields[index];
       EDGECORE_TRY(set_format(i, field));
       const std::span<std::uint64_t> out = cells_[i].add(to - from);
+      const bool times = names_[i] == "time";
       presence_.clear();
       for (std::size_t row = from; row < to; ++row) {
-        presence_.push_back(field == nullptr || rows.present(row, std::size_t(found)));
-        out[row - from] = field != nullptr      ? rows.cell(row, std::size_t(found))
-                          : names_[i] == "time" ? std::uint64_t(rows.time_ns(row))
-                                                : rows.source_seq(row);
+        if constexpr (std::is_same_v<Rows, RowBatch>)
+          presence_.push_back(field == nullptr || rows.present(row, index));
+        out[row - from] = field != nullptr ? rows.cell(row, index)
+                          : times          ? std::uint64_t(rows.time_ns(row))
+                                           : rows.source_seq(row);
       }
       EDGECORE_TRY(finish(i, field, out));
     }
     return Status::ok();
   }
 
-  std::vector<Cells>& cells() { return cells_; }
-
- private:
   Status add_block(const CatalogueEntry& entry, ByteSpan bytes) {
     EDGECORE_ASSIGN(auto reader, BlockReader::open(bytes, *entry.schema));
     for (std::size_t i = 0; i < names_.size(); ++i) {
