@@ -115,6 +115,7 @@ def test_summaries_begin_end_and_change_with_the_configuration(site: Site) -> No
     found, _ = audits(log)
     assert [audit.rule.period for audit in found] == [5 * SECOND, 10 * SECOND]
     assert all(audit.equal == audit.parts > 1 and not audit.differ for audit in found)
+    assert [audit.waiting for audit in found] == [0, 0]  # both have ended
     ended = [row["body"] for scanned in log.scan("edgecore.summaries") for row in scanned.rows()]
     assert len(ended) == 3
     assert ended[-1] is None

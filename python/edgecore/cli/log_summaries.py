@@ -27,10 +27,12 @@ SHOWN = 10  # of what is wrong
 
 class Audit:
     """Of one rule. `differ`: what is wrong, in words; `gone`: parts whose rows are not all kept;
-    `waiting`: rows that no part has yet."""
+    `waiting`: rows that no part has yet, of those that came while the rule stood: at positions
+    in `spans`, (after, until]."""
 
-    def __init__(self, log: Log, rule: Rule) -> None:
+    def __init__(self, log: Log, rule: Rule, spans: list[tuple[int, int]]) -> None:
         self.rule = rule
+        self._spans = spans
         self.differ: list[str] = []
         self.parts = self.rows = self.equal = self.gone = self.waiting = 0
         self._held: dict[tuple[int, str], list[tuple[int, Pane, Pane]]] = {}
@@ -72,7 +74,7 @@ class Audit:
                 held[at][2].add(position, row)
             elif held and held[0][0] <= position < held[-1][1].last:
                 self.differ.append(f"position {position}: a row that no part of its period has")
-            else:
+            elif any(low < position <= high for low, high in self._spans):
                 self.waiting += 1
 
     def _judge(self, part: Pane, again: Pane, gaps: list[tuple[int, int]]) -> None:
@@ -119,17 +121,34 @@ def _gaps(log: Log, stream: str) -> list[tuple[int, int]]:
 
 def audits(log: Log) -> tuple[list[Audit], list[str]]:
     """Of every rule that the log names; and what can't be read of them."""
-    bodies: dict[bytes, str] = {}
-    if any(stream == SUMMARIES.stream for _, stream, _ in log.partitions()):
-        for scanned in log.scan(SUMMARIES.stream):
-            bodies.update({bytes(r["body"]): r["name"] for r in scanned.rows() if r["body"]})
     found, unread = [], []
-    for body, name in bodies.items():
+    for (name, body), spans in _standing(log).items():
         try:
-            found.append(Audit(log, read_rule(log, body)))
+            found.append(Audit(log, read_rule(log, body), spans))
         except (Corrupt, Incompatible) as error:
             unread.append(f"{error.word}: {name}: {error}")
     return found, unread
+
+
+def _standing(log: Log) -> dict[tuple[str, bytes], list[tuple[int, int]]]:
+    """Of each rule, from which position to which it stood: until the next of its name, or its
+    end."""
+    out: dict[tuple[str, bytes], list[tuple[int, int]]] = {}
+    last: dict[str, tuple[bytes, int]] = {}
+    if any(stream == SUMMARIES.stream for _, stream, _ in log.partitions()):
+        for scanned in log.scan(SUMMARIES.stream):
+            for at, row in enumerate(scanned.rows(), scanned.position):
+                name, body = row["name"], bytes(row["body"] or b"")
+                before, since = last.get(name, (b"", 0))
+                if before:
+                    out[name, before].append((since, at))
+                if body:
+                    out.setdefault((name, body), [])
+                last[name] = (body, at)
+    for name, (body, since) in last.items():
+        if body:
+            out[name, body].append((since, log.position))
+    return out
 
 
 def run(arguments: argparse.Namespace) -> int:
