@@ -91,6 +91,22 @@ def test_columns_unknown_name_is_invalid() -> None:
             next(iter(log.scan("fixed"))).column("speed")
 
 
+def test_log_columns_of_rows_at_even_places_are_cut_as_a_scan_is(seed: int) -> None:
+    rng = random.Random(seed)
+    names = [name for name in NAMES if name != "source"]
+    with open_log() as log:
+        for _ in range(30):
+            log.append("fixed", [fixed_row(rng) for _ in range(rng.randint(1, 20))])
+        last = log.position
+        for after, until in ((0, last), (7, last - 9), (last // 2, last // 2 + 1), (last, last)):
+            rows = [
+                row for part in log.scan("fixed", after=after, until=until) for row in part.rows()
+            ]
+            found = log.columns("fixed", *names, after=after, until=until)
+            for name in names:
+                assert list(map(repr, found[name])) == [repr(row[name]) for row in rows], name
+
+
 def test_append_rows_without_a_time_share_that_of_their_call() -> None:
     clock = ManualClock(5)
     with open_log(clock) as log:
