@@ -40,9 +40,10 @@ CPP_SEES = {
 
 BASIC = {"errors", "limits", "clock", "_core", "digest"}
 VALUES = BASIC | {"schema", "release", "streams"}
-FACES = {"columns", "log", "log_keeping", "log_values", "cursor", "features", "feature_view",
-         "feature_backfill", "feature_parity", "feature_rules", "artifacts", "inference",
-         "learning", "pipeline", "fs", "worker", "tflite_writer", "lineage"}  # fmt: skip
+FACES = {"columns", "corrections", "log", "log_keeping", "log_values", "cursor", "features",
+         "feature_view", "feature_backfill", "feature_parity", "feature_rules", "artifacts",
+         "inference", "learning", "pipeline", "fs", "worker", "tflite_writer",
+         "lineage"}  # fmt: skip
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
     "errors": set(),

@@ -37,7 +37,7 @@ from edgecore.log_values import (
     table_facts,
 )
 from edgecore.schema import TIERS, Schema
-from edgecore.streams import LOSSES, SCHEMAS
+from edgecore.streams import CLOCK, LOSSES, SCHEMAS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore.clock import Clock
+    from edgecore.corrections import Corrections
     from edgecore.fs import Fs
     from edgecore.log_values import Range
 
@@ -66,6 +67,7 @@ class Log(Keeping):
         self._cursors: dict[str, _cursor.Cursor] = {}
         self.cipher: Any = None
         self._releases = self._all_cursors = False
+        self._clock_trust = 0
         self._announced = 0  # schemas that partition 0 names
         self.recovery = Recovery(*core.recovery())
 
@@ -235,6 +237,19 @@ class Log(Keeping):
         return self.core.epoch
 
     @property
+    def clock_trust(self) -> int:
+        """How far the wall clock is trusted: a value of :mod:`edgecore.corrections`, stored with
+        what is committed from when it was set."""
+        return self._clock_trust
+
+    @clock_trust.setter
+    def clock_trust(self, trust: int) -> None:
+        if not 0 <= trust < 256:
+            raise Invalid(f"clock trust {trust}: one byte")
+        self.core.set_clock_trust(trust)
+        self._clock_trust = trust
+
+    @property
     def position(self) -> int:
         """Of the last row appended; 0 when there is none."""
         return self.core.position
@@ -292,6 +307,22 @@ class Log(Keeping):
             after = self.core.position_before(*after)
         for core in self.core.scan(wanted, after, POSITION_MAX if until is None else until, times):
             yield Scanned(core, self._by_number.get(core.schema_number))
+
+    def corrections(self) -> Corrections:
+        """What is known of the true times of rows: see :mod:`edgecore.corrections`. From the stream
+        ``edgecore.clock`` alone; empty where there is none."""
+        from edgecore.corrections import Corrections, Reading
+
+        if CLOCK.stream not in {name for _, name, _ in self.partitions()}:
+            return Corrections([])
+        names = ("epoch", "monotonic", "wall", "origin", "true", "uncertainty")
+        readings = []
+        for scanned in self.scan(CLOCK.stream):
+            for at, row in enumerate(scanned):
+                values: list[Any] = [row.get(name) for name in names]
+                epoch, *rest = values
+                readings.append(Reading(epoch, scanned.position + at, scanned.hlc, *rest))
+        return Corrections(readings)
 
     def columns(
         self, stream: str, *names: str, after: int = 0, until: int | None = None

@@ -119,9 +119,25 @@ RAW = Schema(
     ],
 )
 
-SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST)
+# Readings of the device's two clocks, for edgecore.corrections: at `monotonic` of the epoch the
+# wall clock read `wall`. `true` and `uncertainty`: what the hub signed then, where it did. Words
+# of `origin` are in edgecore.corrections.
+CLOCK = Schema(
+    "edgecore.clock",
+    tier="diagnostic",
+    fields=[
+        Field("epoch", "u64", required=True),
+        Field("monotonic", "i64", unit="ns", required=True),
+        Field("wall", "i64", unit="ns", required=True),
+        Field("true", "i64", unit="ns"),
+        Field("uncertainty", "u64", unit="ns"),
+        Field("origin", "category", required=True),
+    ],
+)
+
+SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST, CLOCK)
 
 __all__ = [
-    "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS", "SUMMARIES",
-    "SYSTEM_STREAMS", "UPDATE",
+    "CLOCK", "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS",
+    "SUMMARIES", "SYSTEM_STREAMS", "UPDATE",
 ]  # fmt: skip

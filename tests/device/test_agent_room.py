@@ -140,7 +140,7 @@ def test_agent_history_is_read_from_where_it_was_kept(site: Site, seed: int) -> 
     assert site.fs.fired(fault) == 0
     site.fs.clear_faults()
     again = History(device.log, "pump-7", site.fs, f"{site.root}/state/history")
-    for name in ("position", "losses", "dropped", "through", "accounted", "logged"):
+    for name in ("position", "losses", "dropped", "through", "accounted", "logged", "confirmed"):
         assert getattr(again, name) == getattr(kept, name)
     assert list(again.edges) == list(kept.edges)
     for copy in ("a", "b"):
@@ -169,5 +169,6 @@ def test_agent_history_is_as_its_page_says() -> None:
         kept._load()
     assert [list(loss) for loss in kept.losses] == golden["losses"]
     assert list(kept.edges) == golden["edges"]
+    assert list(kept.confirmed) == golden["confirmed"]
     for name in ("position", "dropped", "through", "accounted", "logged"):
         assert getattr(kept, name) == golden[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from edgecore.cli import log_export, log_open, log_report, log_summaries
+from edgecore.cli import log_corrected, log_export, log_open, log_report, log_summaries
 from edgecore.errors import Corrupt
 from edgecore.log import Log
 
@@ -39,6 +39,13 @@ def register(subparsers: Any) -> None:
                         help="as --format jsonl")  # fmt: skip
     export.add_argument("--stream", help="of this stream only")
     export.add_argument("--after", type=int, default=0, help="positions above this")
+    export.add_argument("--corrected", action="store_true",
+                        help="add true times, as far as the hub's signed ones tell them: of the "
+                             "row's coming, and of a time that its clock gave")  # fmt: skip
+    export.add_argument("--device-time", metavar="STREAM", action="append", default=[],
+                        help="with --corrected: the device's own clock gave this stream its "
+                             "times (known of the host source and of edgecore.clock, ingest, "
+                             "losses and schemas); may be repeated")  # fmt: skip
     export.add_argument("--out", metavar="FILE", help="instead of standard output")
     summaries = add("summaries", log_summaries.run,
                     "recompute the summaries from the rows kept; exit 1 when one differs",
@@ -76,6 +83,7 @@ def _facts(log: Log) -> dict[str, Any]:
         "tail_uncertain": log.recovery.tail_uncertain,
         "ranges": _ranges(log.recovery.ranges),
         "encryption": log.encryption().facts(),
+        "clock": log_corrected.anchored(log),
         "partitions": [
             {
                 "partition": partition,
@@ -103,6 +111,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
     size = f"{facts['position']} positions, {facts['data_bytes']} bytes"
     print(f"store {facts['store']}: {size}, {state}")
     print(f"  at rest: {at_rest(facts['encryption'])}")
+    if facts["clock"] is None:
+        print("  clock: its rows are encrypted; say --key")
+    elif facts["clock"]["epochs"]:
+        print(
+            f"  clock: {facts['clock']['anchored']} of {facts['clock']['epochs']} epochs have a "
+            "time that the hub signed"
+        )
     for item in facts["partitions"]:
         print(
             f"  {item['partition']:>4}  {item['stream']:<32} {item['tier']:<10} "

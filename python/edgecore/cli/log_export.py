@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from itertools import islice
 
+from edgecore.cli.log_corrected import COLUMNS, MOMENTS, NOTHING, Corrector
 from edgecore.cli.log_open import open_log
-from edgecore.errors import Corrupt, Incompatible, Invalid, from_os
+from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable, from_os
 from edgecore.log_keeping import POSITION_MAX
 from edgecore.log_values import IDENTITY
 
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, BinaryIO
 
+    from edgecore.cli.log_corrected import Added
     from edgecore.log import Log
     from edgecore.schema import Field, Schema
 
-    Write = Callable[[Log, str | None, int, BinaryIO], None]
-    Event = tuple[int, int, int, Schema, dict[str, Any]]
+    Write = Callable[[Log, str | None, int, BinaryIO, Corrector | None], None]
+    Event = tuple[int, int, int, Schema, dict[str, Any], Added]
 
 FORMATS = ("jsonl", "csv", "parquet")
 KEYS = ("time", "source", "source_seq")
@@ -30,8 +33,10 @@ GROUP_ROWS = 1 << 16  # of a Parquet row group: what is in memory at a time
 SECOND = 1_000_000_000
 
 
-def events(log: Log, stream: str | None, after: int) -> Iterator[Event]:
-    """(partition, sequence, position, schema, row), in order of position."""
+def events(
+    log: Log, stream: str | None, after: int, corrector: Corrector | None
+) -> Iterator[Event]:
+    """(partition, sequence, position, schema, row, what a corrector adds), in order of position."""
     from edgecore.wire import rowbatch
 
     for scanned in log.scan(stream, after=after):
@@ -39,17 +44,26 @@ def events(log: Log, stream: str | None, after: int) -> Iterator[Event]:
             raise Corrupt(f"partition {scanned.partition}: a schema that can't be read")
         rows = rowbatch.read_rows(scanned.schema, scanned.payload)
         for index, (_, row) in enumerate(rows):
+            time: Any = row["time"]
+            added = NOTHING if corrector is None else corrector.of(scanned, index, time)
             yield (
                 scanned.partition, scanned.first + index, scanned.position + index,
-                scanned.schema, row,
+                scanned.schema, row, added,
             )  # fmt: skip
 
 
-def write_jsonl(log: Log, stream: str | None, after: int, out: BinaryIO) -> None:
+def write_jsonl(
+    log: Log, stream: str | None, after: int, out: BinaryIO, corrector: Corrector | None = None
+) -> None:
+    import json
+
     from edgecore.wire import export
 
-    for partition, sequence, position, schema, row in events(log, stream, after):
+    for partition, sequence, position, schema, row, added in events(log, stream, after, corrector):
         line = export.line(log.store_id, partition, sequence, position, schema, row)
+        if corrector is not None:
+            more = json.dumps(dict(zip(COLUMNS, added, strict=True)), separators=(",", ":"))
+            line = f"{line[:-1]},{more[1:]}"
         out.write(line.encode() + b"\n")
 
 
@@ -60,7 +74,8 @@ class Table:
     """One stream's columns: the fields of its newest schema, then those that only older versions
     have. A field whose name the table itself uses is ``values.NAME``."""
 
-    def __init__(self, log: Log, stream: str) -> None:
+    def __init__(self, log: Log, stream: str, corrected: bool) -> None:
+        self.added = COLUMNS if corrected else ()
         schemas = [schema for schema in log.schemas() if schema.stream == stream]
         if not schemas:
             raise Invalid(f"the log has no stream {stream!r}")
@@ -72,18 +87,19 @@ class Table:
                 self.fields.setdefault(field.name, []).append(field)
 
     def names(self) -> list[str]:
-        named = [f"values.{name}" if name in IDENTITY else name for name in self.fields]
-        return [*IDENTITY, *KEYS, *named]
+        taken = {*IDENTITY, *self.added}
+        named = [f"values.{name}" if name in taken else name for name in self.fields]
+        return [*IDENTITY, *KEYS, *named, *self.added]
 
 
-def table_of(log: Log, stream: str | None, form: str) -> Table:
+def table_of(log: Log, stream: str | None, form: str, corrected: bool = False) -> Table:
     if stream is None:
         names = {name for _, name, _ in log.partitions() if not name.startswith("edgecore.")}
         raise Invalid(
             f"--format {form}: a table is of one stream; add --stream with one of "
             f"{', '.join(sorted(names)) or 'edgecore.schemas, edgecore.losses'}"
         )
-    return Table(log, stream)
+    return Table(log, stream, corrected)
 
 
 def time_text(at: int) -> str:
@@ -107,13 +123,15 @@ def cell(value: object) -> str:
     return text
 
 
-def write_csv(log: Log, stream: str | None, after: int, out: BinaryIO) -> None:
+def write_csv(
+    log: Log, stream: str | None, after: int, out: BinaryIO, corrector: Corrector | None = None
+) -> None:
     from edgecore.wire import export
 
-    table = table_of(log, stream, "csv")
+    table = table_of(log, stream, "csv", corrector is not None)
     out.write((",".join(map(cell, table.names())) + "\n").encode())
     by_schema: dict[int, list[Field | None]] = {}
-    for partition, sequence, position, schema, row in events(log, stream, after):
+    for partition, sequence, position, schema, row, added in events(log, stream, after, corrector):
         if id(schema) not in by_schema:
             own = {field.name: field for field in schema.fields}
             by_schema[id(schema)] = [own.get(name) for name in table.fields]
@@ -123,7 +141,12 @@ def write_csv(log: Log, stream: str | None, after: int, out: BinaryIO) -> None:
             for field in by_schema[id(schema)]
         ]
         source = row["source"] or None  # an event without one
-        cells = map(cell, [*head, source, row["source_seq"], *values])
+        more = [
+            time_text(value) if name in MOMENTS and value is not None else value
+            for name, value in zip(COLUMNS, added, strict=True)
+        ]
+        behind = more if corrector is not None else []
+        cells = map(cell, [*head, source, row["source_seq"], *values, *behind])
         out.write((",".join(cells) + "\n").encode())
 
 
@@ -150,15 +173,40 @@ def row_groups(batches: Iterable[Any]) -> Iterator[Any]:
         yield pyarrow.Table.from_batches(held)
 
 
-def write_parquet(log: Log, stream: str | None, after: int, out: BinaryIO) -> None:
+def add_columns(group: Any, found: Iterator[Event]) -> Any:
+    """A table with what a corrector says of its rows, which are next in `found`, behind its
+    columns. Raises ``Unavailable`` when a writer has let go of some of them meanwhile."""
+    pyarrow = arrow()
+    names = [f"values.{name}" if name in COLUMNS else name for name in group.column_names]
+    group = group.rename_columns(names)
+    rows = list(islice(found, group.num_rows))
+    if group.column("position").to_pylist() != [event[2] for event in rows]:
+        raise Unavailable("rows were released during the export: try again")
+    for at, name in enumerate(COLUMNS):
+        moment = name in MOMENTS
+        kind = pyarrow.timestamp("ns", tz="UTC") if moment else pyarrow.int64()
+        field = pyarrow.field(name, kind, metadata=None if moment else {"unit": "ns"})
+        group = group.append_column(field, pyarrow.array([row[-1][at] for row in rows], kind))
+    return group
+
+
+def write_parquet(
+    log: Log, stream: str | None, after: int, out: BinaryIO, corrector: Corrector | None = None
+) -> None:
     pyarrow, parquet = arrow(), arrow("pyarrow.parquet")
     table_of(log, stream, "parquet")
     try:
         table = log.arrow(stream or "", after=after)
     except Incompatible as error:
         raise Invalid(f"{error}; export as csv or jsonl") from None
-    with parquet.ParquetWriter(out, pyarrow.schema(table), compression="zstd") as writer:
-        for group in row_groups(table):
+    groups = row_groups(table)
+    schema = pyarrow.schema(table)
+    if corrector is not None:
+        found = events(log, stream, after, corrector)
+        schema = add_columns(schema.empty_table(), iter([])).schema
+        groups = (add_columns(group, found) for group in groups)
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        for group in groups:
             writer.write_table(group, row_group_size=GROUP_ROWS)
 
 
@@ -202,8 +250,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise Invalid("--format parquet: a Parquet table is a file; add --out FILE")
         arrow("pyarrow.parquet")  # missing: one line, before a file is begun
     with open_log(arguments.directory, arguments.key) as log:
+        corrector = None
+        if arguments.corrected:
+            corrector = Corrector(log, arguments.device_time)
+        elif arguments.device_time:
+            raise Invalid("--device-time says which times --corrected corrects: add that too")
         if form != "jsonl":
             table_of(log, arguments.stream, form)
         with output(arguments.out) as out:
-            WRITERS[form](log, arguments.stream, arguments.after, out)
+            WRITERS[form](log, arguments.stream, arguments.after, out, corrector)
     return 0

@@ -26,6 +26,7 @@ from edgecore.device.raw import check_rule
 from edgecore.device.schema_file import SchemaFile
 from edgecore.device.schema_file import load as load_schema
 from edgecore.device.serving import Serving, load
+from edgecore.device.timekeeper import Timekeeper
 from edgecore.errors import EdgecoreError, Invalid
 from edgecore.fs import PosixFs
 from edgecore.log import Log
@@ -128,10 +129,17 @@ class Device:
                 config, self._log, fs, self._transport, clock, uniform, entropy,
                 partial(load, schema=self.schema, backend=config.backend),
             )  # fmt: skip
+        link = self.link
+        self._time = Timekeeper(
+            self._log, clock, config.name, history.confirmed,
+            lambda: link.signed_time if link is not None else None,
+            lambda: link.floor_ns if link is not None else 0,
+        )  # fmt: skip
+        self._time.poll()
         self._capture = Capture(
             config, self._log, clock, self._source, history, self._serving, self.link,
             self.notices.append,
-            self._summaries(rules, begin),
+            self._summaries(rules, begin), lambda: self._time.may_expire,
         )  # fmt: skip
 
     @staticmethod
@@ -228,6 +236,7 @@ class Device:
 
     def poll_capture(self, now_ns: int) -> int:
         """:meth:`poll` without the link, for a caller that gives the link a thread."""
+        self._time.poll()
         deadline = self._capture.poll(now_ns)
         if self._flusher == "manual":
             deadline = min(deadline, self._capture.commit(now_ns))
@@ -249,7 +258,7 @@ class Device:
 
     def errors(self) -> dict[str, str]:
         """Part -> outcome and what it says, of everything that is wrong now."""
-        found = {**self._capture.errors, "answers": self._serving.error}
+        found = {**self._capture.errors, "answers": self._serving.error, "clock": self._time.error}
         if self.link is not None:
             found |= dict(self.link.errors)
         return {part: status.words(error) for part, error in found.items() if error is not None}
@@ -271,6 +280,7 @@ class Device:
             "time": self._clock.wall_ns(),
             "started": self._started_ns,
             "errors": self.errors(),
+            "clock": self._time.status(),
             "log": self._log_status(),
             "recovery": {
                 "clean": recovery.clean,

@@ -53,6 +53,7 @@ class Capture:
         link: Link | None,
         notice: Callable[[str], None],
         summaries: Callable[[], Summaries] | None = None,
+        may_expire: Callable[[], bool] = lambda: True,
     ) -> None:
         self._config = config
         self._log = log
@@ -68,6 +69,7 @@ class Capture:
         self._snapshot_ns = 0
         self._summary_ns = 0
         self._open_summaries = summaries
+        self._may_expire = may_expire
         self._summaries: Summaries | None = None
         self._history = history
         self.edges = history.edges
@@ -167,7 +169,7 @@ class Capture:
 
     def _maintain(self) -> None:
         """Keeps the log within its bounds; what it drops is older than the snapshot."""
-        if self._log.maintain(dense=self._config.dense).dropped:
+        if self._log.maintain(dense=self._config.dense, expire=self._may_expire()).dropped:
             self._history.follow(self._log)
 
     # ------------------------------------------------------------ source and log

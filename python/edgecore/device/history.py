@@ -9,7 +9,7 @@ from collections import deque
 
 from edgecore.device.twofold import Twofold
 from edgecore.errors import Corrupt
-from edgecore.streams import INGEST, LOSSES, UPDATE
+from edgecore.streams import CLOCK, INGEST, LOSSES, UPDATE
 from edgecore.wire import cbor
 
 TYPE_CHECKING = False
@@ -27,7 +27,8 @@ class History:
     """Of the log up to ``position``; :meth:`follow` brings it on. ``losses``: (partition, first,
     last). ``dropped``: rows that gave way, ever. ``through``: the last line of the source that is
     accounted for, ``accounted``: where the account stands. ``logged``: the highest source_seq of
-    ``edgecore.update``."""
+    ``edgecore.update``. ``confirmed``: (true time, what was to be added to the wall clock,
+    uncertainty), ns, of the last row of ``edgecore.clock`` with a signed time; zeros for none."""
 
     def __init__(self, log: Log, source: str, fs: Fs, path: str) -> None:
         self._source = source
@@ -37,6 +38,7 @@ class History:
         self._saved = -1  # the position of what is kept
         self.losses: list[tuple[int, int, int]] = []
         self.dropped = 0
+        self.confirmed = (0, 0, 0)
         self.through = self.accounted = self.logged = 0
         self.edges: deque[dict[str, Any]] = deque(maxlen=EDGES_MAX)
         self._load()
@@ -54,11 +56,13 @@ class History:
                 cbor.field(body, name, int)
                 for name in ("position", "dropped", "through", "accounted", "logged")
             ]
+            true, offset, within = cbor.field(body, "confirmed", list)
+            confirmed = (int(true), int(offset), int(within))
             edges = [dict(edge) for edge in cbor.field(body, "edges", list)]
         except (Corrupt, TypeError, ValueError):
             return
         self.position, self.dropped, self.through, self.accounted, self.logged = numbers
-        self.losses = losses
+        self.losses, self.confirmed = losses, confirmed
         self.edges.extend(edges)
 
     def follow(self, log: Log, until: int | None = None) -> None:
@@ -68,6 +72,7 @@ class History:
             LOSSES.stream: self._loss,
             INGEST.stream: self._account,
             UPDATE.stream: self._edge,
+            CLOCK.stream: self._clock,
         }
         for stream, read in readers.items():
             for scanned in log.scan(stream, after=self.position, until=last):
@@ -95,6 +100,7 @@ class History:
                     "accounted": self.accounted,
                     "logged": self.logged,
                     "edges": list(self.edges),
+                    "confirmed": list(self.confirmed),
                 }
             )
         )
@@ -117,6 +123,10 @@ class History:
     def _edge(self, position: int, row: dict[str, Any]) -> None:
         self.logged = max(self.logged, int(row["source_seq"]))
         self.edges.append(told(row))
+
+    def _clock(self, position: int, row: dict[str, Any]) -> None:
+        if row["true"] is not None:
+            self.confirmed = (row["true"], row["true"] - row["wall"], row["uncertainty"] or 0)
 
     def lines_held(self, log: Log, stream: str, source: str) -> set[int]:
         """Lines behind the last account that the log holds."""

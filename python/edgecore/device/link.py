@@ -3,8 +3,9 @@
 Enrolment if it is still owed, synchronisation, the wished release, the updater. Step-driven:
 :meth:`Link.poll` does what is due and says when to call again. It may block for as long as its
 transport does, so `device run` gives it a thread of its own; what the capturing half needs to know
-is published as one object that is replaced whole (:attr:`Link.releases`), and what it has to say
-comes in by :meth:`Link.tell`. Nothing else is shared but the log, which is thread-safe.
+is published as objects that are replaced whole (:attr:`Link.releases`, :attr:`Link.signed_time`,
+:attr:`Link.floor_ns`), and what it has to say comes in by :meth:`Link.tell`. Nothing else is shared
+but the log, which is thread-safe.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ class Link:
         self._clock = clock
         self.releases = Releases()
         self.last_contact_ns = 0
+        self.signed_time: tuple[int, int, int] | None = None  # and when it was asked for, and came
+        self.floor_ns = 0  # a signed time that has passed
         self.errors: dict[str, EdgecoreError | None] = {}
         identity = load(fs, self._keys)
         if identity is not None:
@@ -167,6 +170,7 @@ class Link:
         if self._syncer.last_ack is not before and self._syncer.last_ack is not None:
             self.last_contact_ns = self._clock.wall_ns()
             self._step("time", self._heard, self._syncer.last_ack.time_ns)
+            self.signed_time = (self._syncer.last_ack.time_ns, *self._syncer.last_asked)
         news = None
         if self._syncer.connected:
             if now_ns >= self._order_ns:
@@ -197,7 +201,7 @@ class Link:
 
     def _heard(self, time_ns: int) -> None:
         if self._updater is not None:
-            self._updater.heard(time_ns)
+            self.floor_ns = self._updater.heard(time_ns)
 
     def _ask_order(self) -> Desired | None:
         assert self._identity is not None
@@ -274,10 +278,11 @@ class Link:
         self._syncer = Syncer(
             self._log, self._transport, identity, self._fs, f"{config.state}/sync",
             self._uniform, self._entropy, policy, self._evidence.heard if self._evidence else None,
-            self._raw,
+            self._raw, self._clock.monotonic_ns,
         )  # fmt: skip
         self._updater = self._step("update", self._open_updater, identity)
         if self._updater is not None:
+            self.floor_ns = self._updater.heard(0)
             self._publish(self._updater)
 
     def _open_updater(self, identity: Identity) -> Updater:

@@ -63,6 +63,11 @@ class Metadata:
         """The device's clock, but never before a time that the hub has signed."""
         return max(self._clock.wall_ns(), self._floor.time_ns)
 
+    @property
+    def floor_ns(self) -> int:
+        """A signed time, which has passed; 0 for none."""
+        return self._floor.time_ns
+
     def heard(self, time_ns: int) -> None:
         """Signed time. Raises what a full or failing disk raises."""
         if self._fault is None and time_ns > self._floor.time_ns + HEARD_STEP_NS:

@@ -75,6 +75,36 @@ def at_rest(facts: dict[str, Any]) -> str:
     )
 
 
+def utc(at_ns: int) -> str:
+    """ns since 1970 as 2026-01-31 09:30:00 UTC."""
+    from datetime import UTC, datetime, timedelta
+
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at_ns // SECOND)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def clock_line(facts: dict[str, Any], reported_ns: int) -> str:
+    """How far the wall clock is to be trusted, in one line for an operator."""
+    said = {
+        "unjudged": "not judged",
+        "unset": "unset: it says " + utc(reported_ns),
+        "free": "free-running: nothing has confirmed it since the start",
+        "off": "wrong",
+        "confirmed": "confirmed",
+    }[facts["trust"]]
+    offset = facts["offset"]
+    if offset is not None:
+        way = "behind" if offset >= 0 else "ahead of"
+        said += (
+            f", {abs(offset) / SECOND:,.3f} s {way} the hub's, "
+            f"± {facts['uncertainty'] / SECOND:,.3f} s"
+        )
+        passed = reported_ns + offset
+        return f"  clock     {said}, hub's time heard {ago(facts['confirmed'], passed)}"
+    heard = facts["confirmed"]
+    return f"  clock     {said}, hub's time last heard {utc(heard) if heard else 'never'}"
+
+
 def render(report: dict[str, Any], now_ns: int) -> list[str]:
     """The report as lines, the most urgent first: errors, then link, log, releases, source."""
     link, log = report["link"], report["log"]
@@ -92,6 +122,8 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
             f"  link      {state}, last contact {ago(link['last_contact'], now_ns)}, "
             f"sent {link['sent']:,} B, received {link['received']:,} B"
         )
+    if "clock" in report:
+        lines.append(clock_line(report["clock"], report["time"]))
     lines.append(
         f"  log       position {log['position']:,}, durable {log['durable_position']:,}, "
         f"not acknowledged {log['unacked']:,} events"

@@ -104,6 +104,8 @@ class Syncer:
     :param uniform: the Rng seam: floats in [0, 1). :param entropy: nonces.
     :param heard: is given path and bytes of every answer that was checked, before it is acted on.
     :param raw: which streams are withheld, and what of them the hub asked for.
+    :param monotonic: ns, for ``last_asked``: when the request of ``last_ack`` went, and its answer
+        had come.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
     the hub holds otherwise: they are not sent until the store is forked; ``stuck`` those whose next
     row is too large for an envelope. Column blocks go to a hub that has said that it takes them."""
@@ -120,6 +122,7 @@ class Syncer:
         policy: Policy | None = None,
         heard: Callable[[str, bytes], None] | None = None,
         raw: RawRows | None = None,
+        monotonic: Callable[[], int] = lambda: 0,
     ) -> None:
         self._log = log
         self._transport = transport
@@ -131,6 +134,7 @@ class Syncer:
         self._policy = policy or Policy()
         self._heard = heard
         self._raw = raw
+        self._monotonic = monotonic
         self._previous = _kept_hash(fs, path)
         self._after: dict[int, int] = {}
         self._ranges: dict[int, list[tuple[int, int]]] = {}
@@ -140,6 +144,7 @@ class Syncer:
         self.connected = False
         self.last_error: EdgecoreError | None = None
         self.last_ack: Ack | None = None
+        self.last_asked = (0, 0)
         self.forks: dict[int, int] = {}
         self.stuck: dict[int, EdgecoreError] = {}
 
@@ -165,7 +170,9 @@ class Syncer:
         return self._deadline_ns
 
     def _answer(self, path: str, message: bytes, nonce: bytes) -> Ack:
+        asked = self._monotonic()
         _, _, body = self._transport.request("POST", path, body=message)
+        answered = self._monotonic()
         if body.partition(b": ")[0] in _REFUSALS:
             raise Unavailable(f"the hub refused: {body[:200].decode(errors='replace').strip()}")
         checked(signed.ACK, body, self._identity.verifier)
@@ -176,7 +183,7 @@ class Syncer:
             raise Corrupt("ack: of another hub")
         if self._heard is not None:
             self._heard(path, body)
-        self.last_ack = answer
+        self.last_ack, self.last_asked = answer, (asked, answered)
         self._ranges = answer.ranges
         return answer
 

@@ -143,10 +143,11 @@ class Updater:
         :meth:`poll`; `seconds` is for time that it did not see."""
         self._counts.add(predictions, alarms, errors, seconds)
 
-    def heard(self, time_ns: int) -> None:
-        """Takes in a time that the hub signed for this device (of an ack)."""
+    def heard(self, time_ns: int) -> int:
+        """Takes in a time that the hub signed for this device (of an ack); returns the floor."""
         with suppress(EdgecoreError):  # a full disk: it is heard again
             self._metadata.heard(time_ns)
+        return self._metadata.floor_ns
 
     def close(self) -> None:
         """Gives up a download that is under way; what it has is kept for the next time."""
