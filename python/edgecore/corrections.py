@@ -1,9 +1,10 @@
 """What a device's clock was worth: true times of rows, from what was learned later.
 
     table = log.corrections()
-    table.stamped(scanned.epoch, position, row["time"])    # a time that the device's clock gave
-    table.arrived(scanned.epoch, position, scanned.hlc)    # when the row came
-    table.at(epoch, monotonic_ns)                          # any moment of an opening of the log
+    epoch, hlc = scanned.epoch, scanned.hlc
+    table.stamped(epoch, position, hlc, row["time"])    # a time that the device's clock gave
+    table.arrived(epoch, position, hlc)                 # when the row came
+    table.at(epoch, monotonic_ns)                       # any moment of an opening of the log
 
 Each answers (ns UTC, uncertainty ns), or None where it can't be known. Stored times stay as they
 are. The stream ``edgecore.clock`` has readings of two clocks at one moment, the wall clock, which
@@ -224,12 +225,12 @@ class Corrections:
         found = self._epochs.get(epoch)
         return None if found is None else found.true(monotonic_ns)
 
-    def stamped(self, epoch: int, position: int, wall_ns: int) -> Estimate | None:
+    def stamped(self, epoch: int, position: int, hlc: int, wall_ns: int) -> Estimate | None:
         """True time of a time that the device's own clock gave to the row at `position`. None also
         when its clock can't have read that. For a time from another clock this means nothing."""
         found = self._epochs.get(epoch)
-        if found is None:
-            return None
+        if found is None or wall_ns > ((hlc >> 16) + 1) * MILLISECOND + STEP_NS:
+            return None  # a row is stamped before it is committed, and no HLC is behind its clock
         own = found.stretch_at(position)
         if not found.stretches[own].tracked:
             return None

@@ -68,7 +68,7 @@ class Desk:
         """Of the row there."""
         for scanned in self.log.scan("pump", after=position - 1, until=position):
             return self.log.corrections().stamped(
-                scanned.epoch, position, scanned.rows()[0]["time"]
+                scanned.epoch, position, scanned.hlc, scanned.rows()[0]["time"]
             )
         raise AssertionError(position)
 

@@ -62,6 +62,11 @@ class Board:
         position, hlc = self._come()
         self.rows.append((position, wall, hlc, self.true, self.epoch))
 
+    def stamp(self, row: int) -> tuple[int, int, int]:
+        """Position, HLC and stamp."""
+        position, wall, hlc, _, _ = self.rows[row]
+        return position, hlc, wall
+
     def set(self, wall: int) -> None:
         self.read(READ)
         self.wall = wall
@@ -72,7 +77,7 @@ class Board:
         table = Corrections(self.readings if readings is None else readings)
         told = came = 0
         for position, wall, hlc, true, epoch in self.rows:
-            stamp = table.stamped(epoch, position, wall)
+            stamp = table.stamped(epoch, position, hlc, wall)
             if stamp is not None:
                 assert abs(stamp[0] - true) <= stamp[1], (position, stamp, true)
                 told += 1
@@ -91,7 +96,7 @@ def test_corrections_a_board_that_boots_at_1970_is_corrected_from_one_later_answ
     board.read(HUB, error=20_000_000, within=30_000_000)
     assert board.check() == (100, 100)
     table = Corrections(board.readings)
-    true, within = table.stamped(1, board.rows[0][0], board.rows[0][1]) or (0, 0)
+    true, within = table.stamped(1, *board.stamp(0)) or (0, 0)
     assert abs(true - board.rows[0][3]) < SECOND // 10
     assert within < SECOND // 5
     offset = table.offset(1, board.rows[0][0])
@@ -107,7 +112,7 @@ def test_corrections_an_epoch_without_an_answer_is_unknown() -> None:
     table = Corrections(board.readings)
     assert table.at(1, 0) is None
     assert table.at(2, 0) is None
-    assert table.stamped(2, 1, NOW) is None
+    assert table.stamped(2, 1, 1 << 60, NOW) is None
     assert table.arrived(2, 1, 1 << 40) is None
     assert table.offset(2, 1) is None
     assert table.offset(1, 1) is None
@@ -140,7 +145,7 @@ def test_corrections_between_two_anchors_drift_is_a_line() -> None:
     board.read(HUB, within=1_000_000)
     assert board.check() == (24, 24)
     table = Corrections(board.readings)
-    middle = table.stamped(1, board.rows[11][0], board.rows[11][1]) or (0, 0)
+    middle = table.stamped(1, *board.stamp(11)) or (0, 0)
     assert abs(middle[0] - board.rows[11][3]) < 10_000_000
 
 
@@ -149,13 +154,18 @@ def test_corrections_a_time_that_the_clock_cannot_have_read_is_unknown() -> None
     board.go(60 * SECOND)
     board.row()
     board.read(HUB, within=1)
-    position = board.rows[0][0]
+    position, hlc, wall = board.stamp(0)
     table = Corrections(board.readings)
-    assert table.stamped(1, position, NOW - 365 * DAY) is not None  # later than 1970: may be
+    assert table.stamped(1, position, hlc, wall) is not None
+    assert table.stamped(1, position, hlc, NOW - 365 * DAY) is None  # later than its own commit
+    assert table.stamped(1, position, hlc, 0) is None  # long before this opening
     board.set(NOW)
+    board.go(SECOND)
+    board.row()
+    position, hlc, wall = board.stamp(1)
     table = Corrections(board.readings)
-    assert table.stamped(1, position, NOW - 365 * DAY) is None
-    assert table.stamped(1, position, 0) is None
+    assert table.stamped(1, position, hlc, wall) is not None
+    assert table.stamped(1, position, hlc, NOW - 365 * DAY) is None  # between two settings
 
 
 def test_corrections_while_adrift_only_readings_around_a_row_tell() -> None:
@@ -180,7 +190,7 @@ def test_corrections_anchors_that_contradict_each_other_are_both_held_possible()
     board.row()
     board.go(60 * SECOND)
     board.read(HUB, error=3600 * SECOND, within=1_000_000)
-    _, within = Corrections(board.readings).stamped(1, board.rows[0][0], board.rows[0][1]) or (0, 0)
+    _, within = Corrections(board.readings).stamped(1, *board.stamp(0)) or (0, 0)
     assert within >= 3600 * SECOND
     assert board.check() == (1, 1)
 
@@ -222,8 +232,9 @@ def test_corrections_do_not_depend_on_the_order_of_readings() -> None:
     shuffled = list(board.readings)
     random.Random(3).shuffle(shuffled)
     one, other = Corrections(board.readings), Corrections(shuffled)
-    for position, wall, _, _, _ in board.rows:
-        assert one.stamped(1, position, wall) == other.stamped(1, position, wall)
+    for row in range(20):
+        assert one.stamped(1, *board.stamp(row)) == other.stamped(1, *board.stamp(row))
+        assert one.stamped(1, *board.stamp(row)) is not None
 
 
 def test_corrections_trust_is_judged_by_the_year_the_floor_and_the_hub() -> None:

@@ -45,7 +45,7 @@ class Corrector:
         if schema is not None and (
             schema.stream in self._stamped or schema.fingerprint == self._host
         ):
-            true = self._table.stamped(epoch, position, time)
+            true = self._table.stamped(epoch, position, scanned.hlc, time)
         return (*(true or (None, None)), *(came or (None, None)), offset[0] if offset else None)
 
 

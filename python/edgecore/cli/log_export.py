@@ -177,17 +177,21 @@ def add_columns(group: Any, found: Iterator[Event]) -> Any:
     """A table with what a corrector says of its rows, which are next in `found`, behind its
     columns. Raises ``Unavailable`` when a writer has let go of some of them meanwhile."""
     pyarrow = arrow()
-    names = [f"values.{name}" if name in COLUMNS else name for name in group.column_names]
-    group = group.rename_columns(names)
     rows = list(islice(found, group.num_rows))
     if group.column("position").to_pylist() != [event[2] for event in rows]:
         raise Unavailable("rows were released during the export: try again")
+    fields = [
+        field.with_name(f"values.{field.name}") if field.name in COLUMNS else field
+        for field in group.schema
+    ]
+    columns = list(group.columns)
     for at, name in enumerate(COLUMNS):
         moment = name in MOMENTS
         kind = pyarrow.timestamp("ns", tz="UTC") if moment else pyarrow.int64()
-        field = pyarrow.field(name, kind, metadata=None if moment else {"unit": "ns"})
-        group = group.append_column(field, pyarrow.array([row[-1][at] for row in rows], kind))
-    return group
+        fields.append(pyarrow.field(name, kind, metadata=None if moment else {"unit": "ns"}))
+        columns.append(pyarrow.array([row[-1][at] for row in rows], kind))
+    schema = pyarrow.schema(fields, metadata=group.schema.metadata)
+    return pyarrow.table(columns, schema=schema)
 
 
 def write_parquet(
