@@ -244,6 +244,7 @@ class Gathering {
 
   // All columns of the block, or none.
   Status block(const CatalogueEntry& entry, ByteSpan bytes) {
+    EDGECORE_TRY(readable(entry));
     const std::size_t before = cells_.empty() ? 0 : cells_[0].size;
     Status status = add_block(entry, bytes);
     if (!status.is_ok())
@@ -252,6 +253,7 @@ class Gathering {
   }
 
   Status record(const CatalogueEntry& entry, const RecordView& view, std::uint64_t after) {
+    EDGECORE_TRY(readable(entry));
     const Schema& schema = *entry.schema;
     if (UniformRows::are(schema, view.payload, view.head.count))
       return rows(UniformRows(schema, view.payload), schema, view, after);
@@ -286,6 +288,12 @@ class Gathering {
       EDGECORE_TRY(finish(i, field, out));
     }
     return Status::ok();
+  }
+
+  static Status readable(const CatalogueEntry& entry) {
+    if (entry.schema != nullptr) return Status::ok();
+    return Status::incompatible("schema " + std::to_string(entry.number) +
+                                " of the log is not attached");
   }
 
   Status add_block(const CatalogueEntry& entry, ByteSpan bytes) {

@@ -15,6 +15,12 @@ const CatalogueEntry* Catalogue::find(std::uint32_t number) const {
   return nullptr;
 }
 
+Result<const CatalogueEntry*> Catalogue::named(std::uint32_t number) const {
+  if (const CatalogueEntry* entry = find(number)) return entry;
+  return Status::incompatible("schema " + std::to_string(number) +
+                              " is not in the log's catalogue");
+}
+
 Result<const CatalogueEntry*> Catalogue::attached(std::uint32_t number) const {
   const CatalogueEntry* entry = find(number);
   if (entry != nullptr && entry->schema != nullptr) return entry;

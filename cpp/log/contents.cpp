@@ -76,7 +76,7 @@ std::optional<Contents> decode_slot(ByteSpan slot) {
   if (!reader.take(out.generation) || !reader.take(out.segment) || !reader.take(out.position) ||
       !reader.take(out.next_pack) || !reader.take(out.announced) || !reader.take(kept) ||
       !reader.take(packs) || !reader.take(untold) || kept > kPartitionsMax || packs > kPacksMax ||
-      untold > kUntoldMax)
+      untold > kUntoldLimit)
     return std::nullopt;
   const std::size_t size = bytes_of(kept, packs, untold);
   if (slot.size() < size || crc32c(slot.first(size - kCrcBytes)) !=
@@ -139,7 +139,8 @@ Bytes encode_contents(const Contents& contents) {
 
 // A release takes packs out, names partitions, and may leave a range untold for each.
 std::size_t contents_room(const Contents& contents, std::size_t partitions) {
-  return bytes_of(std::max(contents.kept.size(), partitions), contents.packs.size(), kUntoldMax);
+  return bytes_of(std::max(contents.kept.size(), partitions), contents.packs.size(),
+                  std::max<std::size_t>(contents.untold.size(), kUntoldMax));
 }
 
 std::optional<Contents> decode_contents(ByteSpan file) {

@@ -55,7 +55,8 @@ struct PackEntry {
 namespace wal {
 
 inline constexpr std::uint32_t kPacksMax = 1u << 16;
-inline constexpr std::uint32_t kUntoldMax = 256;
+inline constexpr std::uint32_t kUntoldMax = 256;         // for which there is always room
+inline constexpr std::uint32_t kUntoldLimit = 1u << 14;  // damage that a sealing finds, with space
 inline constexpr std::uint64_t kContentsBytesMax = 64u << 20;  // of the file
 inline constexpr std::size_t kContentsSlotUnit = 4096;         // a slot begins at a multiple of it
 

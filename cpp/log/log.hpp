@@ -170,7 +170,7 @@ class Log {
   std::uint64_t next_sequence(std::uint32_t partition) const;
 
   // Moves the rows of the oldest segments into packs of column blocks, one tier each, and frees the
-  // segments. Rows stay what and where they are for every reader. Incompatible when a schema is not
+  // segments. Rows stay what and where they are for every reader, also those whose schema is not
   // attached. A cut leaves the rows in the segments or in the packs, never in both or in neither.
   Result<Sealed> seal(const SealRequest& request);
   // Ranges found lost on the way that edgecore.losses may not tell of yet; told() ends that.

@@ -22,8 +22,9 @@ void put_index(const PackIndex& index, Bytes& out) {
   writer.put(kMagic);
   writer.put(kVersion);
   writer.put(index.tier);
-  writer.put(index.cipher == 0 ? 0 : kPackEncryptedFeature);  // required features
-  writer.put(std::uint32_t{0});                               // optional features
+  writer.put((index.cipher == 0 ? 0 : kPackEncryptedFeature) |
+             (index.has_rows ? kPackRowsFeature : 0));  // required features
+  writer.put(std::uint32_t{0});                         // optional features
   writer.put_bytes(index.store);
   writer.put(index.epoch);
   writer.put(index.cipher);
@@ -108,10 +109,12 @@ Result<PackIndex> take_index(ByteSpan file, std::size_t at) {
   const auto size = static_cast<std::size_t>(kHeadBytes + body);
   if (crc32c(file.subspan(at, size)) != load_le<std::uint32_t>(file.data() + at + size))
     return damaged;
-  if (version != kVersion || (required & ~kPackEncryptedFeature) != 0 || out.cipher > kAes256Gcm)
+  if (version != kVersion || (required & ~(kPackEncryptedFeature | kPackRowsFeature)) != 0 ||
+      out.cipher > kAes256Gcm)
     return Status::incompatible("a pack of version " + std::to_string(version) +
                                 " or with a feature that this build does not know");
-  const bool encrypted = required == kPackEncryptedFeature;
+  const bool encrypted = (required & kPackEncryptedFeature) != 0;
+  out.has_rows = (required & kPackRowsFeature) != 0;
   if (encrypted != (out.cipher != kPlain) || encrypted != (out.key != 0)) return damaged;
   std::copy(store.begin(), store.end(), out.store.begin());
   std::copy(policy.begin(), policy.end(), out.policy.begin());

@@ -10,7 +10,7 @@ namespace edgecore {
 inline constexpr std::size_t kPackBytesMax = 256 * 1024;  // unless one block is larger
 inline constexpr std::uint32_t kPackBlockRows = 1024;
 
-// Where a column block stands, and what can be told of it without decoding.
+// Where a block stands, and what can be told of it without decoding.
 struct PackBlock {
   std::uint32_t partition = 0;
   std::uint32_t schema = 0;  // its number in the log's catalogue
@@ -21,9 +21,9 @@ struct PackBlock {
   std::uint64_t epoch = 0;
   std::uint64_t position_first = 0;
   std::uint64_t position_last = 0;
-  std::uint64_t hlc = 0;  // of its last row
-  std::int64_t time_min = 0;
-  std::int64_t time_max = 0;
+  std::uint64_t hlc = 0;      // of its last row
+  std::int64_t time_min = 0;  // of a block of rows INT64_MIN: not known
+  std::int64_t time_max = 0;  // and INT64_MAX
 };
 
 // The sequences of a partition that a pack accounts for: each is in a block, in a gap, or, if a
@@ -36,6 +36,7 @@ struct PackRange {
 
 // Required features of a pack.
 inline constexpr std::uint32_t kPackEncryptedFeature = 1;  // its blocks are, each by itself
+inline constexpr std::uint32_t kPackRowsFeature = 2;       // some are of rows (rows_block.hpp)
 
 struct PackIndex {
   StoreId store{};
@@ -47,6 +48,7 @@ struct PackIndex {
   std::uint64_t number = 0;
   std::uint64_t base = 0;
   std::uint64_t end = 0;
+  bool has_rows = false;          // blocks of rows among them
   std::vector<PackBlock> blocks;  // of each partition in order
   std::vector<PackRange> ranges;  // one per partition
   std::vector<LossRange> gaps;

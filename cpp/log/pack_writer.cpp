@@ -4,6 +4,7 @@
 
 #include "log/encryption.hpp"
 #include "log/keys.hpp"
+#include "log/rows_block.hpp"
 
 namespace edgecore {
 namespace {
@@ -29,7 +30,7 @@ Result<std::uint32_t> PackWriter::tier_of(std::uint32_t partition) const {
 
 Status PackWriter::add(const RecordView& record) {
   const std::uint32_t partition = record.head.partition;
-  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.attached(record.head.schema));
+  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.named(record.head.schema));
   if (common_.encrypt) EDGECORE_TRY(begin_period(entry->tier, record.hlc));
   Run& run = runs_[partition];
   const std::uint64_t next =
@@ -40,6 +41,11 @@ Status PackWriter::add(const RecordView& record) {
   EDGECORE_TRY(skip(partition, record.head.first, LossRange::kLost));
   if (run.count > 0 && (run.entry != entry || run.epoch != record.epoch))
     EDGECORE_TRY(cut_block(partition, run));
+  if (entry->schema == nullptr) {
+    run.entry = entry;
+    run.epoch = record.epoch;
+    return take_record(partition, run, record);
+  }
   ByteSpan rows = record.payload;
   for (std::uint32_t done = 0; done < record.head.count;) {
     const std::uint32_t count = std::min(record.head.count - done, kPackBlockRows - run.count);
@@ -61,6 +67,23 @@ void PackWriter::take_rows(Run& run, const RecordView& record, std::uint64_t ski
   run.count += count;
   run.rows.insert(run.rows.end(), rows.begin(), rows.end());
   add_arrival(run.arrivals, {count, record.position + skip, record.hlc, record.clock_trust});
+}
+
+// Whole: where it could be cut only its schema would tell.
+Status PackWriter::take_record(std::uint32_t partition, Run& run, const RecordView& record) {
+  if (run.count == 0) run.first = record.head.first;
+  run.count += record.head.count;
+  run.rows.insert(run.rows.end(), record.payload.begin(), record.payload.end());
+  run.arrivals.push_back({record.head.count, record.position, record.hlc, record.clock_trust});
+  run.sizes.push_back(static_cast<std::uint32_t>(record.payload.size()));
+  if (run.count < kPackBlockRows && run.rows.size() < kBlockRowBytes) return Status::ok();
+  return cut_block(partition, run);
+}
+
+std::size_t PackWriter::gaps() const {
+  std::size_t count = 0;
+  for (const auto& [tier, pack] : open_) count += pack.index.gaps.size();
+  return count;
 }
 
 void PackWriter::account(Open& pack, std::uint32_t partition, std::uint64_t end) {
@@ -90,7 +113,7 @@ Status PackWriter::skip(std::uint32_t partition, std::uint64_t next, LossRange::
 Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
   if (run.count == 0) return Status::ok();
   const std::uint32_t tier = run.entry->tier;
-  if (const auto reason = refusal_(tier)) {
+  if (const auto reason = refusal_(tier, gaps())) {
     Open& pack = open_[tier];
     add_loss(pack.index.gaps, {partition, run.first, run.first + run.count - 1, *reason});
     account(pack, partition, run.first + run.count);
@@ -100,32 +123,50 @@ Status PackWriter::cut_block(std::uint32_t partition, Run& run) {
   run.count = 0;
   run.rows.clear();
   run.arrivals.clear();
+  run.sizes.clear();
   return Status::ok();
 }
 
-Status PackWriter::add_block(std::uint32_t partition, const Run& run) {
+Result<Bytes> PackWriter::make_block(Run& run, PackBlock& made) const {
+  if (run.entry->schema == nullptr) {
+    made.time_min = INT64_MIN;
+    made.time_max = INT64_MAX;
+    return encode_rows_block(made, {std::move(run.rows), run.arrivals, run.sizes});
+  }
   RowBatch rows(run.entry->schema);
   EDGECORE_TRY(decode_rows(run.rows, run.count, rows));
-  const BlockIdentity identity{common_.index.store, partition, run.first};
-  EDGECORE_ASSIGN(const Bytes block, encode_block(identity, rows, run.arrivals, common_.coding));
-  PackBlock made{partition, run.entry->number, run.first,      run.count, 0, 0, run.epoch, 0, 0,
-                 0,         rows.time_ns(0),   rows.time_ns(0)};
-  made.length = static_cast<std::uint32_t>(block.size());
-  made.position_first = run.arrivals.front().position;
-  made.position_last = run.arrivals.back().position + run.arrivals.back().rows - 1;
-  made.hlc = run.arrivals.back().hlc;
+  made.time_min = made.time_max = rows.time_ns(0);
   for (std::size_t row = 1; row < rows.count(); ++row) {
     made.time_min = std::min(made.time_min, rows.time_ns(row));
     made.time_max = std::max(made.time_max, rows.time_ns(row));
   }
+  const BlockIdentity identity{common_.index.store, made.partition, made.first};
+  return encode_block(identity, rows, run.arrivals, common_.coding);
+}
+
+Status PackWriter::add_block(std::uint32_t partition, Run& run) {
+  PackBlock made;
+  made.partition = partition;
+  made.schema = run.entry->number;
+  made.first = run.first;
+  made.count = run.count;
+  made.epoch = run.epoch;
+  made.position_first = run.arrivals.front().position;
+  made.position_last = run.arrivals.back().position + run.arrivals.back().rows - 1;
+  made.hlc = run.arrivals.back().hlc;
+  EDGECORE_ASSIGN(const Bytes block, make_block(run, made));
+  made.length = static_cast<std::uint32_t>(block.size());
   const std::uint32_t tier = run.entry->tier;
   const Open& before = open_[tier];
   const std::size_t extra =
       common_.encrypt ? (before.index.blocks.size() + 1) * kSpanExtraBytes : 0;
   const std::size_t size =
       2 * before.index.encoded_bytes() + before.blocks.size() + block.size() + extra;
-  if (before.begun() && size + kIndexGrowth > kPackBytesMax) EDGECORE_TRY(cut_pack(tier));
+  const bool full = size + kIndexGrowth > kPackBytesMax ||
+                    before.index.blocks.size() >= wal::kUntoldMax;  // each may be a range, dropped
+  if (before.begun() && full) EDGECORE_TRY(cut_pack(tier));
   Open& pack = open_[tier];
+  pack.index.has_rows |= run.entry->schema == nullptr;
   pack.index.blocks.push_back(made);
   pack.blocks.insert(pack.blocks.end(), block.begin(), block.end());
   account(pack, partition, run.first + run.count);
@@ -139,6 +180,7 @@ Status PackWriter::cut_pack(std::uint32_t tier) {
   PackIndex index = common_.index;
   ++common_.index.number;
   index.tier = static_cast<std::uint16_t>(tier);
+  index.has_rows = pack.index.has_rows;
   index.blocks = std::move(pack.index.blocks);
   index.ranges = std::move(pack.index.ranges);
   index.gaps = std::move(pack.index.gaps);

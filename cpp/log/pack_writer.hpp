@@ -21,13 +21,15 @@ class PackWriter {
     std::function<Status(PackIndex&, Bytes& blocks)> encrypt;
   };
   using Sink = std::function<Status(const PackEntry&, const PackIndex&, ByteSpan file)>;
-  // Asked before a block is made: why its rows are not kept, if they are not.
-  using Refusal = std::function<std::optional<LossRange::Reason>(std::uint32_t tier)>;
+  // Asked before a block is made: why its rows are not kept, if they are not. `gaps`: how many the
+  // packs that are not finished yet have.
+  using Refusal =
+      std::function<std::optional<LossRange::Reason>(std::uint32_t tier, std::size_t gaps)>;
 
   PackWriter(Common common, const Catalogue& catalogue, std::map<std::uint32_t, std::uint64_t> next,
              Sink sink, Refusal refusal);
 
-  // In order of position. Incompatible when the record's schema is not attached.
+  // In order of position. Rows of a schema that is not attached are kept as they are.
   Status add(const RecordView& record);
   // The partition goes on at `next`; sequences before it that no record brought are gone.
   Status skip(std::uint32_t partition, std::uint64_t next, LossRange::Reason reason);
@@ -47,6 +49,7 @@ class PackWriter {
     std::uint32_t count = 0;
     Bytes rows;
     std::vector<Arrival> arrivals;
+    std::vector<std::uint32_t> sizes;  // of records, when the schema is not attached
   };
   struct Open {  // the pack of a tier
     PackIndex index;
@@ -56,9 +59,12 @@ class PackWriter {
 
   void take_rows(Run& run, const RecordView& record, std::uint64_t skip, std::uint32_t count,
                  ByteSpan rows);
+  Status take_record(std::uint32_t partition, Run& run, const RecordView& record);
+  std::size_t gaps() const;
   Status cut_block(std::uint32_t partition, Run& run);
   Status cut_pack(std::uint32_t tier);
-  Status add_block(std::uint32_t partition, const Run& run);
+  Status add_block(std::uint32_t partition, Run& run);
+  Result<Bytes> make_block(Run& run, PackBlock& made) const;
   Status begin_period(std::uint32_t tier, std::uint64_t hlc);
   void account(Open& pack, std::uint32_t partition, std::uint64_t end);
   Result<std::uint32_t> tier_of(std::uint32_t partition) const;

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "log/encryption.hpp"
+#include "log/rows_block.hpp"
 #include "log/span.hpp"
 
 namespace edgecore {
@@ -383,7 +384,7 @@ Result<std::uint64_t> LogReader::visit_part_blocks(std::uint64_t after, std::uin
   const auto step = [&](const RecordView& view) {
     if (view.position > until) return false;
     if (!wanted.partitions.contains(view.head.partition)) return true;
-    const auto entry = source_.catalogue.attached(view.head.schema);
+    const auto entry = source_.catalogue.named(view.head.schema);
     auto done = entry.is_ok() ? record(*entry.value(), view) : Result<bool>(entry.status());
     status = done.status();
     return done.is_ok() && done.value();
@@ -400,7 +401,7 @@ Status LogReader::visit_blocks_of(const std::vector<Pack>& packs, std::uint64_t 
   const auto step = [&](const RecordView& view) {
     if (view.position + view.head.count <= after + 1) return true;
     if (view.position > until) return false;
-    const auto entry = source_.catalogue.attached(view.head.schema);
+    const auto entry = source_.catalogue.named(view.head.schema);
     done = entry.is_ok() ? record(*entry.value(), view) : Result<bool>(entry.status());
     return done.is_ok() && done.value();
   };
@@ -414,9 +415,10 @@ Status LogReader::visit_blocks_of(const std::vector<Pack>& packs, std::uint64_t 
     for (const PackBlock& item : pack.index.blocks) {
       if (!holds(item, wanted) || item.position_last <= after || item.position_first > until)
         continue;
-      EDGECORE_ASSIGN(const CatalogueEntry* entry, source_.catalogue.attached(item.schema));
-      if (item.position_first > after && item.position_last <= until) {
-        const auto bytes = open_block(pack, item, opened);
+      EDGECORE_ASSIGN(const CatalogueEntry* entry, source_.catalogue.named(item.schema));
+      const auto bytes = open_block(pack, item, opened);
+      const bool rows = bytes.is_ok() && is_rows_block(bytes.value());
+      if (!rows && item.position_first > after && item.position_last <= until) {
         done = bytes.is_ok() ? block(*entry, item, bytes.value()) : Result<bool>(bytes.status());
         // What can't be read is passed over, as in a scan.
         const Outcome outcome = done.status().outcome();

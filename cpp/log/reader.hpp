@@ -38,6 +38,8 @@ struct Catalogue {
   Bytes to_bytes() const;
   static Result<Catalogue> from_bytes(ByteSpan bytes);
   const CatalogueEntry* find(std::uint32_t number) const;
+  // One that the catalogue has. Incompatible when there is none.
+  Result<const CatalogueEntry*> named(std::uint32_t number) const;
   // One whose rows can be decoded. Incompatible when its schema is not attached.
   Result<const CatalogueEntry*> attached(std::uint32_t number) const;
   // By identity, else by fingerprint.
@@ -169,10 +171,10 @@ class LogReader {
   // error, or, when `unopened` is given, checked and counted there.
   Status visit(std::uint64_t after, const RecordVisitor& visit,
                std::vector<LossRange>* losses = nullptr, Unopened* unopened = nullptr);
-  // Blocks of the wanted partitions whose positions are all in (after, until], whole and in the
-  // clear but undecoded, and what else there is in it as records; each partition's in order, and
-  // false stops. Blocks that can't be read are for the visitor to refuse: Corrupt from it passes
-  // over the block.
+  // Column blocks of the wanted partitions whose positions are all in (after, until], whole and in
+  // the clear but undecoded, and what else there is in it as records; each partition's in order,
+  // and false stops. Their schemas may not be attached. Blocks that can't be read are for the
+  // visitor to refuse: Corrupt from it passes over the block.
   using BlockVisitor =
       std::function<Result<bool>(const CatalogueEntry&, const PackBlock&, ByteSpan block)>;
   using EntryVisitor = std::function<Result<bool>(const CatalogueEntry&, const RecordView&)>;

@@ -28,6 +28,7 @@ class Collector {
   Result<bool> take_block(const CatalogueEntry& entry, const PackBlock& place, ByteSpan block) {
     EDGECORE_ASSIGN(const BlockHeader header, read_block_header(block));
     if (header.identity.first <= request_.after) {  // a part of it
+      EDGECORE_TRY(catalogue_.attached(entry.number).status());
       EDGECORE_ASSIGN(const DecodedBlock decoded, decode_block(block, entry.schema));
       return take_decoded(entry, header, decoded);
     }
@@ -74,7 +75,8 @@ class Collector {
   }
 
   Status take_rows(const RecordView& record) {
-    EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.attached(record.head.schema));
+    EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue_.named(record.head.schema));
+    if (entry->schema == nullptr) return take_whole(record, *entry);
     const std::uint64_t skip =
         request_.after >= record.head.first ? request_.after - record.head.first + 1 : 0;
     std::uint64_t end = record.head.count;
@@ -96,6 +98,15 @@ class Collector {
       ++count;
     }
     if (count > 0) add(record, *entry, record.head.first + skip, count, rows.first(size));
+    return Status::ok();
+  }
+
+  Status take_whole(const RecordView& record, const CatalogueEntry& entry) {
+    const bool durable = record.position + record.head.count - 1 <= request_.position_max;
+    full_ = !durable || (record.payload.size() > left_ && !runs_.empty());
+    if (full_) return Status::ok();
+    left_ -= std::min(left_, record.payload.size());
+    add(record, entry, record.head.first, record.head.count, record.payload);
     return Status::ok();
   }
 

@@ -27,7 +27,8 @@ struct RunRequest {
   bool blocks = false;              // what is sealed comes as it is stored, where whole blocks do
 };
 
-// In order of sequence. Schemas must be attached (a record may have to be cut between rows).
+// In order of sequence. A record whose schema is not attached can't be cut between rows: it comes
+// whole, also with rows that are not above `after`, or waits until all of it may come.
 Result<std::vector<Run>> collect_runs(LogReader reader, const RunRequest& request);
 
 // The last sequence of a partition at or below a position; 0 when there is none.

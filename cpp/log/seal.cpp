@@ -82,10 +82,13 @@ Result<Sealed> Log::seal(const SealRequest& request) {
         ++done.packs;
         return Status::ok();
       },
-      [&](std::uint32_t tier) { return refusal(next, tier); });
+      // What could not be told of does not give way yet.
+      [&](std::uint32_t tier, std::size_t gaps) {
+        return next.untold.size() + gaps < wal::kUntoldMax ? refusal(next, tier) : std::nullopt;
+      });
   const std::size_t orphans = orphans_.size();
   Status status = seal_segments(segments, writer);
-  if (status.is_ok() && next.untold.size() > wal::kUntoldMax)
+  if (status.is_ok() && next.untold.size() > wal::kUntoldLimit)
     status = Status::exhausted("too many losses that edgecore.losses does not tell of yet");
   if (status.is_ok() && done.packs > 0) status = fs_->sync_directory(directory_);
   if (!status.is_ok()) {

@@ -1,6 +1,7 @@
 #include "log/span.hpp"
 
 #include "log/encryption.hpp"
+#include "log/rows_block.hpp"
 
 namespace edgecore {
 
@@ -15,9 +16,10 @@ Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& ope
 
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue) {
-  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue.attached(block.schema));
   Bytes opened;
   EDGECORE_ASSIGN(const ByteSpan bytes, open_block(pack, block, opened));
+  if (is_rows_block(bytes)) return decode_rows_block(bytes, block);
+  EDGECORE_ASSIGN(const CatalogueEntry* entry, catalogue.attached(block.schema));
   EDGECORE_ASSIGN(const BlockHeader header, read_block_header(bytes));
   const BlockIdentity& identity = header.identity;
   if (identity.store != pack.index.store || identity.partition != block.partition ||
@@ -25,7 +27,7 @@ Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
     return Status::corrupt("a pack's block is another than its index says");
   EDGECORE_ASSIGN(DecodedBlock decoded, decode_block(bytes, entry->schema));
   if (decoded.arrivals.empty()) return Status::corrupt("a pack's block says nothing of positions");
-  return SealedRows{std::move(decoded.canonical), std::move(decoded.arrivals)};
+  return SealedRows{std::move(decoded.canonical), std::move(decoded.arrivals), {}};
 }
 
 bool holds(const PackBlock& block, const Wanted& wanted) {
@@ -72,7 +74,8 @@ Status SpanVisit::open(Lane& lane, std::vector<LossRange>* losses, Unopened* uno
     }
     EDGECORE_TRY(rows.status());
     lane.rows = std::move(rows).value();
-    lane.schema = catalogue_.find(block->schema)->schema;
+    const CatalogueEntry* entry = catalogue_.find(block->schema);
+    lane.schema = entry == nullptr ? nullptr : entry->schema;
     lane.arrival = lane.offset = 0;
     lane.first = block->first;
     lane.open = true;
@@ -85,7 +88,10 @@ Result<bool> SpanVisit::step(Lane& lane, const RecordVisitor& visit) {
   const auto& [pack, block] = lane.blocks[lane.at - 1];
   const Arrival& arrival = lane.rows.arrivals[lane.arrival];
   const ByteSpan rest = ByteSpan(lane.rows.canonical).subspan(lane.offset);
-  EDGECORE_ASSIGN(const std::size_t size, rows_size(*lane.schema, rest, arrival.rows));
+  Result<std::size_t> told = lane.rows.sizes.empty()
+                                 ? rows_size(*lane.schema, rest, arrival.rows)
+                                 : Result<std::size_t>(lane.rows.sizes[lane.arrival]);
+  EDGECORE_ASSIGN(const std::size_t size, std::move(told));
   RecordView view;
   view.head = {block->partition, block->schema, lane.first, arrival.rows,
                static_cast<std::uint32_t>(size)};

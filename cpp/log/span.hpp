@@ -27,8 +27,11 @@ Result<ByteSpan> open_block(const Pack& pack, const PackBlock& block, Bytes& ope
 struct SealedRows {
   Bytes canonical;
   std::vector<Arrival> arrivals;
+  // Of a block of rows (rows_block.hpp): the bytes of each arrival's. Empty: the schema tells.
+  std::vector<std::uint32_t> sizes;
 };
-// Corrupt when the block is not what its index says, Untrusted when its key did not seal it.
+// Corrupt when the block is not what its index says, Untrusted when its key did not seal it,
+// Incompatible when a column block's schema is not attached.
 Result<SealedRows> decode_sealed(const Pack& pack, const PackBlock& block,
                                  const Catalogue& catalogue);
 

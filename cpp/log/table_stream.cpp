@@ -60,10 +60,12 @@ Status TableStream::read_part() {
                   reader_.visit_part_blocks(
                       through_, until_, wanted_,
                       [this](const auto& entry, const auto& item, ByteSpan block) -> Result<bool> {
+                        EDGECORE_TRY(reader_.catalogue().attached(entry.number).status());
                         EDGECORE_TRY(add_block(entry, item, block));
                         return true;
                       },
                       [this](const auto& entry, const auto& view) -> Result<bool> {
+                        EDGECORE_TRY(reader_.catalogue().attached(entry.number).status());
                         EDGECORE_TRY(add_record(entry, view));
                         return true;
                       },

@@ -153,14 +153,15 @@ class Log(Keeping):
             self.core.attach_schema(schema.core)
             self._by_number[number] = schema
 
-    def _register(self, schemas: Iterable[Schema]) -> None:
+    def _register(self, schemas: list[Schema]) -> None:
         before = self.core.catalogue()
         for schema in schemas:
             self.core.register_schema(schema.core)
         self._announced = len(before) if self.recovery.clean else self._count_announced()
+        given = {schema.canonical_bytes: schema for schema in schemas}
         for number, _, _, _, canonical in self.core.catalogue():
-            if number not in self._by_number:
-                self._by_number[number] = Schema.from_bytes(canonical)
+            if canonical in given:
+                self._by_number[number] = given[canonical]
         self._announce()
         self._record_losses()
         if any(destroyed for _, _, destroyed, *_ in self.core.encryption()[1]):

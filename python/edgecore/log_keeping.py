@@ -23,6 +23,7 @@ DAY_NS = 86_400 * 10**9
 SEALED_BYTES = 4 << 20  # of segments that become packs at once: what a reader of them holds
 SEGMENTS_KEPT = 4  # in what is read and written most
 ROOM_BYTES = 1 << 20  # what a full disk is relieved of at a time
+TOLD_AT_ONCE = 256  # losses, in one append
 CURSOR_PREFIX = "cursor-"
 
 
@@ -66,8 +67,8 @@ class Keeping:
         """Moves the rows of all segments but the newest `segments_kept` (2 at least) into packs:
         files of one tier each, of column blocks, in the coding ``fast``, or ``dense``, which is
         smaller and slower (docs/formats/pack.md). Every reader finds them as before. Returns how
-        many rows moved. Raises ``Exhausted`` when there is no space for the packs, ``Incompatible``
-        for rows of a schema that this build can't read; these stay where they are."""
+        many rows moved; rows of a schema that this build can't read are kept as they are. Raises
+        ``Exhausted`` when there is no space for the packs."""
         moved = 0
         while True:
             rows, _, _, segments = self.core.seal(
@@ -163,8 +164,9 @@ class Keeping:
 
     def _append_losses(self, ranges: list[Range]) -> None:
         names = ("partition", "first", "last", "reason")
-        if ranges:
-            self.append(LOSSES.stream, [dict(zip(names, item, strict=True)) for item in ranges])
+        for at in range(0, len(ranges), TOLD_AT_ONCE):
+            some = ranges[at : at + TOLD_AT_ONCE]
+            self.append(LOSSES.stream, [dict(zip(names, item, strict=True)) for item in some])
 
 
 __all__ = ["POSITION_MAX", "Keeping"]

@@ -10,7 +10,7 @@ import pytest
 
 import edgecore as ec
 from edgecore.clock import ManualClock
-from edgecore.errors import Exhausted, Invalid
+from edgecore.errors import Corrupt, Exhausted, Invalid
 from edgecore.fs import MemoryFs
 from edgecore.log import LOSSES, Log
 
@@ -253,3 +253,49 @@ def test_seal_reopened_after_a_crash_reads_no_pack(seed: int) -> None:
         told = [row for scanned in log.scan(LOSSES.stream) for row in scanned.rows()]
         ranges = [(row["partition"], row["first"], row["last"]) for row in told]
         assert len(set(ranges)) == len(ranges) > 0
+
+
+def test_seal_log_with_rows_of_a_later_build_opens_is_sealed_and_sends_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a way back to an older build, which can't read a stream's schema."""
+    fs = MemoryFs()
+    later = ec.Schema("later", tier="bulk", fields=[ec.Field("x", "f64")])
+    known = ec.Schema("known", tier="bulk", fields=[ec.Field("x", "f64")])
+
+    def open_log(*schemas: ec.Schema) -> ec.Log:
+        return ec.Log.open("log", schemas=schemas, fs=fs, flusher="manual", segment_bytes=65536)
+
+    def runs_of(log: ec.Log, stream: str) -> dict[int, bytes]:
+        partition = next(p for p, name, _ in log.partitions() if name == stream)
+        return {run.first: run.digest for run in log.runs(partition, 0, 1 << 24, blocks=True)}
+
+    with open_log(known, later) as log:
+        for i in range(3000):
+            log.append("later" if i % 2 else "known", [{"x": float(i)}, {"x": i / 7}])
+        before = [(s.partition, s.first, bytes(s.payload)) for s in log.scan()]
+        log.sync()
+        whole = runs_of(log, "later")
+    read = ec.Schema.from_bytes
+
+    def from_bytes(data: bytes) -> ec.Schema:
+        if b"later" in data:
+            raise Corrupt("schema: a dtype of a later build")
+        return read(data)
+
+    monkeypatch.setattr(ec.Schema, "from_bytes", from_bytes)
+    with open_log(known) as log:
+        assert "later" not in {schema.stream for schema in log.schemas()}
+        for _ in range(2):
+            log.core.rotate()
+        assert log.seal() >= 6000
+        assert runs_of(log, "later") == whole
+        assert log.verify()[3] == []
+        log.append("known", {"x": 1.0})
+    monkeypatch.undo()
+    with open_log(known, later) as log:
+        rows = {(s.partition, s.first + i): row for s in log.scan() for i, row in enumerate(s)}
+        assert sum(1 for row in rows.values() if "x" in row) == 6001
+        assert runs_of(log, "later") == whole
+        assert list(log.columns("later", "x")["x"])[:2] == [1.0, 1 / 7]
+        assert {(p, first) for p, first, _ in before} <= set(rows)

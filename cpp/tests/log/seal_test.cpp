@@ -333,20 +333,120 @@ TEST_F(Seal, PacksOfATierGoWhenAllTheirRowsAreAcknowledged) {
   EXPECT_TRUE(losses.empty());
 }
 
-TEST_F(Seal, ASchemaThatIsNotAttachedKeepsItsRowsInTheirSegments) {
+TEST_F(Seal, RowsOfASchemaThatIsNotAttachedAreSealedAsTheyCame) {
   auto log = open();
   fill(*log, 700);
-  const auto before = seen(log->reader());
+  auto before = seen(log->reader());
+  const std::uint64_t rows = log->next_sequence(1) - 1;
   ASSERT_TRUE(log->close().is_ok());
   LogOptions options;
   options.segment_bytes = kSegmentBytes;
   options.epoch = options.salt = 99;
   auto bare = Log::open(disk_, "log", options, clock_).value();
-  const auto refused = bare->seal({2, 60'000, Coding::kFast});
-  EXPECT_EQ(refused.status().outcome(), Outcome::kIncompatible);
-  EXPECT_TRUE(files("pack-").empty());
+  EXPECT_GT(bare->seal({2, 60'000, Coding::kFast})->rows, 0u);
+  EXPECT_FALSE(files("pack-").empty());
+  for (const bool blocks : {false, true}) {  // they also leave the device, whole records at a time
+    std::uint64_t next = 1;
+    while (next <= rows) {
+      const auto runs = collect_runs(bare->reader(), {1, next - 1, 0, UINT64_MAX, 1000, blocks});
+      ASSERT_TRUE(runs.is_ok()) << runs.status().to_string();
+      ASSERT_FALSE(runs->empty());
+      for (const auto& run : runs.value()) {
+        ASSERT_EQ(run.first, next);
+        ASSERT_TRUE(run.block.empty());
+        next += run.count;
+      }
+    }
+    EXPECT_EQ(next, rows + 1);
+  }
+  ASSERT_TRUE(bare->close().is_ok());
   bare.reset();
-  EXPECT_TRUE(seen(open()->reader()) == before);
+  log = open();
+  EXPECT_TRUE(seen(log->reader()) == before);
+  fill(*log, 300);
+  before = seen(log->reader());
+  EXPECT_GT(seal(*log).rows, 0u);
+  EXPECT_TRUE(seen(log->reader()) == before);
+  flip(files("pack-").front(), 600);  // damage is found as everywhere
+  std::vector<LossRange> losses;
+  EXPECT_LT(seen(log->reader(), 0, &losses).size(), before.size());
+  EXPECT_FALSE(losses.empty());
+}
+
+// A row of each of 300 streams, three times over, and segments behind them.
+class ManyStreams : public Seal {
+ protected:
+  static constexpr std::uint32_t kStreams = 300;
+
+  std::unique_ptr<Log> open_many(TierQuota quota = {}) {
+    LogOptions options;
+    options.segment_bytes = 256 * 1024;
+    options.epoch = options.salt = ++epoch_;
+    options.quotas[4] = quota;
+    auto log = Log::open(disk_, "log", options, clock_).value();
+    streams_.clear();
+    for (std::uint32_t i = 0; i < kStreams; ++i) {
+      streams_.push_back(make_schema(std::to_string(i), Tier::kBulk));
+      EXPECT_TRUE(log->register_schema(streams_.back()).is_ok());
+    }
+    return log;
+  }
+  void fill_many(Log& log) {
+    for (int round = 0; round < 3; ++round) {
+      for (std::uint32_t i = 0; i < kStreams; ++i)
+        ASSERT_TRUE(log.append(rows_of(streams_[i], value_++, 1)).is_ok());
+      ASSERT_TRUE(log.sync().is_ok());
+    }
+    last_ = log.segments().back();
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(log.rotate().is_ok());
+  }
+  std::vector<SchemaPtr> streams_;
+  SegmentInfo last_;  // its last 20 KB have a row of each stream
+};
+
+TEST_F(ManyStreams, WhatCouldNotBeToldOfDoesNotGiveWay) {
+  TierQuota none;
+  none.full = TierQuota::kDropNewest;
+  none.bytes = 0;
+  auto log = open_many(none);
+  fill_many(*log);
+  const auto done = log->seal({2, 4u << 20, Coding::kFast});
+  ASSERT_TRUE(done.is_ok()) << done.status().to_string();
+  const auto untold = log->untold();
+  EXPECT_EQ(untold.size(), std::size_t{wal::kUntoldMax});
+  std::uint64_t gone = 0;
+  for (const LossRange& range : untold) gone += range.last - range.first + 1;
+  EXPECT_EQ(read_all(*log, streams_).size(), 3 * kStreams - gone);
+  log->told(untold);
+  // And no pack has more ranges than can be told of: nothing stands in the way of a drop.
+  ASSERT_TRUE(log->close().is_ok());
+  none.full = TierQuota::kDropOldest;
+  log = open_many(none);
+  for (int i = 0; i < 8; ++i) {
+    log->told(log->untold());
+    ASSERT_TRUE(log->make_room({}, 0, false).is_ok());
+  }
+  EXPECT_TRUE(files("pack-").empty());
+}
+
+TEST_F(ManyStreams, DamageInMoreStreamsThanCanUsuallyBeToldOfIsTold) {
+  auto log = open_many();
+  fill_many(*log);
+  const std::size_t all = read_all(*log, streams_).size();
+  for (std::uint64_t back = 22'000; back > 1000; back -= 1000) flip(last_.path, last_.end - back);
+  std::vector<LossRange> losses;
+  const auto left = seen(log->reader(), 0, &losses).size();
+  ASSERT_GT(losses.size(), std::size_t{wal::kUntoldMax});
+  ASSERT_LT(left, all);
+  const auto done = log->seal({2, 4u << 20, Coding::kFast});
+  ASSERT_TRUE(done.is_ok()) << done.status().to_string();
+  EXPECT_EQ(log->untold().size(), losses.size());
+  ASSERT_TRUE(log->close().is_ok());
+  log = open_many();
+  EXPECT_EQ(log->untold().size(), losses.size());
+  log->told(log->untold());
+  EXPECT_TRUE(log->untold().empty());
+  EXPECT_EQ(read_all(*log, streams_).size(), left);
 }
 
 // Both slots damaged, whatever state the sealing was in: the files tell what the log is made of.

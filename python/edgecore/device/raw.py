@@ -8,7 +8,7 @@ never asked for wait for their tier's retention, which tells the hub of each tha
 
 from __future__ import annotations
 
-from edgecore.errors import Invalid
+from edgecore.errors import Incompatible, Invalid
 from edgecore.streams import RAW
 from edgecore.wire import catalogue, rowbatch
 
@@ -168,12 +168,15 @@ class RawRows:
         }
 
     def cut(self, run: Any, last: int) -> Any:
-        """A run of rows without those above sequence `last`."""
+        """A run of rows without those above sequence `last`. Raises ``Incompatible`` for a schema
+        that this build can't read."""
         count = last - run.first + 1
         if run.count <= count:
             return run
-        schema = next(s for s in self._log.schemas() if s.fingerprint == run.schema_fingerprint)
-        fields = catalogue.read_schema(schema.canonical_bytes)
+        known = {schema.fingerprint: schema for schema in self._log.schemas()}
+        if run.schema_fingerprint not in known:
+            raise Incompatible(f"partition {run.partition}: a schema that can't be read")
+        fields = catalogue.read_schema(known[run.schema_fingerprint].canonical_bytes)
         bounds = rowbatch.boundaries(fields, run.payload, run.count)
         batch = rowbatch.RowBatch(run.schema_fingerprint, run.payload, run.arrivals)
         part = batch.cut(bounds, 0, count)

@@ -108,7 +108,8 @@ class Syncer:
         had come.
     ``last_error`` is the outcome of the last exchange; ``forks`` names partitions whose content
     the hub holds otherwise: they are not sent until the store is forked; ``stuck`` those whose next
-    row is too large for an envelope. Column blocks go to a hub that has said that it takes them."""
+    row is too large for an envelope, or of a schema that this build can't cut. Column blocks go to
+    a hub that has said that it takes them."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ class Syncer:
                 collect = self._collect_asked if partition in withheld else self._collect_from
                 try:
                     collect(partition, room, out)
-                except Exhausted as error:  # that partition waits, the others go on
+                except (Exhausted, Incompatible) as error:  # it waits, the others go on
                     self.stuck[partition] = error
         return out
 
@@ -271,6 +272,8 @@ class Syncer:
                 if not runs or runs[0].first > high:  # what was there has gone since
                     self._raw.sent(partition, low, high)
                     break
+                if runs[0].first < low:  # a record that can't be cut
+                    raise Incompatible(f"partition {partition}: a schema that can't be read")
                 run = self._raw.cut(runs[0], high)
                 if not self._offer(run, room, out):
                     return
