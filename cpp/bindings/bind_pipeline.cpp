@@ -269,6 +269,14 @@ class PyPipeline {
     out["feature_errors"] = all.feature_errors;
     return out;
   }
+  // (position, time, by, kind) of each row.
+  py::list take_set_aside() {
+    const Busy busy(*this);
+    py::list out;
+    for (const features::SetAside& one : core_->take_set_aside())
+      out.append(py::make_tuple(one.position, one.time_ns, one.by_ns, static_cast<int>(one.kind)));
+    return out;
+  }
   // (context, failures, retired, last failure), or None.
   py::object role(const std::string& part) {
     const Busy busy(*this);
@@ -437,6 +445,7 @@ void bind_pipeline(py::module_& m) {
       .def("restore", &PyPipeline::restore, py::arg("snapshot"))
       .def("role", &PyPipeline::role, py::arg("part"))
       .def("counters", &PyPipeline::counters)
+      .def("take_set_aside", &PyPipeline::take_set_aside)
       .def_property_readonly("position", &PyPipeline::position);
   m.def("contexts", &contexts, py::arg("log"), py::arg("schema"));
   m.def("last_served", &last_served, py::arg("log"), py::arg("prediction"), py::arg("serving"));

@@ -138,10 +138,9 @@ Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_
   std::string scratch;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::size_t row = order[i];
-    const std::uint64_t aside = engine.late_rows() + engine.ahead_rows();
     EDGECORE_TRY(engine.update(rows, row, 1, position + i));
     const Answers to = missing_at(i, plan.width(), values, states);
-    if (engine.late_rows() + engine.ahead_rows() == aside)
+    if (!engine.was_set_aside())
       EDGECORE_TRY(engine.read(entity_name(plan, rows, row, scratch), rows.time_ns(row), to));
   }
   return Status::ok();

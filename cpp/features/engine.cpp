@@ -35,6 +35,9 @@ std::uint64_t Engine::ahead_rows() const {
 std::uint64_t Engine::evicted() const {
   return impl_->evicted;
 }
+bool Engine::was_set_aside() const {
+  return impl_->last_aside;
+}
 std::uint64_t Engine::state_bytes() const {
   return impl_->bytes;
 }
@@ -183,7 +186,8 @@ Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count
                            std::to_string(impl.position));
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t row = first + i;
-    EDGECORE_TRY(impl.apply(rows, row, position + i).status());
+    EDGECORE_ASSIGN(const Applied applied, impl.apply(rows, row, position + i));
+    impl.last_aside = applied != Applied::kYes;
     impl.position = position + i;
   }
   return Status::ok();

@@ -79,6 +79,8 @@ class Engine {
   // Answers as of a time before it never change: no row of such a time is applied any more. None
   // without `idle`, and before the first row.
   std::optional<std::int64_t> final_before() const;
+  // Whether the last row was, late or ahead: there is no answer as of its time.
+  bool was_set_aside() const;
   // What was set aside since the last call, the newest kSetAsideMax of them.
   std::vector<SetAside> take_set_aside();
   std::size_t entities() const;

@@ -35,6 +35,7 @@ struct Engine::Impl {
   std::uint64_t late_rows = 0, ahead_rows = 0;
   std::vector<SetAside> aside;  // a ring of kSetAsideMax from `aside_at` on, when full
   std::size_t aside_at = 0;
+  bool last_aside = false;
   Guard guard;
   Watermark watermark;
   Gaps gaps;

@@ -73,11 +73,13 @@ std::string_view Pipeline::entity_of(const RowBatch& rows, std::size_t row) cons
 // ---------------------------------------------------------------- one chunk of rows
 
 // Applies one row and reads the view as of it, into row `slot` of the chunk. What can't be read
-// (the row came later than the view's lateness allows) is not made up: the row is not judged.
+// (the row is later, or further ahead, than the view allows) is not made up: the row is not judged.
 bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std::size_t row,
                              std::uint64_t position, std::size_t slot) {
   const std::size_t width = plan_->width();
   Status status = engine.update(rows, row, 1, position);
+  if (status.is_ok() && engine.was_set_aside())
+    status = Status::stale("pipeline: a row that its view does not count");
   if (status.is_ok())
     status = engine.read(entity_of(rows, row), rows.time_ns(row),
                          features::Answers{{values_.data() + slot * width, width},

@@ -79,6 +79,8 @@ class Pipeline {
   std::uint64_t position() const { return position_; }  // of the last source row taken in
   const Counters& counters() const { return counters_; }
   const features::Engine& engine() const { return *engine_; }
+  // Rows that the features did not count, since the last call; restore() begins anew.
+  std::vector<features::SetAside> take_set_aside() { return engine_->take_set_aside(); }
 
  private:
   // What is to be done with one row.

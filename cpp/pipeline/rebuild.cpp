@@ -27,13 +27,13 @@ struct Walk {
   }
 
   Status step(const RowBatch& rows, std::size_t row, std::uint64_t position) {
-    static_cast<void>(engine.update(rows, row, 1, position));  // refused then as it is now
+    // Refused then as it is now.
+    const bool counts = engine.update(rows, row, 1, position).is_ok() && !engine.was_set_aside();
     const bool last = position == wanted;
     if (!last && (plan.part == Part::kRule || !recordings.judged(position, plan.part, plan.role)))
       return Status::ok();
-    const Status read = engine.read(entity_of(rows, row), rows.time_ns(row),
-                                    features::Answers{out.values, out.states, {}, {}, {}});
-    if (!read.is_ok()) {  // it came too late to be judged
+    const features::Answers to{out.values, out.states, {}, {}, {}};
+    if (!counts || !engine.read(entity_of(rows, row), rows.time_ns(row), to).is_ok()) {
       if (last) finish(rows, row, position, unjudged());
       return Status::ok();
     }

@@ -347,6 +347,11 @@ class Pipeline:
         """``rows replayed completed by_fallback by_rule unanswered late feature_errors``."""
         return self._core.counters()
 
+    def take_set_aside(self) -> list[tuple[int, int, int, int]]:
+        """Rows that the features did not count, since the last call, the newest 4,096 of them:
+        (position, event time, by how much (ns), ``features.LATE`` or ``AHEAD``)."""
+        return self._core.take_set_aside()
+
     def role(self, name: str) -> RoleState | None:
         """How a role fares, or None when it is not set."""
         found = self._core.role(name)

@@ -135,9 +135,27 @@ CLOCK = Schema(
     ],
 )
 
-SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST, CLOCK)
+# Rows of the source that the features did not count, for whoever corrects what was told without
+# them: `late`, behind the time from which on rows count, or `ahead` of where the stream stood, `by`
+# so much. `event_time` is the row's own, `position` where it stands in the log. With a `count` the
+# row stands for so many more, the last of which it names.
+LATE = Schema(
+    "edgecore.late",
+    tier="diagnostic",
+    fields=[
+        Field("stream", "category", required=True),
+        Field("view", "category", required=True),
+        Field("position", "u64", required=True),
+        Field("event_time", "i64", unit="ns", required=True),
+        Field("by", "i64", unit="ns", required=True),
+        Field("kind", "category", required=True),
+        Field("count", "u32"),
+    ],
+)
+
+SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST, CLOCK, LATE)
 
 __all__ = [
-    "CLOCK", "CONTEXT", "INGEST", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS",
+    "CLOCK", "CONTEXT", "INGEST", "LATE", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS",
     "SUMMARIES", "SYSTEM_STREAMS", "UPDATE",
 ]  # fmt: skip

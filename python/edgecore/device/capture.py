@@ -9,6 +9,7 @@ restart never counts a row that the crash took.
 from __future__ import annotations
 
 from edgecore._core.rows import Batch
+from edgecore.device.late import LateRows
 from edgecore.device.sources import SECOND
 from edgecore.errors import EdgecoreError, Exhausted, Unavailable
 from edgecore.streams import INGEST, UPDATE
@@ -78,6 +79,10 @@ class Capture:
         self._unserved = self._unlogged = False
         self._announced = ""
         self.totals = Totals()
+        self._late = (
+            None if source is None
+            else LateRows(log, serving, source.schema.stream, config.name)
+        )  # fmt: skip
         self.errors: dict[str, EdgecoreError | None] = {}
         if link is not None and self._logged:
             link.tell("logged", self._logged)
@@ -108,6 +113,7 @@ class Capture:
         if now_ns >= self._ingest_ns:
             self._ingest_ns = now_ns + self._config.ingest_every_ns
             self._step("ingest", self.account)
+            self._step("late", self._tell_late)
         if now_ns >= self._snapshot_ns:
             self._keep_summaries()  # before rows may go
             well = self._step("snapshot", self._snapshot) and self._step("room", self._maintain)
@@ -164,6 +170,7 @@ class Capture:
     def _snapshot(self) -> None:
         """What a restart needs of all rows until now, so that it needs none of them."""
         self.account()
+        self._tell_late()
         self._history.save(self._log)
         self._serving.snapshot()
 
@@ -223,6 +230,10 @@ class Capture:
         counts.clear()
         self._announced = ""
 
+    def _tell_late(self) -> None:
+        if self._late is not None:
+            self._late.tell()
+
     @property
     def source_id(self) -> str:
         return self._config.name
@@ -261,6 +272,7 @@ class Capture:
         if self.waiting:
             self._log_batch(self._clock.monotonic_ns())
         self._step("ingest", self.account)
+        self._step("late", self._tell_late)
         self._keep_summaries()
         self._step("snapshot", self._serving.snapshot)
         self._step("log", self._log.sync)

@@ -229,6 +229,12 @@ class Serving:
         fresh, self._failures = max(0, total - self._failures), total
         return fresh
 
+    def take_set_aside(self) -> tuple[str, list[tuple[int, int, int, int]]]:
+        """The serving view's name, and the rows that it did not count since the last call."""
+        if self._main is None:
+            return "", []
+        return self._main.view.name, self._main.take_set_aside()
+
     # ------------------------------------------------------------ state
 
     def snapshot(self) -> None:
