@@ -182,3 +182,12 @@ def test_vectors_pack_is_as_its_page_says() -> None:
     ]
     assert struct.unpack_from("<IQQI", index, at + 20 * ranges) == (1, 58, 59, 1)
     assert len(index) == at + 20 * ranges + 24 * gaps + 4
+
+
+def test_vectors_block_of_rows_is_as_its_page_says() -> None:
+    data = bytes.fromhex(dict(lines("pack.txt"))["rows-block"])
+    assert struct.unpack_from("<4sHHIQII", data) == (b"ECRW", 1, 0, 7, 41, 5, 2)
+    records = list(struct.iter_unpack("<IIQQB", data[28:78]))
+    assert records == [(2, 10, 100, 9000, 0), (3, 4, 107, 9500, 1)]
+    assert data[78:-4] == bytes(range(14))
+    assert struct.unpack("<I", data[-4:])[0] == crc32c(data[:-4])

@@ -10,6 +10,7 @@
 #include "log/mark.hpp"
 #include "log/pack.hpp"
 #include "log/reader.hpp"
+#include "log/rows_block.hpp"
 #include "log/stale.hpp"
 
 namespace edgecore {
@@ -255,6 +256,19 @@ TEST(Vectors, PackIsReadAndWrittenAsTheFormatPageSays) {
   }
   for (std::size_t size = 0; size < begin; ++size)
     EXPECT_FALSE(decode_pack(ByteSpan(file).first(size)).is_ok());
+}
+
+TEST(Vectors, BlockOfRowsIsReadAndWrittenAsTheFormatPageSays) {
+  const Bytes block = from_hex(value_of(read_vectors("pack.txt"), "rows-block"));
+  PackBlock place;
+  place.partition = 7;
+  place.first = 41;
+  place.count = 5;
+  const auto rows = decode_rows_block(block, place);
+  ASSERT_TRUE(rows.is_ok()) << rows.status().to_string();
+  EXPECT_EQ(rows->arrivals, (std::vector<Arrival>{{2, 100, 9'000, 0}, {3, 107, 9'500, 1}}));
+  EXPECT_EQ(rows->sizes, (std::vector<std::uint32_t>{10, 4}));
+  EXPECT_EQ(encode_rows_block(place, rows.value()), block);
 }
 
 }  // namespace
