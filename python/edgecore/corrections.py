@@ -279,6 +279,7 @@ def _add(epoch: _Epoch, monotonic: int, within: int) -> Estimate | None:
 STAMPED = frozenset({CLOCK.stream, INGEST.stream, LOSSES.stream, SCHEMAS.stream})
 
 __all__ = [
-    "ADRIFT", "CONFIRMED", "CONFIRMED_NS", "Corrections", "FREE", "HUB", "OFF", "OPENED", "READ",
-    "Reading", "STAMPED", "STEPPED", "STEP_NS", "TRUST", "UNJUDGED", "UNSET", "drift_ns", "judge",
+    "ADRIFT", "CONFIRMED", "CONFIRMED_NS", "Corrections", "FIRST_NS", "FREE", "HUB", "LAST_NS",
+    "OFF", "OPENED", "READ", "Reading", "STAMPED", "STEPPED", "STEP_NS", "TRUST", "UNJUDGED",
+    "UNSET", "drift_ns", "judge",
 ]  # fmt: skip

@@ -194,6 +194,17 @@ def test_timekeeper_a_hub_time_before_the_floor_is_not_believed() -> None:
     assert desk.trust == "confirmed"
 
 
+@pytest.mark.parametrize("says", [0, 5 * SECOND, Y2106, 2**63 - 1])
+def test_timekeeper_a_hub_time_that_no_clock_can_have_is_not_believed(says: int) -> None:
+    desk = Desk(NOW)
+    desk.signed = (says, 0, 0)
+    desk.keeper.poll()
+    assert isinstance(desk.keeper.error, Untrusted)
+    assert "no time it can be" in str(desk.keeper.error)
+    assert desk.trust == "free"
+    assert desk.told(desk.row()) is None
+
+
 def test_timekeeper_a_clock_below_what_the_hub_had_signed_before_the_start_is_unset() -> None:
     desk = Desk(NOW, confirmed=(NOW + 60 * SECOND, 0, SECOND))
     assert desk.trust == "unset"

@@ -35,18 +35,22 @@ class Corrector:
         self._table = log.corrections()
         self._stamped = STAMPED | set(named)
         self._host = HOST.fingerprint
+        self._of: Scanned | None = None
+        self._shared: Added = ()
 
     def of(self, scanned: Scanned, index: int, time: int) -> Added:
         """Values of COLUMNS for one of the rows."""
         schema, epoch, position = scanned.schema, scanned.epoch, scanned.position + index
-        came = self._table.arrived(epoch, position, scanned.hlc)
-        offset = self._table.offset(epoch, position)
+        if scanned is not self._of:  # one commit: its rows came together
+            came = self._table.arrived(epoch, position, scanned.hlc) or (None, None)
+            offset = self._table.offset(epoch, position) or (None, None)
+            self._of, self._shared = scanned, (*came, offset[0])
         true = None
         if schema is not None and (
             schema.stream in self._stamped or schema.fingerprint == self._host
         ):
             true = self._table.stamped(epoch, position, scanned.hlc, time)
-        return (*(true or (None, None)), *(came or (None, None)), offset[0] if offset else None)
+        return (*(true or (None, None)), *self._shared)
 
 
 def anchored(log: Log) -> dict[str, int] | None:

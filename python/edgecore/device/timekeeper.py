@@ -118,14 +118,14 @@ class Timekeeper:
         self._signed = signed
         time_ns, asked, answered = signed
         within = (answered - asked + 1) // 2
-        floor = self.floor_ns
-        if time_ns + 2 * within < floor:
+        floor = max(self.floor_ns, corrections.FIRST_NS)
+        if not floor <= time_ns + 2 * within < corrections.LAST_NS:
             from edgecore.device.status import utc
 
-            return Untrusted(
-                f"the hub's clock says {utc(time_ns)}, but it is {utc(floor)} or later by what it "
-                "signed before; its time is not believed"
-            )
+            why = "no time it can be"
+            if floor > corrections.FIRST_NS and time_ns < floor:
+                why = f"but it is {utc(floor)} or later by what it signed before"
+            return Untrusted(f"the hub's clock says {utc(time_ns)}, {why}; it is not believed")
         heard = (answered, time_ns + within - answered, within)
         self._confirmed_ns = time_ns + within
         kept = self._best
