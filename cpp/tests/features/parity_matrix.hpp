@@ -80,6 +80,13 @@ inline ViewSpec view() {
       if (field != "load" && field != "wide") add(Op::kStd, "std", field, window);
       add(Op::kMin, "min", field, window);
       add(Op::kMax, "max", field, window);
+      add(Op::kFirst, "first", field, window);
+      if (field == "load" || field == "wide") continue;
+      add(Op::kVariance, "variance", field, window);
+      add(Op::kRange, "range", field, window);
+      add(Op::kDelta, "delta", field, window);
+      add(Op::kRate, "rate", field, window);
+      if (window <= 60) add(Op::kEwma, "ewma", field, window);
     }
   }
   for (const std::string field : {"temp", "load", "flow", "wide"})
