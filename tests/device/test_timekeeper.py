@@ -15,7 +15,7 @@ from edgecore.cli.main import main
 from edgecore.clock import ManualClock
 from edgecore.device import status
 from edgecore.device.timekeeper import ANCHOR_EVERY_NS, SETS_EVERY_NS, SETS_MAX, Timekeeper
-from edgecore.errors import Untrusted
+from edgecore.errors import Exhausted, Untrusted
 from edgecore.fs import MemoryFs, PosixFs
 from edgecore.hub.server import Hub
 from edgecore.log import Log
@@ -192,6 +192,28 @@ def test_timekeeper_a_hub_time_before_the_floor_is_not_believed() -> None:
     desk.hear(NOW + SECOND)
     assert desk.keeper.error is None
     assert desk.trust == "confirmed"
+
+
+def test_timekeeper_a_clock_set_while_the_disk_is_full_is_written_down_once_there_is_room() -> None:
+    desk = Desk(NOW)
+    desk.hear(NOW)
+    append = desk.log.append
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise Exhausted("no room")
+
+    desk.log.append = full  # type: ignore[method-assign]
+    desk.clock.jump_wall(100 * SECOND)
+    desk.go(1)
+    desk.go(1)
+    assert isinstance(desk.keeper.error, Exhausted)
+    assert desk.trust == "unset"  # judged all the same
+    desk.log.append = append  # type: ignore[method-assign]
+    desk.go(1)
+    assert desk.keeper.error is None
+    assert [row["origin"] for row in desk.rows()] == ["opened", "hub", "read", "stepped"]
+    told, within = desk.told(desk.row()) or (0, 0)
+    assert abs(told - (NOW + 3 * SECOND)) <= within < SECOND
 
 
 @pytest.mark.parametrize("says", [0, 5 * SECOND, Y2106, 2**63 - 1])
