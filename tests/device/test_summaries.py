@@ -61,6 +61,34 @@ def check_log(log: Log) -> Audit:
     return audit
 
 
+def test_summaries_of_a_silent_stream_do_not_go_through_what_others_bring_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = Schema("fan", tier="bulk", fields=[Field("speed", "u16")])
+    fs = MemoryFs()
+    with Log.open("log", fs=fs, flusher="manual", schemas=[PUMP, other]) as log:
+        summaries = Summaries(log, fs, "state", [define(PUMP, period_ns=SECOND)])
+        log.append("pump", {"time": SECOND, "temp": 20})
+        looked: list[int] = []
+        scan = Log.scan
+
+        def seen(self: Log, stream: str | None = None, **given: Any) -> Any:
+            if stream == "pump":
+                looked.append(given["after"])
+            return scan(self, stream, **given)
+
+        monkeypatch.setattr(Log, "scan", seen)
+        ends = []
+        for _ in range(3):
+            log.append("fan", [{"speed": i} for i in range(100)])
+            ends.append(log.position)
+            summaries.follow()
+        assert looked[1:] == ends[:2]
+        log.append("pump", {"time": 9 * SECOND - 1, "temp": 21})
+        summaries.follow()
+        assert summaries.made == 1
+
+
 def test_summaries_of_a_device_count_each_row_once_and_reach_the_hub(site: Site) -> None:
     site.run_until(site.synced)
     site.run(3.0)

@@ -82,6 +82,7 @@ class Follower:
         self._path = path
         self._owed: list[Pane] = []
         self.behind = False
+        self._looked = 0  # no row of the stream up to here is left
         self._quiet_ns = -1  # since when nothing came, by the monotonic clock
         self._saved = (-1, 0)
         self._panes = self._load() or Panes(rule, begin)
@@ -111,7 +112,9 @@ class Follower:
         panes = self._panes
         before = panes.position
         self.behind = False
-        rows = raw_rows(self._log, self.rule.source, panes.position)
+        last = self._log.position
+        # While the stream is silent, what others have brought is not gone through again.
+        rows = raw_rows(self._log, self.rule.source, max(before, self._looked))
         for count, (position, hlc, row) in enumerate(rows, 1):
             self._owed += panes.add(position, hlc, row)
             if len(self._owed) >= APPEND_ROWS:
@@ -119,6 +122,8 @@ class Follower:
             if count == FOLLOW_ROWS:
                 self.behind = True
                 break
+        else:
+            self._looked = last
         if now_ns is not None:
             if panes.position != before or self._quiet_ns < 0:
                 self._quiet_ns = now_ns

@@ -341,6 +341,7 @@ class Syncer:
         answer = self._answer("/v1/ingest", message, nonce)
         progress = False
         open_partitions = set()
+        withheld = self._raw.withheld if self._raw is not None else set()
         for run in runs:
             if run.partition in open_partitions:
                 continue
@@ -348,7 +349,7 @@ class Syncer:
                 open_partitions.add(run.partition)
                 continue
             progress = True
-            if self._raw is not None and run.partition in self._raw.withheld:
+            if self._raw is not None and run.partition in withheld:
                 self._raw.sent(run.partition, run.first, run.first + run.count - 1)
             else:
                 self._advance(run.partition, run.first + run.count - 1, 0)
