@@ -2,30 +2,21 @@
 #include "features/rules.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "features/finish.hpp"
 
 namespace edgecore::features {
-namespace {
-
-// a - b where a >= b, at most INT64_MAX.
-std::int64_t distance(std::int64_t a, std::int64_t b) {
-  return saturating_sub(a, b);
-}
-
-}  // namespace
 
 // ---------------------------------------------------------------- guard
 
 bool Guard::is_ahead(std::int64_t time, std::int64_t max_ahead) {
-  if (max_ahead == 0 || !any_ || time <= newest_ || distance(time, newest_) <= max_ahead) {
+  if (max_ahead == 0 || !any_ || time <= newest_ || saturating_sub(time, newest_) <= max_ahead) {
     // Old rows say nothing of where the stream stands.
-    if (any_ && distance(newest_, time) <= max_ahead) count_ = 0;
+    if (any_ && saturating_sub(newest_, time) <= max_ahead) count_ = 0;
     return false;
   }
-  const bool agrees =
-      count_ > 0 && (time > ahead_ ? distance(time, ahead_) : distance(ahead_, time)) <= max_ahead;
+  const bool agrees = count_ > 0 && (time > ahead_ ? saturating_sub(time, ahead_)
+                                                   : saturating_sub(ahead_, time)) <= max_ahead;
   ahead_ = agrees ? std::max(ahead_, time) : time;
   const std::uint32_t agreeing = agrees ? count_ + 1 : 1;
   count_ = std::min(agreeing, kAheadQuorum - 1);
@@ -40,7 +31,7 @@ void Guard::accept(std::int64_t time) {
 }
 
 std::int64_t Guard::ahead_by(std::int64_t time) const {
-  return distance(time, newest_);
+  return saturating_sub(time, newest_);
 }
 
 void Guard::put(ByteWriter& out) const {
@@ -80,7 +71,7 @@ void Watermark::advance(std::string_view source, std::int64_t time, const Rules&
   newest_of_all_ = std::max(newest_of_all_, time);
   std::int64_t lowest = newest_of_all_;
   for (const auto& [name, newest] : newest_)
-    if (distance(newest_of_all_, newest) <= rules.idle_ns) lowest = std::min(lowest, newest);
+    if (saturating_sub(newest_of_all_, newest) <= rules.idle_ns) lowest = std::min(lowest, newest);
   const std::int64_t low = saturating_sub(lowest, lateness);
   low_ = low_ ? std::max(*low_, low) : low;
 }

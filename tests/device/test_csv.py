@@ -10,7 +10,7 @@ import pytest
 from edgecore._core.rows import Batch
 from edgecore.device.csv_source import CsvSource
 from edgecore.device.schema_file import SchemaFile, load, parse
-from edgecore.device.times import reader
+from edgecore.device.times import instant, reader
 from edgecore.errors import EdgecoreError, Invalid, Unavailable
 from edgecore.schema import Field, Schema
 
@@ -268,3 +268,14 @@ def test_schema_file_is_read_and_every_key_is_checked(tmp_path: Path) -> None:
         load(written(tmp_path / "s.toml", b"\xff"))
     with pytest.raises(Unavailable):
         load(str(tmp_path / "none.toml"))
+
+
+def test_csv_times_that_a_person_gives_are_read_to_the_nanosecond() -> None:
+    at = 1_709_294_400_123_456_789
+    assert instant("2024-03-01T12:00:00.123456789") == at
+    assert instant("2024-03-01T13:00:00.123456789+01:00") == at
+    assert instant(str(at)) == at
+    assert instant("-5") == -5
+    for text in ("yesterday", "", "2024-13-01T00:00:00", "12:00"):
+        with pytest.raises(Invalid, match="nanoseconds since 1970"):
+            instant(text)

@@ -53,20 +53,15 @@ def registry_of(directory: str) -> Registry:
 
 
 def time_ns(where: str, text: str | None) -> int:
-    """``2024-03-01T12:00:00``, or nanoseconds. Raises ``Invalid``."""
-    from datetime import UTC, datetime
+    """Raises ``Invalid``, also where there is none."""
+    from edgecore.device.times import instant
 
     if text is None:
         raise Invalid(f"{where} is missing: say --from and --to, or --summary")
     try:
-        if text.lstrip("-").isdigit():
-            return int(text)
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f"{where} {text!r}: write 2024-03-01T12:00:00, or nanoseconds") from None
-    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    since = when - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+        return instant(text)
+    except Invalid as error:
+        raise Invalid(f"{where}: {error}") from None
 
 
 def device_of(registry: Registry, text: str) -> bytes:

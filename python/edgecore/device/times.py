@@ -64,6 +64,16 @@ def reader(time_format: str) -> Callable[[str], int]:
     raise Invalid(f"time format {time_format!r}: one of {names}, or a strptime format with %")
 
 
+def instant(text: str) -> int:
+    """A time that a person gives: ns since 1970, or ISO 8601, exactly. Raises ``Invalid``."""
+    try:
+        return int(text) if text.lstrip("-").isdigit() else _iso(text)
+    except (ValueError, OverflowError):
+        raise Invalid(
+            f"time {text!r}: nanoseconds since 1970, or like 2026-01-31T09:30:00Z"
+        ) from None
+
+
 _DATES = ("%d{}%m{}%Y", "%m{}%d{}%Y", "%Y{}%m{}%d")
 _CLOCKS = (" %H:%M:%S", " %H:%M", " %H:%M:%S.%f", "")
 
@@ -74,4 +84,4 @@ def written_formats() -> list[str]:
     return ["iso", *(date + clock for date in dates if date != "%Y-%m-%d" for clock in _CLOCKS)]
 
 
-__all__ = ["UNIX_NS", "reader", "written_formats"]
+__all__ = ["UNIX_NS", "instant", "reader", "written_formats"]
