@@ -22,24 +22,63 @@ features::PlanPtr plan_of(py::handle object) {
 
 namespace {
 
-FeatureSpec spec_from(const py::handle& item) {
-  const auto parts = item.cast<py::tuple>();
-  if (parts.size() != 11)
-    throw py::value_error(
-        "a feature is (name, op, version, field, window, ttl, on_stale, default, min_coverage, "
-        "min_count, fingerprint)");
+// A feature's map, as docs/formats/feature-definition.md has it: what is absent is as by default.
+class SpecReader {
+ public:
+  explicit SpecReader(const py::dict& map) : map_(map) {}
+
+  // Sets `to` where the map has `key`.
+  template <typename T>
+  SpecReader& take(const char* key, T& to) {
+    if (!map_.contains(key)) return *this;
+    ++taken_;
+    if constexpr (std::is_same_v<T, Digest>)
+      to = digest_of(map_[key]);
+    else if constexpr (std::is_same_v<T, features::OnStale>)
+      to = on_stale(map_[key].cast<std::string>());
+    else
+      to = map_[key].template cast<T>();
+    return *this;
+  }
+  // 0, which is no operator, for a name that this build does not know.
+  SpecReader& take(const char* key, features::Op& to) {
+    ++taken_;
+    to = features::Op{};
+    for (const features::Operator& one : features::operators())
+      if (one.name == map_[key].cast<std::string>()) to = one.op;
+    return *this;
+  }
+  void finish() const {
+    if (taken_ != map_.size()) throw py::value_error("a feature with a key that is not known");
+  }
+
+ private:
+  static features::OnStale on_stale(const std::string& name) {
+    if (name == "use") return features::OnStale::kUse;
+    if (name == "default") return features::OnStale::kDefault;
+    if (name == "missing") return features::OnStale::kMissing;
+    throw py::value_error("on_stale: use, default or missing");
+  }
+
+  const py::dict& map_;
+  std::size_t taken_ = 0;
+};
+
+FeatureSpec spec_of(const py::dict& map) {
   FeatureSpec spec;
-  spec.name = parts[0].cast<std::string>();
-  spec.op = static_cast<features::Op>(parts[1].cast<std::uint8_t>());
-  spec.version = parts[2].cast<std::uint16_t>();
-  spec.field = parts[3].cast<std::string>();
-  spec.window_ns = parts[4].cast<std::int64_t>();
-  spec.ttl_ns = parts[5].cast<std::int64_t>();
-  spec.on_stale = static_cast<features::OnStale>(parts[6].cast<std::uint8_t>());
-  if (!parts[7].is_none()) spec.default_value = parts[7].cast<double>();
-  spec.min_coverage = parts[8].cast<double>();
-  spec.min_count = parts[9].cast<std::uint32_t>();
-  spec.fingerprint = digest_of(parts[10]);
+  SpecReader reader(map);
+  reader.take("name", spec.name)
+      .take("op", spec.op)
+      .take("version", spec.version)
+      .take("window", spec.window_ns)
+      .take("field", spec.field)
+      .take("ttl", spec.ttl_ns)
+      .take("on_stale", spec.on_stale)
+      .take("default", spec.default_value)
+      .take("min_coverage", spec.min_coverage)
+      .take("min_count", spec.min_count)
+      .take("fingerprint", spec.fingerprint);
+  reader.finish();
   return spec;
 }
 
@@ -55,7 +94,7 @@ std::shared_ptr<Plan> make_plan(const std::string& name, const std::string& enti
   view.stream = stream;
   view.lateness_ns = lateness_ns;
   view.rules = {std::get<0>(rules), std::get<1>(rules), std::get<2>(rules), std::get<3>(rules)};
-  for (const py::handle item : specs) view.features.push_back(spec_from(item));
+  for (const py::handle item : specs) view.features.push_back(spec_of(item.cast<py::dict>()));
   view.fingerprint = digest_of(fingerprint);
   return std::const_pointer_cast<Plan>(
       take(features::make_plan(std::move(view), schema_of(schema)->schema())));

@@ -1,4 +1,4 @@
-"""Feature views: definitions as data, from the operators and windows a user writes to the compiled
+"""Feature views: definitions as data, from the features of one stream's entities to the compiled
 plan. Immutable; two definitions that are alike are the same bytes.
 
 Rules and bytes: docs/formats/feature-definition.md.
@@ -10,191 +10,17 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_rules import KEYS, Rules
+from edgecore.feature_spec import Feature, duration_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from edgecore.feature_kinds import Agg, Ewma, Last, Recency
+    from edgecore.feature_spec import Duration
     from edgecore.schema import Schema
 
-    Duration = str | int  # "90s", or nanoseconds
-
-# By number, from 1 on, as the compiled core has them; names are in definitions and fingerprints.
-OPERATORS = _core.operators()
-OPS = tuple(row[0] for row in OPERATORS)
-VERSIONS = {row[0]: row[1] for row in OPERATORS}
-_TOTALS, _ENDS = 0, 1  # families of operators over a window of one field
-AGGREGATES = tuple(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS))
-ON_STALE = ("use", "default", "missing")
 DEFINITION_BYTES_MAX = 1 << 20
-
-_UNITS = {
-    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
-    "d": 86400 * 10**9,
-}  # fmt: skip
-
-
-def duration_ns(value: Duration) -> int:
-    """``"90s"``, ``"10m"``, ``"1h"``, ``"250ms"`` or nanoseconds. Raises ``Invalid``."""
-    if isinstance(value, int):
-        return value
-    digits = value.rstrip("nusmhd")
-    if not digits.isdigit() or value[len(digits) :] not in _UNITS:
-        raise Invalid(f"duration {value!r}: whole nanoseconds, or a number with {'|'.join(_UNITS)}")
-    return int(digits) * _UNITS[value[len(digits) :]]
-
-
-def duration_text(ns: int) -> str:
-    """The shortest form, e.g. ``"1h"``."""
-    unit = next(unit for unit in reversed(_UNITS) if ns % _UNITS[unit] == 0)
-    return f"{ns // _UNITS[unit]}{unit}"
-
-
-class Feature:
-    """One feature of a view. Immutable; made by :class:`Agg` and its like.
-
-    `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Its
-    identity depends on what its field means: :meth:`FeatureView.fingerprints_for`.
-    """
-
-    __slots__ = ("default", "field", "min_count", "min_coverage", "name", "on_stale", "op", "ttl",
-                 "version", "window")  # fmt: skip
-
-    def __init__(
-        self,
-        name: str,
-        op: str,
-        field: str,
-        window: Duration,
-        *,
-        ttl: Duration = 0,
-        on_stale: str = "use",
-        default: float | None = None,
-        min_coverage: float = 0.0,
-        min_count: int = 0,
-        version: int = 1,
-    ) -> None:
-        if op not in OPS:
-            raise Invalid(f"feature {name!r}: operator {op!r} is none of {', '.join(OPS)}")
-        if on_stale not in ON_STALE:
-            raise Invalid(f"feature {name!r}: on_stale is one of {', '.join(ON_STALE)}")
-        if not 0 <= min_count < 1 << 32:
-            raise Invalid(f"feature {name!r}: min_count {min_count} is out of range")
-        self.name = name
-        self.op = op
-        self.field = field
-        self.window = duration_ns(window)
-        self.ttl = duration_ns(ttl)
-        self.on_stale = on_stale
-        self.default = None if default is None else float(default)
-        self.min_coverage = float(min_coverage)
-        self.min_count = min_count
-        self.version = version
-
-    def canonical(self) -> dict[str, object]:
-        """What is encoded: only what differs from the defaults."""
-        every = {
-            "field": self.field, "ttl": self.ttl, "default": self.default,
-            "on_stale": "" if self.on_stale == "use" else self.on_stale,
-            "min_coverage": self.min_coverage, "min_count": self.min_count,
-        }  # fmt: skip
-        out: dict[str, object] = {
-            key: value for key, value in every.items() if value or key == "default"
-        }
-        if self.default is None:
-            del out["default"]
-        must = {"name": self.name, "op": self.op, "version": self.version, "window": self.window}
-        return out | must
-
-    @staticmethod
-    def from_canonical(body: Mapping[str, Any]) -> Feature:
-        """The inverse. Raises ``Incompatible`` for an operator that this build lacks."""
-        rest = {key: value for key, value in body.items() if key not in ("name", "op", "window")}
-        if body["op"] not in OPS or body["version"] != VERSIONS[body["op"]]:
-            raise Incompatible(
-                f"feature {body['name']!r}: {body['op']}@{body['version']} is not in this build"
-            )
-        return Feature(body["name"], body["op"], rest.pop("field", ""), body["window"], **rest)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the fields that it reads."""
-        return (self.field,) if self.field else ()
-
-    def core(self, fingerprint: bytes) -> _core.Spec:
-        """As the compiled plan takes it."""
-        return (
-            self.name, OPS.index(self.op) + 1, self.version, self.field, self.window, self.ttl,
-            ON_STALE.index(self.on_stale), self.default, self.min_coverage, self.min_count,
-            fingerprint,
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"Feature({self.name!r}, {self.op}@{self.version})"
-
-
-class Agg:
-    """Operators over windows of one field: a feature for each pair, ``<field>_<op>_<window>``.
-
-    :param ops: of ``count sum mean std variance min max range first delta rate``; ``delta`` is the
-        last value of the window minus its first, ``rate`` that per second (a counter that is reset
-        gives a negative one); :param window: one or more durations.
-    :param ttl: older than this (time since the field's newest event), a value is STALE.
-    :param on_stale: what a STALE value is: ``use`` it, the ``default`` (none: NaN, for which the
-        binding has its substitute), or ``missing``.
-    :param min_coverage: share of the window that must be known, :param min_count: events it must
-        hold; below either, MISSING (``warming``).
-    """
-
-    def __init__(
-        self,
-        field: str,
-        ops: str | Sequence[str],
-        *,
-        window: Duration | Sequence[Duration],
-        **judged: Any,
-    ) -> None:
-        windows = [window] if isinstance(window, str | int) else list(window)
-        names = [ops] if isinstance(ops, str) else list(ops)
-        for op in names:
-            if op not in AGGREGATES:
-                raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(AGGREGATES)}")
-        self.features = [
-            Feature(f"{field}_{op}_{_label(span)}", op, field, span, **judged)
-            for span in windows
-            for op in names
-        ]
-
-
-class Last:
-    """The newest value of a field, no older than `within`: ``<field>_last``."""
-
-    def __init__(self, field: str, *, within: Duration = "1d", **judged: Any) -> None:
-        self.features = [Feature(f"{field}_last", "last", field, within, **judged)]
-
-
-class Ewma:
-    """The mean of a field in which an event counts half as much for each `half_life` of its age:
-    ``<field>_ewma_<half life>``. It looks 16 half-lives back, in panes of an eighth of one; an
-    eighth must be whole nanoseconds."""
-
-    def __init__(self, field: str, *, half_life: Duration, **judged: Any) -> None:
-        name = f"{field}_ewma_{_label(half_life)}"
-        self.features = [Feature(name, "ewma", field, half_life, **judged)]
-
-
-class Recency:
-    """Seconds since the entity's newest event, no longer than `within`: ``recency``."""
-
-    def __init__(self, *, within: Duration = "1d", **judged: Any) -> None:
-        self.features = [Feature("recency", "recency", "", within, **judged)]
-
-
-def _label(window: Duration) -> str:
-    return window if isinstance(window, str) else duration_text(window)
-
-
 # What a feature is called and which fields it reads are not its parameters.
 _NOT_PARAMS = ("name", "op", "version", "field")
 

@@ -22,7 +22,9 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_view import Agg, Ewma, Feature, FeatureView, Last, Recency, duration_ns
+from edgecore.feature_kinds import Agg, Ewma, Last, Recency
+from edgecore.feature_spec import Feature, duration_ns
+from edgecore.feature_view import FeatureView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 
 import edgecore as ec
 from edgecore.errors import Incompatible
-from edgecore.feature_view import AGGREGATES, OPERATORS
+from edgecore.feature_spec import AGGREGATES, OPERATORS
 from edgecore.features import FRESH, MISSING, REASONS, Feature, FeatureStore
 from edgecore.fs import MemoryFs
 

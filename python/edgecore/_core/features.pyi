@@ -13,7 +13,8 @@ from edgecore._core.rows import Batch
 from edgecore._core.rows import Schema as CoreSchema
 from edgecore.schema import Schema
 
-Spec = tuple[str, int, int, str, int, int, int, float | None, float, int, bytes]
+# A feature's map in docs/formats/feature-definition.md, and its fingerprint
+Spec = Mapping[str, object]
 
 # (name, version, family, ddof or None, value of an empty window, of a single event v)
 Operator = tuple[str, int, int, int | None, str, str]

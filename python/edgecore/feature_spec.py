@@ -1,0 +1,151 @@
+"""One feature of a view, as data: an operator, its window and its parameters by name.
+
+Rules and bytes: docs/formats/feature-definition.md.
+"""
+
+from __future__ import annotations
+
+from edgecore._core import features as _core
+from edgecore.errors import Incompatible, Invalid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Duration = str | int  # "90s", or nanoseconds
+
+OPERATORS = _core.operators()
+OPS = tuple(row[0] for row in OPERATORS)
+VERSIONS = {row[0]: row[1] for row in OPERATORS}
+_TOTALS, _ENDS = 0, 1  # families of operators over a window of one field
+AGGREGATES = tuple(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS))
+ON_STALE = ("use", "default", "missing")
+
+_UNITS = {
+    "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+}  # fmt: skip
+
+
+def duration_ns(value: Duration) -> int:
+    """``"90s"``, ``"10m"``, ``"1h"``, ``"250ms"`` or nanoseconds. Raises ``Invalid``."""
+    if isinstance(value, int):
+        return value
+    digits = value.rstrip("nusmhd")
+    if not digits.isdigit() or value[len(digits) :] not in _UNITS:
+        raise Invalid(f"duration {value!r}: whole nanoseconds, or a number with {'|'.join(_UNITS)}")
+    return int(digits) * _UNITS[value[len(digits) :]]
+
+
+def duration_text(ns: int) -> str:
+    """The shortest form, e.g. ``"1h"``."""
+    unit = next(unit for unit in reversed(_UNITS) if ns % _UNITS[unit] == 0)
+    return f"{ns // _UNITS[unit]}{unit}"
+
+
+def _on_stale(value: str) -> str:
+    if value not in ON_STALE:
+        raise Invalid(f"on_stale is one of {', '.join(ON_STALE)}")
+    return value
+
+
+def _count(value: int) -> int:
+    if not 0 <= value < 1 << 32:
+        raise Invalid(f"min_count {value} is out of range")
+    return value
+
+
+# What a feature may say beside its name, operator, version and window: by key of its definition,
+# the default, which is not encoded, and what makes a valid value of the one given.
+PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
+    "field": ("", str),
+    "ttl": (0, duration_ns),
+    "on_stale": ("use", _on_stale),
+    "default": (None, float),
+    "min_coverage": (0.0, float),
+    "min_count": (0, _count),
+}
+
+
+class Feature:
+    """One feature of a view. Immutable; made by :class:`Agg` and its like.
+
+    `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Its
+    identity depends on what its field means: :meth:`FeatureView.fingerprints_for`.
+
+    :param parameters: those of ``PARAMETERS``, for most of which :class:`Agg` says what they are.
+    :raises Invalid: an operator or a parameter that there is not, or a value out of range.
+    """
+
+    __slots__ = ("name", "op", "version", "window", *PARAMETERS)
+
+    field: str
+    ttl: int
+    on_stale: str
+    default: float | None
+    min_coverage: float
+    min_count: int
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        field: str,
+        window: Duration,
+        *,
+        version: int = 1,
+        **parameters: Any,
+    ) -> None:
+        if op not in OPS:
+            raise Invalid(f"feature {name!r}: operator {op!r} is none of {', '.join(OPS)}")
+        if unknown := parameters.keys() - PARAMETERS:
+            raise Invalid(f"feature {name!r}: there is no parameter {min(unknown)!r}")
+        self.name = name
+        self.op = op
+        self.version = version
+        self.window = duration_ns(window)
+        given = {"field": field, **parameters}
+        try:
+            for key, (default, valid) in PARAMETERS.items():
+                value = given.get(key, default)
+                setattr(self, key, default if value == default else valid(value))
+        except Invalid as error:
+            raise Invalid(f"feature {name!r}: {error}") from None
+
+    def canonical(self) -> dict[str, object]:
+        """What is encoded: only what differs from the defaults."""
+        must = {"name": self.name, "op": self.op, "version": self.version, "window": self.window}
+        values = {key: getattr(self, key) for key in PARAMETERS}
+        return must | {key: value for key, value in values.items() if value != PARAMETERS[key][0]}
+
+    @staticmethod
+    def from_canonical(body: Mapping[str, Any]) -> Feature:
+        """The inverse. Raises ``Incompatible`` for an operator or a parameter that this build
+        lacks."""
+        rest = {key: value for key, value in body.items() if key not in ("name", "op", "window")}
+        if body["op"] not in OPS or body["version"] != VERSIONS[body["op"]]:
+            raise Incompatible(
+                f"feature {body['name']!r}: {body['op']}@{body['version']} is not in this build"
+            )
+        if unknown := rest.keys() - PARAMETERS - {"version"}:
+            raise Incompatible(
+                f"feature {body['name']!r}: parameter {min(unknown)!r} is not in this build"
+            )
+        return Feature(body["name"], body["op"], rest.pop("field", ""), body["window"], **rest)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that it reads."""
+        return (self.field,) if self.field else ()
+
+    def core(self, fingerprint: bytes) -> dict[str, object]:
+        """As the compiled plan takes it."""
+        return {**self.canonical(), "fingerprint": fingerprint}
+
+    def __repr__(self) -> str:
+        return f"Feature({self.name!r}, {self.op}@{self.version})"
+
+
+__all__ = ["AGGREGATES", "ON_STALE", "OPERATORS", "OPS", "VERSIONS", "Feature", "duration_ns",
+           "duration_text"]  # fmt: skip
