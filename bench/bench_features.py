@@ -8,18 +8,21 @@ The checksum is the sum of counts, sums, minima and maxima at the last event of 
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from pair import LOOP_NS_MIN, Case, calibrate, row, start
+from pair import HERE, LOOP_NS_MIN, Case, calibrate, row, start
 
 EVENTS = 20_000
 CHECKED = 200  # events after which both sides of `update` must say the same
 READ_ENTITIES = 100
 SECOND_NS = 1_000_000_000
 START_NS = 1_700_000_000_000_000_000
+READ_AT_NS = START_NS + EVENTS * 10_000_000_000 // READ_ENTITIES
 WINDOWS = {"1m": 60, "10m": 600, "1h": 3600}
 OPS = ("count", "sum", "mean", "std", "min", "max")
 
@@ -69,6 +72,7 @@ class OursBatch:
         self.rows = prepare(schema(), generated(settings["entities"], settings.get("late", False)))
         self.view = view()
         self.entities = settings["entities"]
+        self.checked = settings.get("checked", ("count", "sum", "min", "max"))
 
     def run(self, count: int) -> float:
         import edgecore as ec
@@ -78,7 +82,7 @@ class OursBatch:
         names = list(found.names)
         width = len(names)
         values = found.values
-        at = [names.index(f"temp_{op}_1h") for op in ("count", "sum", "min", "max")]
+        at = [names.index(f"temp_{op}_1h") for op in self.checked]
         last = range(EVENTS - self.entities, EVENTS)
         return round(sum(values[r * width + c] for r in last for c in at), 3)
 
@@ -229,7 +233,7 @@ class OursRead:
         self.store = ec.FeatureStore.open(self.directory.name, views=[ten], schemas=[schema()])
         self.store.update_batch("telemetry", generated(READ_ENTITIES))
         self.names = [f"p{i}" for i in range(READ_ENTITIES)]
-        self.as_of = START_NS + EVENTS * 10_000_000_000 // READ_ENTITIES
+        self.as_of = READ_AT_NS
 
     def run(self, count: int) -> float:
         read, names, as_of = self.store.read, self.names, self.as_of
@@ -272,23 +276,56 @@ CASES = {
     "E1000": Case(dict(BATCH), settings={"entities": 1000}, scale=EVENTS),
     "E1/late": Case(dict(BATCH), settings={"entities": 1, "late": True}, scale=EVENTS),
     "E1000/late": Case(dict(BATCH), settings={"entities": 1000, "late": True}, scale=EVENTS),
+    "sums": Case(
+        {"ours": OursBatch}, settings={"entities": 1, "checked": ["count", "sum"]}, scale=EVENTS
+    ),
     "update": Case({"ours": OursUpdate, "river": River}, settings={"entities": 1}),
     "read": Case({"ours": OursRead}, settings={"entities": READ_ENTITIES}),
 }
 
 
-def read_row(rounds: int) -> dict[str, Any]:
-    """One call on its own; Feast, its peer, does not fit the environment of the other peers."""
-    worker = start("features", "read", CASES["read"], "ours")
+def more(name: str, peer: str) -> Case:
+    """A case with a peer from the environment that `./dev bench --all-peers` makes."""
+    case = CASES[name]
+    words = [
+        os.environ["EDGECORE_BENCH_PEERS"],
+        str(HERE / "worker.py"),
+        "feature_peers",
+        name,
+        peer,
+    ]
+    command = [*words, json.dumps(case.settings)]
+    return Case(
+        {"ours": case.sides["ours"]},
+        settings=case.settings,
+        scale=case.scale,
+        commands={peer: command},
+    )
+
+
+def more_rows(rounds: int) -> Iterator[dict[str, Any]]:
+    """Where those peers are not installed: ours, and the reason."""
+    rows = [("features.batch/E1/F20", "E1", "duckdb"), ("features.batch/E1/F20", "sums", "numpy"),
+            ("features.batch/E1000/F20", "E1000", "duckdb"),
+            ("features.read/E100x10", "read", "feast")]  # fmt: skip
+    for identity, name, peer in rows:
+        if os.environ.get("EDGECORE_BENCH_PEERS"):
+            yield row(identity, "features", name, more(name, peer), peer, rounds)
+        elif name == "read":
+            yield alone(identity, name, rounds)
+
+
+def alone(identity: str, name: str, rounds: int) -> dict[str, Any]:
+    worker = start("features", name, CASES[name], "ours")
     try:
         count = calibrate(worker, LOOP_NS_MIN)
         figures = [worker.run(count)["cpu_ns"] / count for _ in range(2 * rounds)]
     finally:
         worker.close()
     return {
-        "id": "features.read/E100x10", "unit": "ns", "better": "lower",
+        "id": identity, "unit": "ns", "better": "lower",
         "ours": statistics.median(figures), "peer": None, "ratio": None, "rounds": rounds,
-        "reason": "Feast is not among the installed peers", "settings": CASES["read"].settings,
+        "reason": "its peer comes with --all-peers", "settings": CASES[name].settings,
     }  # fmt: skip
 
 
@@ -299,6 +336,6 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
         for peer in ("pandas", "polars"):
             yield row(identity, "features", name, CASES[name], peer, rounds)
     yield row("features.update/E1/F20", "features", "update", CASES["update"], "river", rounds)
-    yield read_row(rounds)
+    yield from more_rows(rounds)
     yield memory_row("decimal3", "decimal(3)", (0, 100))
     yield memory_row("f64", "f64", None)

@@ -55,6 +55,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=7, help="rounds of A B B A")
     parser.add_argument("--smoke", action="store_true", help="one round: the rows run, no figures")
+    parser.add_argument(
+        "--all-peers",
+        action="store_true",
+        help="also those with an environment of their own (feast, duckdb: 700 MB)",
+    )
     parser.add_argument("--table", type=Path, metavar="JSON", help="print a file's rows for README")
     options = parser.parse_args()
     if options.table:
