@@ -40,12 +40,11 @@ class SpecReader {
       to = map_[key].template cast<T>();
     return *this;
   }
-  // 0, which is no operator, for a name that this build does not know.
-  SpecReader& take(const char* key, features::Op& to) {
+  // 0, which is no operator, where this build does not know the name in that version.
+  SpecReader& take(const char* key, features::Op& to, std::uint16_t version) {
     ++taken_;
-    to = features::Op{};
-    for (const features::Operator& one : features::operators())
-      if (one.name == map_[key].cast<std::string>()) to = one.op;
+    const auto* found = features::find_operator(map_[key].cast<std::string>(), version);
+    to = found != nullptr ? found->op : features::Op{};
     return *this;
   }
   void finish() const {
@@ -68,8 +67,8 @@ FeatureSpec spec_of(const py::dict& map) {
   FeatureSpec spec;
   SpecReader reader(map);
   reader.take("name", spec.name)
-      .take("op", spec.op)
       .take("version", spec.version)
+      .take("op", spec.op, spec.version)
       .take("window", spec.window_ns)
       .take("field", spec.field)
       .take("ttl", spec.ttl_ns)

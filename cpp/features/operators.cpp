@@ -26,6 +26,7 @@ constexpr std::array kOperators = {
     Operator{Op::kDelta, "delta", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kRate, "rate", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kEwma, "ewma", 1, Family::kDecay, Takes::kBounded, false, kNoDdof, kNone, "v"},
+    Operator{Op::kRateOnce, "rate", 2, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
 };
 
 constexpr bool numbered_in_order() {
@@ -46,6 +47,12 @@ const Operator* find_operator(Op op, std::uint16_t version) {
   if (number < 1 || number > kOperators.size()) return nullptr;
   const Operator& found = kOperators[number - 1];
   return found.version == version ? &found : nullptr;
+}
+
+const Operator* find_operator(std::string_view name, std::uint16_t version) {
+  for (const Operator& one : kOperators)
+    if (one.name == name && one.version == version) return &one;
+  return nullptr;
 }
 
 const Operator& operator_of(Op op) {

@@ -9,7 +9,9 @@
 
 namespace edgecore::features {
 
-// On disk and wire by name and version; the numbers are those of this build.
+// One of a name and a version, which are what is on disk and wire; the numbers are those of this
+// build. An operator whose bits change becomes another one of the same name: views that name the
+// old version go on with it, beside the new one.
 enum class Op : std::uint8_t {
   kCount = 1,
   kSum,
@@ -25,6 +27,7 @@ enum class Op : std::uint8_t {
   kDelta,
   kRate,
   kEwma,
+  kRateOnce,  // rate@2
 };
 
 // What an operator reads, and so which events it depends on.
@@ -47,7 +50,7 @@ enum class Takes : std::uint8_t {
 struct Operator {
   Op op;
   std::string_view name;
-  std::uint16_t version;  // changes when bits of an answer change
+  std::uint16_t version;  // another one where bits of an answer are others
   Family family;
   Takes takes;
   bool ordered;             // events of one time are told apart by (source, sequence, value)
@@ -59,6 +62,7 @@ struct Operator {
 std::span<const Operator> operators();
 // nullptr: not in this build.
 const Operator* find_operator(Op op, std::uint16_t version);
+const Operator* find_operator(std::string_view name, std::uint16_t version);
 // Of an operator that the plan has accepted.
 const Operator& operator_of(Op op);
 

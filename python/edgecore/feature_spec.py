@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     Duration = str | int  # "90s", or nanoseconds
 
 OPERATORS = _core.operators()
-OPS = tuple(row[0] for row in OPERATORS)
-VERSIONS = {row[0]: row[1] for row in OPERATORS}
+OPS = tuple(dict.fromkeys(row[0] for row in OPERATORS))
+# The versions of each operator, the newest last: what a build knows beside it is for views that
+# were written before.
+VERSIONS = {op: sorted(row[1] for row in OPERATORS if row[0] == op) for op in OPS}
 _TOTALS, _ENDS = 0, 1  # families of operators over a window of one field
-AGGREGATES = tuple(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS))
+AGGREGATES = tuple(dict.fromkeys(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS)))
 ON_STALE = ("use", "default", "missing")
 
 _UNITS = {
@@ -56,6 +58,11 @@ def _count(value: int) -> int:
     return value
 
 
+def _not_here(name: str, op: str, version: int) -> str:
+    has = ", ".join(f"{op}@{one}" for one in VERSIONS.get(op, ())) or f"no {op}"
+    return f"feature {name!r}: {op}@{version} is not in this build, which has {has}"
+
+
 # What a feature may say beside its name, operator, version and window: by key of its definition,
 # the default, which is not encoded, and what makes a valid value of the one given.
 PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
@@ -74,6 +81,8 @@ class Feature:
     `window` is in nanoseconds; for ``last`` and ``recency`` it is how far back they look. Its
     identity depends on what its field means: :meth:`FeatureView.fingerprints_for`.
 
+    :param version: of the operator, the newest of this build if not given. An older one keeps its
+        bits and has its own identity; :meth:`FeatureView.plan` refuses one that a build lacks.
     :param parameters: those of ``PARAMETERS``, for most of which :class:`Agg` says what they are.
     :raises Invalid: an operator or a parameter that there is not, or a value out of range.
     """
@@ -94,7 +103,7 @@ class Feature:
         field: str,
         window: Duration,
         *,
-        version: int = 1,
+        version: int | None = None,
         **parameters: Any,
     ) -> None:
         if op not in OPS:
@@ -103,7 +112,7 @@ class Feature:
             raise Invalid(f"feature {name!r}: there is no parameter {min(unknown)!r}")
         self.name = name
         self.op = op
-        self.version = version
+        self.version = VERSIONS[op][-1] if version is None else version
         self.window = duration_ns(window)
         given = {"field": field, **parameters}
         try:
@@ -124,10 +133,8 @@ class Feature:
         """The inverse. Raises ``Incompatible`` for an operator or a parameter that this build
         lacks."""
         rest = {key: value for key, value in body.items() if key not in ("name", "op", "window")}
-        if body["op"] not in OPS or body["version"] != VERSIONS[body["op"]]:
-            raise Incompatible(
-                f"feature {body['name']!r}: {body['op']}@{body['version']} is not in this build"
-            )
+        if body["op"] not in OPS or body["version"] not in VERSIONS[body["op"]]:
+            raise Incompatible(_not_here(body["name"], body["op"], body["version"]))
         if unknown := rest.keys() - PARAMETERS - {"version"}:
             raise Incompatible(
                 f"feature {body['name']!r}: parameter {min(unknown)!r} is not in this build"
@@ -140,7 +147,10 @@ class Feature:
         return (self.field,) if self.field else ()
 
     def core(self, fingerprint: bytes) -> dict[str, object]:
-        """As the compiled plan takes it."""
+        """As the compiled plan takes it. Raises ``Incompatible`` for an operator's version that
+        this build lacks."""
+        if self.version not in VERSIONS[self.op]:
+            raise Incompatible(_not_here(self.name, self.op, self.version))
         return {**self.canonical(), "fingerprint": fingerprint}
 
     def __repr__(self) -> str:

@@ -81,6 +81,42 @@ def test_fingerprints_change_with_parameters_entity_and_time_rules() -> None:
         assert two != one, change
 
 
+# Of a view as an earlier build wrote it, with operators of its time.
+OLDER = bytes.fromhex(
+    "a5646e616d6564666c6f7766656e746974796470756d7066736f757263656974656c656d65747279686665617475"
+    "72657381a5626f706472617465646e616d656472617465656669656c646474656d706677696e646f771b0000000d"
+    "f84758006776657273696f6e01686c6174656e6573731b00000006fc23ac00"
+)
+
+
+def test_fingerprints_of_an_older_operator_stay_beside_the_newer_one() -> None:
+    older = ec.FeatureView.from_bytes(OLDER)
+    (before,) = older.fingerprints_for(telemetry())
+    assert before.hex() == "8741dd1eb522004dff290aa4ef57e164b0b7dc3fa3650ccb3706b01d2319d0bd"
+    newer = Feature("newer", "rate", "temp", "1m")
+    assert newer.version == 2
+    both = ec.FeatureView(
+        "flow", entity="pump", source="telemetry", lateness="30s", features=[*older.specs, newer]
+    )
+    prints = both.fingerprints_for(telemetry())
+    assert prints[0] == before
+    assert prints[1] != before
+    assert both.plan(telemetry()).fingerprints == prints
+    assert ec.FeatureView.from_bytes(both.to_bytes()) == both
+
+
+def test_fingerprints_an_operator_of_a_later_build_is_refused_by_name_and_version() -> None:
+    later = ec.FeatureView("flow", entity="pump", source="telemetry",
+                           features=[Feature("r", "rate", "temp", "1m", version=3)])  # fmt: skip
+    said = "feature 'r': rate@3 is not in this build, which has rate@1, rate@2"
+    with pytest.raises(Incompatible, match=said):
+        later.plan(telemetry())
+    with pytest.raises(Incompatible, match=said):
+        ec.FeatureView.from_bytes(later.to_bytes())
+    with pytest.raises(Incompatible, match="median@1 is not in this build, which has no median"):
+        ec.FeatureView.from_bytes(OLDER.replace(b"drate", b"fmedian", 1))
+
+
 def test_fingerprints_refusal_names_the_features_and_what_differs() -> None:
     view, trained = pump(), telemetry()
     needed = view.fingerprints_for(trained)

@@ -15,7 +15,7 @@ import pytest
 
 import edgecore as ec
 from edgecore.errors import Incompatible
-from edgecore.feature_spec import AGGREGATES, OPERATORS
+from edgecore.feature_spec import AGGREGATES, OPERATORS, VERSIONS
 from edgecore.features import FRESH, MISSING, REASONS, Feature, FeatureStore
 from edgecore.fs import MemoryFs
 
@@ -23,7 +23,7 @@ SECOND = 10**9
 START = 1_700_000_000 * SECOND
 PAGE = Path(__file__).parents[2] / "docs/formats/feature-definition.md"
 ROW = re.compile(
-    r"^\| (?P<ops>[a-z_, ]+) \| (?P<value>.+) \| (?P<empty>[^|]*) \| (?P<one>[^|]*) \|$"
+    r"^\| (?P<ops>[a-z_0-9@, ]+) \| (?P<value>.+) \| (?P<empty>[^|]*) \| (?P<one>[^|]*) \|$"
 )
 
 Event = tuple[int, Fraction]  # (time, value), in total order
@@ -59,9 +59,11 @@ def page_rows() -> dict[str, tuple[str, str]]:
 
 def test_operators_page_has_the_rows_of_the_core() -> None:
     page = page_rows()
-    assert set(page) == {row[0] for row in OPERATORS}
-    for name, version, _, ddof, empty, single in OPERATORS:
-        assert version == 1
+    several = {op for op, versions in VERSIONS.items() if len(versions) > 1}
+    told = [f"{row[0]}@{row[1]}" if row[0] in several else row[0] for row in OPERATORS]
+    assert set(page) == set(told)
+    for name, (op, version, _, ddof, empty, single) in zip(told, OPERATORS, strict=True):
+        assert version == 1 or op in several
         assert page[name][0] == empty, name
         said = {"v / D": "v"}.get(page[name][1], page[name][1])
         assert said == single, name
@@ -71,7 +73,7 @@ def test_operators_page_has_the_rows_of_the_core() -> None:
 
 @pytest.mark.parametrize("op", AGGREGATES)
 def test_operators_say_what_the_table_says_of_empty_and_single_windows(op: str) -> None:
-    (row,) = (row for row in OPERATORS if row[0] == op)
+    row = [row for row in OPERATORS if row[0] == op][-1]
     store = FeatureStore.open(
         "f", views=[view_of(ec.Agg("temp", op, window="1m"))], schemas=[telemetry()], fs=MemoryFs()
     )
@@ -100,10 +102,14 @@ def variance(events: list[Event], as_of: int) -> float | None:
 
 def rate(events: list[Event], as_of: int) -> float | None:
     span = events[-1][0] - events[0][0]
-    if span == 0:
-        return None
+    return nearest((events[-1][1] - events[0][1]) * SECOND / span) if span else None
+
+
+def rate_rounded_twice(events: list[Event], as_of: int) -> float | None:
+    """rate@1."""
+    span = events[-1][0] - events[0][0]
     steps = (events[-1][1] - events[0][1]) * 1000
-    return nearest(steps * SECOND / span) / 1000.0
+    return nearest(steps * SECOND / span) / 1000.0 if span else None
 
 
 ENDS: dict[str, Oracle] = {
@@ -227,6 +233,20 @@ def test_operators_of_window_ends_equal_exact_fractions(seed: int) -> None:
     view = view_of(ec.Agg("temp", list(ENDS), window=["40s", "10m"]))
     oracles = [(window * SECOND, one) for window in (40, 600) for one in ENDS.values()]
     check_every_row(view, random_rows(seed, 150), oracles)
+
+
+def test_operators_of_two_versions_stand_in_one_view_each_with_its_bits(seed: int) -> None:
+    older = [
+        Feature(f"older_{window}", "rate", "temp", window, version=1) for window in ("40s", "10m")
+    ]
+    view = view_of(*older, ec.Agg("temp", "rate", window=["40s", "10m"]))
+    assert [spec.version for spec in view.specs] == [1, 1, 2, 2]
+    oracles = [(w * SECOND, one) for one in (rate_rounded_twice, rate) for w in (40, 600)]
+    rows = random_rows(seed, 150)
+    check_every_row(view, rows, oracles)
+    found = ec.backfill(view, rows, schema=telemetry())
+    both = zip(found.column("older_10m"), found.column("temp_rate_10m"), strict=True)
+    assert any(one != other for one, other in both if one == one)
 
 
 def test_operators_ewma_equals_exact_integers_over_panes(seed: int) -> None:

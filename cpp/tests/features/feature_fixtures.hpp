@@ -47,6 +47,8 @@ inline SchemaPtr pump_schema() {
 inline FeatureSpec feature(Op op, const std::string& field, std::int64_t window_s) {
   FeatureSpec spec;
   spec.op = op;
+  for (const Operator& one : operators())
+    if (one.op == op) spec.version = one.version;
   spec.field = field;
   spec.window_ns = window_s * kSecond;
   spec.name = field + "_" + std::to_string(static_cast<int>(op)) + "_" + std::to_string(window_s);
@@ -56,7 +58,8 @@ inline FeatureSpec feature(Op op, const std::string& field, std::int64_t window_
 inline constexpr Op kAggregates[] = {Op::kCount, Op::kSum, Op::kMean, Op::kStd, Op::kMin, Op::kMax};
 
 // Those that look at the ends of a window besides.
-inline constexpr Op kOthers[] = {Op::kVariance, Op::kRange, Op::kFirst, Op::kDelta, Op::kRate};
+inline constexpr Op kOthers[] = {Op::kVariance, Op::kRange, Op::kFirst,
+                                 Op::kDelta,    Op::kRate,  Op::kRateOnce};
 
 inline ViewSpec make_view(std::vector<FeatureSpec> features, std::int64_t lateness_s = 30) {
   ViewSpec view;

@@ -60,6 +60,7 @@ inline ViewSpec view() {
                           std::int64_t window_s) {
     FeatureSpec spec;
     spec.op = op;
+    spec.version = operator_of(op).version;
     spec.field = field;
     spec.window_ns = window_s * kSecond;
     spec.name = field + "_" + name + "_" + std::to_string(window_s);
@@ -86,6 +87,7 @@ inline ViewSpec view() {
       add(Op::kRange, "range", field, window);
       add(Op::kDelta, "delta", field, window);
       add(Op::kRate, "rate", field, window);
+      add(Op::kRateOnce, "rate2", field, window);
       if (window <= 60) add(Op::kEwma, "ewma", field, window);
     }
   }

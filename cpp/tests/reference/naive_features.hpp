@@ -151,9 +151,10 @@ class NaiveEntity {
     const auto change = static_cast<double>(last.value - first.value);
     if (op == Op::kRange) out.value = static_cast<double>(high - low) / power;
     if (op == Op::kFirst) out.value = grid_to_double(first.value, scale);
-    const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || op == Op::kRate;
+    const bool rate = op == Op::kRate || op == Op::kRateOnce;
+    const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || rate;
     if (!two) return;
-    if (n < 2 || (op == Op::kRate && last.time == first.time)) {
+    if (n < 2 || (rate && last.time == first.time)) {
       out.reason = Reason::kTooFew;
       return;
     }
@@ -162,7 +163,11 @@ class NaiveEntity {
       out.value = static_cast<double>(static_cast<Quad>(last.value - first.value) * 1e9 /
                                       static_cast<Quad>(last.time - first.time)) /
                   power;
-    if (op == Op::kDelta || op == Op::kRate) return;
+    if (op == Op::kRateOnce)
+      out.value = static_cast<double>(
+          static_cast<Quad>(last.value - first.value) * 1e9 /
+          (static_cast<Quad>(last.time - first.time) * static_cast<Quad>(power)));
+    if (op == Op::kDelta || rate) return;
     // The sum over pairs of squared differences is n times the sum of squared deviations.
     Int128 pairs = 0;
     for (std::size_t i = 0; i < events.size(); ++i)
