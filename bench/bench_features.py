@@ -69,7 +69,9 @@ class OursBatch:
         from edgecore.features import prepare
 
         self.version = ec.__version__
-        self.rows = prepare(schema(), generated(settings["entities"], settings.get("late", False)))
+        self.schema = schema()
+        events = generated(settings["entities"], settings.get("late", False))
+        self.rows = prepare(self.schema, events)
         self.view = view()
         self.entities = settings["entities"]
         self.checked = settings.get("checked", ("count", "sum", "min", "max"))
@@ -78,7 +80,7 @@ class OursBatch:
         import edgecore as ec
 
         for _ in range(count):
-            found = ec.backfill(self.view, self.rows, schema=schema())
+            found = ec.backfill(self.view, self.rows, schema=self.schema)
         names = list(found.names)
         width = len(names)
         values = found.values

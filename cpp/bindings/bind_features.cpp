@@ -282,61 +282,33 @@ py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
                             : py::str(std::to_string(rows.i64(row, field)));
 }
 
-// Answers of the rows that were chosen, before those that only warm them are taken out.
-struct Answered {
-  features::Chosen chosen;
-  std::vector<double> values;
-  std::vector<std::uint8_t> states;
-  std::vector<std::uint8_t> final;  // by row number
-  std::uint64_t late = 0;
-};
-
-Status answer(const PlanPtr& plan, const RowBatch& rows, const features::Part& part,
-              Answered& out) {
-  out.chosen = features::choose(*plan, rows, part);
-  out.values.resize(out.chosen.order.size() * plan->width());
-  out.states.resize(out.values.size());
-  out.final.resize(rows.count());
-  if (!part.arrival) {  // as it was known on arrival, nothing was final
-    EDGECORE_ASSIGN(out.final, features::finality(plan, rows, features::total_order(rows)));
-  }
-  EDGECORE_TRY(features::backfill(plan, rows, out.chosen.order, out.values, out.states,
-                                  part.arrival ? &out.late : nullptr));
-  return Status::ok();
-}
-
 // (times i64, values f64, states u8, row numbers u32, final u8) of the rows that are asked for, and
 // how many rows were late.
 py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool arrival,
                    std::int64_t since, std::int64_t until) {
-  const RowBatch& rows = batch.rows();
-  const std::size_t width = plan->width();
-  Answered found;
-  Status status;
-  std::size_t count = 0;
+  const features::Part part{since, until, arrival};
+  features::Chosen chosen;
   {
     const py::gil_scoped_release release;
-    status = answer(plan, rows, {since, until, arrival}, found);
-    for (const std::uint8_t one : found.chosen.answered) count += one;
+    chosen = features::choose(*plan, batch.rows(), part);
+  }
+  const std::size_t width = plan->width();
+  const Room<std::int64_t> times(chosen.count);
+  const Room<std::uint32_t> numbers(chosen.count);
+  const Room<double> values(chosen.count * width);
+  const Room<std::uint8_t> states(chosen.count * width);
+  const Room<std::uint8_t> final(chosen.count);
+  std::uint64_t late = 0;
+  Status status;
+  {
+    const py::gil_scoped_release release;
+    status =
+        features::answer(plan, batch.rows(), part, chosen,
+                         {times.span, numbers.span, final.span, values.span, states.span}, late);
   }
   raise_if_bad(status);
-  const Room<std::int64_t> times(count);
-  const Room<std::uint32_t> numbers(count);
-  const Room<double> values(count * width);
-  const Room<std::uint8_t> states(count * width);
-  const Room<std::uint8_t> final(count);
-  std::size_t to = 0;
-  for (std::size_t i = 0; i < found.chosen.order.size(); ++i) {
-    if (found.chosen.answered[i] == 0) continue;
-    numbers.span[to] = found.chosen.order[i];
-    times.span[to] = rows.time_ns(found.chosen.order[i]);
-    final.span[to] = found.final[found.chosen.order[i]];
-    std::copy_n(&found.values[i * width], width, &values.span[to * width]);
-    std::copy_n(&found.states[i * width], width, &states.span[to * width]);
-    ++to;
-  }
   return py::make_tuple(times.object, values.object, states.object, numbers.object, final.object,
-                        found.late);
+                        late);
 }
 
 // The entity of each row, in the order of `numbers` (u32).

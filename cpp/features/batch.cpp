@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
 #include <numeric>
 
 #include "features/entity.hpp"
@@ -18,34 +19,6 @@ bool is_before(const RowBatch& rows, std::uint32_t a, std::uint32_t b) {
   const int sources = rows.source(a).compare(rows.source(b));
   if (sources != 0) return sources < 0;
   return rows.source_seq(a) < rows.source_seq(b);
-}
-
-// Places in `order`, grouped by entity, in order within each; bounds[e] is where entity e begins.
-struct Grouped {
-  std::vector<std::uint32_t> places;
-  std::vector<std::uint32_t> bounds;
-};
-
-Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
-                        std::span<const std::uint32_t> order) {
-  Names names;
-  std::vector<std::uint32_t> ids(order.size());
-  std::string scratch;
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    const std::string_view name = entity_name(plan, rows, order[i], scratch);
-    std::uint32_t id = names.find(name);
-    if (id == Names::kNone) id = names.add(name);
-    names.remember(id);
-    ids[i] = id;
-  }
-  Grouped out;
-  out.bounds.assign(names.size() + 1, 0);
-  for (const std::uint32_t id : ids) ++out.bounds[id + 1];
-  std::partial_sum(out.bounds.begin(), out.bounds.end(), out.bounds.begin());
-  out.places.resize(order.size());
-  std::vector<std::uint32_t> next(out.bounds.begin(), out.bounds.end() - 1);
-  for (std::uint32_t i = 0; i < ids.size(); ++i) out.places[next[ids[i]]++] = i;
-  return out;
 }
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
@@ -96,6 +69,33 @@ class Stream {
 
 }  // namespace
 
+Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
+                        std::span<const std::uint32_t> order) {
+  Names names;
+  std::vector<std::uint32_t> ids(order.size());
+  std::string scratch;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const std::string_view name = entity_name(plan, rows, order[i], scratch);
+    std::uint32_t id = names.find(name);
+    if (id == Names::kNone) id = names.add(name);
+    names.remember(id);
+    ids[i] = id;
+  }
+  Grouped out;
+  out.places.resize(order.size());
+  if (names.size() <= 1) {
+    std::iota(out.places.begin(), out.places.end(), 0u);
+    out.bounds = {0, static_cast<std::uint32_t>(order.size())};
+    return out;
+  }
+  out.bounds.assign(names.size() + 1, 0);
+  for (const std::uint32_t id : ids) ++out.bounds[id + 1];
+  std::partial_sum(out.bounds.begin(), out.bounds.end(), out.bounds.begin());
+  std::vector<std::uint32_t> next(out.bounds.begin(), out.bounds.end() - 1);
+  for (std::uint32_t i = 0; i < ids.size(); ++i) out.places[next[ids[i]]++] = i;
+  return out;
+}
+
 std::vector<std::uint32_t> total_order(const RowBatch& rows) {
   std::vector<std::uint32_t> order(rows.count());
   std::iota(order.begin(), order.end(), 0u);
@@ -105,8 +105,12 @@ std::vector<std::uint32_t> total_order(const RowBatch& rows) {
   return order;
 }
 
-Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
-                std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late) {
+namespace {
+
+// `grouped`: by entity, where that is known already.
+Status fill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+            const Grouped* grouped, std::span<double> values, std::span<std::uint8_t> states,
+            std::uint64_t* late) {
   EDGECORE_TRY(check_schema(*plan, rows));
   const std::size_t width = plan->width();
   if (values.size() != order.size() * width || states.size() != values.size())
@@ -119,15 +123,24 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
     if (late != nullptr) *late = engine->late_rows() + engine->ahead_rows();
     return Status::ok();
   }
-  const Grouped grouped = group_by_entity(*plan, rows, order);
+  Grouped here;
+  if (grouped == nullptr) here = group_by_entity(*plan, rows, order);
+  const Grouped& entities = grouped == nullptr ? here : *grouped;
   Sweep sweep(*plan, rows, order, values, states);
   Stream stream(*plan, rows, order, values, states, late);
-  for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
-    const auto places = std::span(grouped.places)
-                            .subspan(grouped.bounds[e], grouped.bounds[e + 1] - grouped.bounds[e]);
+  for (std::size_t e = 0; e + 1 < entities.bounds.size(); ++e) {
+    const std::size_t first = entities.bounds[e];
+    const auto places = std::span(entities.places).subspan(first, entities.bounds[e + 1] - first);
     if (!sweep.run(places)) EDGECORE_TRY(stream.run(places));
   }
   return Status::ok();
+}
+
+}  // namespace
+
+Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+                std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late) {
+  return fill(plan, rows, order, nullptr, values, states, late);
 }
 
 Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
@@ -146,41 +159,7 @@ Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_
   return Status::ok();
 }
 
-Result<std::vector<std::uint8_t>> finality(const PlanPtr& plan, const RowBatch& rows,
-                                           std::span<const std::uint32_t> order) {
-  const std::int64_t lateness = plan->view().lateness_ns;
-  std::vector<std::uint8_t> out(rows.count());
-  if (plan->view().rules.idle_ns > 0) {
-    Watermark watermark;
-    Guard guard;
-    for (const std::uint32_t row : order) {
-      const std::int64_t ahead = plan->view().rules.max_ahead_ns;
-      if (ahead > 0 && guard.is_ahead(rows.time_ns(row), ahead)) continue;
-      guard.accept(rows.time_ns(row));
-      if (!watermark.has_room(rows.source(row)))
-        return Status::exhausted("features: more sources than a view with idle= may have");
-      watermark.advance(rows.source(row), rows.time_ns(row), plan->view().rules, lateness);
-    }
-    for (const std::uint32_t row : order) out[row] = rows.time_ns(row) < *watermark.low();
-    return out;
-  }
-  const Grouped grouped = group_by_entity(*plan, rows, order);
-  for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
-    const std::int64_t newest = rows.time_ns(order[grouped.places[grouped.bounds[e + 1] - 1]]);
-    for (std::size_t at = grouped.bounds[e]; at < grouped.bounds[e + 1]; ++at) {
-      const std::uint32_t row = order[grouped.places[at]];
-      out[row] = rows.time_ns(row) < saturating_sub(newest, lateness);
-    }
-  }
-  return out;
-}
-
 Chosen choose(const Plan& plan, const RowBatch& rows, const Part& part) {
-  const std::int64_t warm =
-      saturating_sub(saturating_sub(part.since, plan.horizon_ns()), plan.view().lateness_ns);
-  const auto is_answered = [&part](std::int64_t time) {
-    return time >= part.since && (time < part.until || part.until == INT64_MAX);
-  };
   Chosen out;
   if (part.arrival) {
     out.order.resize(rows.count());
@@ -188,12 +167,100 @@ Chosen choose(const Plan& plan, const RowBatch& rows, const Part& part) {
   } else {
     out.order = total_order(rows);
   }
+  out.count = out.order.size();
+  if (part.since == INT64_MIN && part.until == INT64_MAX) return out;
+  const std::int64_t warm =
+      saturating_sub(saturating_sub(part.since, plan.horizon_ns()), plan.view().lateness_ns);
+  const auto is_answered = [&part](std::int64_t time) {
+    return time >= part.since && (time < part.until || part.until == INT64_MAX);
+  };
   std::erase_if(out.order, [&](std::uint32_t row) { return rows.time_ns(row) < warm; });
   // What came after the last that is answered is not asked for.
   while (!out.order.empty() && !is_answered(rows.time_ns(out.order.back()))) out.order.pop_back();
   out.answered.reserve(out.order.size());
   for (const std::uint32_t row : out.order) out.answered.push_back(is_answered(rows.time_ns(row)));
+  out.count = static_cast<std::size_t>(std::count(out.answered.begin(), out.answered.end(), 1));
   return out;
+}
+
+namespace {
+
+// By row number whether the answer of a row is final; `order` and `grouped` are of all rows.
+Status find_final(const Plan& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
+                  const Grouped& grouped, std::span<std::uint8_t> out) {
+  const std::int64_t lateness = plan.view().lateness_ns;
+  const Rules& rules = plan.view().rules;
+  if (rules.idle_ns == 0) {
+    for (std::size_t e = 0; e + 1 < grouped.bounds.size(); ++e) {
+      if (grouped.bounds[e] == grouped.bounds[e + 1]) continue;
+      const std::int64_t newest = rows.time_ns(order[grouped.places[grouped.bounds[e + 1] - 1]]);
+      const std::int64_t bound = saturating_sub(newest, lateness);
+      for (std::size_t at = grouped.bounds[e]; at < grouped.bounds[e + 1]; ++at) {
+        const std::uint32_t row = order[grouped.places[at]];
+        out[row] = rows.time_ns(row) < bound;
+      }
+    }
+    return Status::ok();
+  }
+  Watermark watermark;
+  Guard guard;
+  for (const std::uint32_t row : order) {
+    const std::int64_t time = rows.time_ns(row);
+    if (rules.max_ahead_ns > 0 && guard.is_ahead(time, rules.max_ahead_ns)) continue;
+    guard.accept(time);
+    if (!watermark.has_room(rows.source(row)))
+      return Status::exhausted("features: more sources than a view with idle= may have");
+    watermark.advance(rows.source(row), time, rules, lateness);
+  }
+  for (const std::uint32_t row : order) out[row] = rows.time_ns(row) < *watermark.low();
+  return Status::ok();
+}
+
+// Of all rows that were taken, those that are answered.
+void keep_answered(const Chosen& chosen, std::size_t width, const double* values,
+                   const std::uint8_t* states, const Columns& to) {
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < chosen.order.size(); ++i) {
+    if (chosen.answered[i] == 0) continue;
+    std::copy_n(values + i * width, width, &to.values[at * width]);
+    std::copy_n(states + i * width, width, &to.states[at * width]);
+    to.numbers[at++] = chosen.order[i];
+  }
+}
+
+}  // namespace
+
+Status answer(const PlanPtr& plan, const RowBatch& rows, const Part& part, const Chosen& chosen,
+              const Columns& to, std::uint64_t& late) {
+  const std::size_t width = plan->width();
+  const bool all = chosen.answered.empty();
+  std::uint64_t* count_late = part.arrival ? &late : nullptr;
+  EDGECORE_TRY(check_schema(*plan, rows));
+  Grouped grouped;
+  if (all) {
+    grouped = group_by_entity(*plan, rows, chosen.order);
+    std::copy(chosen.order.begin(), chosen.order.end(), to.numbers.begin());
+    EDGECORE_TRY(fill(plan, rows, chosen.order, &grouped, to.values, to.states, count_late));
+  } else {
+    const std::size_t room = chosen.order.size() * width;
+    const auto values = std::make_unique_for_overwrite<double[]>(room);
+    const auto states = std::make_unique_for_overwrite<std::uint8_t[]>(room);
+    EDGECORE_TRY(fill(plan, rows, chosen.order, nullptr, {values.get(), room}, {states.get(), room},
+                      count_late));
+    keep_answered(chosen, width, values.get(), states.get(), to);
+  }
+  for (std::size_t i = 0; i < to.numbers.size(); ++i) to.times[i] = rows.time_ns(to.numbers[i]);
+  std::fill(to.final.begin(), to.final.end(), std::uint8_t{0});
+  if (part.arrival || rows.count() == 0) return Status::ok();  // nothing was final on arrival
+  std::vector<std::uint8_t> final(rows.count());
+  if (all) {
+    EDGECORE_TRY(find_final(*plan, rows, chosen.order, grouped, final));
+  } else {
+    const std::vector<std::uint32_t> order = total_order(rows);
+    EDGECORE_TRY(find_final(*plan, rows, order, group_by_entity(*plan, rows, order), final));
+  }
+  for (std::size_t i = 0; i < to.numbers.size(); ++i) to.final[i] = final[to.numbers[i]];
+  return Status::ok();
 }
 
 }  // namespace edgecore::features

@@ -14,6 +14,15 @@ namespace edgecore::features {
 // Row numbers in total order (time, source, source sequence), stable.
 std::vector<std::uint32_t> total_order(const RowBatch& rows);
 
+// Places in an order, entity after entity, in order within each; entity e has those from bounds[e]
+// to bounds[e + 1].
+struct Grouped {
+  std::vector<std::uint32_t> places;
+  std::vector<std::uint32_t> bounds;
+};
+Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
+                        std::span<const std::uint32_t> order);
+
 // For each row, in the given order (`order` as total_order makes it), the features of its entity
 // as of its time, the row included: the bits of Engine::update then Engine::read. `values` and
 // `states` hold order.size() * plan.width() elements, row-major. Invalid: other schema or sizes.
@@ -28,11 +37,6 @@ Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::
 Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
               std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states);
 
-// By row number whether the answer of a row in a total order is final: no row that comes after all
-// of these could change it.
-Result<std::vector<std::uint8_t>> finality(const PlanPtr& plan, const RowBatch& rows,
-                                           std::span<const std::uint32_t> order);
-
 // Which rows a backfill takes, and which of them it answers.
 struct Part {
   std::int64_t since = INT64_MIN;  // answers have times in [since, until)
@@ -40,12 +44,27 @@ struct Part {
   bool arrival = false;            // the rows stand in order of arrival, which is kept
 };
 
-// The row numbers to take, in order, and for each whether it is answered. The history of one
-// horizon and the lateness before `since` warms the answers, so that they are those of all rows.
+// The row numbers to take, in order, and for each whether it is answered (none said: all are). The
+// history of one horizon and the lateness before `since` warms the answers, so that they are those
+// of all rows.
 struct Chosen {
   std::vector<std::uint32_t> order;
   std::vector<std::uint8_t> answered;
+  std::size_t count = 0;  // of those that are answered
 };
 Chosen choose(const Plan& plan, const RowBatch& rows, const Part& part);
+
+// Room for `count` rows of what a backfill says.
+struct Columns {
+  std::span<std::int64_t> times;
+  std::span<std::uint32_t> numbers;  // of the rows
+  std::span<std::uint8_t> final;     // 1: no row that comes after all of these could change it
+  std::span<double> values;          // count * plan.width()
+  std::span<std::uint8_t> states;    // likewise
+};
+// Answers the rows that were chosen; `late`: see backfill, it counts where the part keeps the order
+// of arrival.
+Status answer(const PlanPtr& plan, const RowBatch& rows, const Part& part, const Chosen& chosen,
+              const Columns& to, std::uint64_t& late);
 
 }  // namespace edgecore::features

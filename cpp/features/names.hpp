@@ -9,13 +9,22 @@
 
 namespace edgecore::features {
 
+// Names are short: a call to compare them costs more than the comparison.
+inline bool same_name(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  if (a.size() > 8) return std::memcmp(a.data(), b.data(), a.size()) == 0;
+  std::size_t at = 0;
+  while (at < a.size() && a[at] == b[at]) ++at;
+  return at == a.size();
+}
+
 // Numbers names from 0 in order of first appearance.
 class Names {
  public:
   static constexpr std::uint32_t kNone = 0xffffffffu;
 
   std::uint32_t find(std::string_view name) const {
-    if (last_ < names_.size() && names_[last_] == name) return last_;
+    if (last_ < names_.size() && same_name(names_[last_], name)) return last_;
     if (slots_.empty()) return kNone;
     return slots_[slot_of(name)];
   }

@@ -91,6 +91,7 @@ class FeatureView:
         }  # fmt: skip
         self._bytes: bytes = dumps(definition, canonical=True)
         self.fingerprint = blake3(self._bytes)
+        self._planned: tuple[Schema, _core.Plan] | None = None  # the last: neither changes
 
     def fingerprints_for(self, schema: Schema) -> list[bytes]:
         """Identities of the features over a schema, in their order: what models bind to.
@@ -182,12 +183,20 @@ class FeatureView:
     def plan(self, schema: Schema) -> _core.Plan:
         """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
         field, or an operator can't be exact over it (the message says what to declare)."""
+        planned = self._planned
+        if planned is not None and planned[0] is schema:
+            return planned[1]
         prints = self.fingerprints_for(schema)
-        return _core.Plan(
+        plan = _core.Plan(
             self.name, self.entity, self.source, self.lateness,
             [spec.core(one) for spec, one in zip(self.specs, prints, strict=True)],
             blake3(self.fingerprint + b"".join(prints)), schema, self.rules.core(),
         )  # fmt: skip
+        self._planned = (schema, plan)
+        return plan
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_planned": None}  # a plan stays in its process
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FeatureView) and self._bytes == other._bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from pathlib import Path
@@ -153,6 +154,15 @@ def _has(name: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(name) is not None
+
+
+def test_view_that_was_planned_goes_to_another_process_as_one_that_was_not() -> None:
+    planned = FeatureView.from_bytes(VIEW.to_bytes())
+    assert planned.plan(SCHEMA) is planned.plan(SCHEMA)
+    there = pickle.loads(pickle.dumps(planned))
+    assert there == VIEW
+    found, want = (backfill(view, rows_of(1), schema=SCHEMA) for view in (there, VIEW))
+    assert bytes(found.values) == bytes(want.values)
 
 
 def test_parquet_with_positions_is_replayed_in_order_of_arrival(tmp_path: Path, seed: int) -> None:
