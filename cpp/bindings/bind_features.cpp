@@ -76,6 +76,11 @@ FeatureSpec spec_of(const py::dict& map) {
       .take("default", spec.default_value)
       .take("min_coverage", spec.min_coverage)
       .take("min_count", spec.min_count)
+      .take("hop", spec.hop_ns)
+      .take("gap", spec.gap_ns)
+      .take("hold", spec.hold_ns)
+      .take("numerator", spec.numerator)
+      .take("denominator", spec.denominator)
       .take("fingerprint", spec.fingerprint);
   reader.finish();
   return spec;

@@ -3,6 +3,8 @@
 
 #include <limits>
 
+#include "features/spans.hpp"
+
 namespace edgecore::features {
 namespace {
 
@@ -60,7 +62,7 @@ double weighted_mean(const SeriesPlan& series, const Weighted& found) {
 // What is wrong with the window, kNone where the operator is defined.
 Reason missing_reason(Op op, const Found& window) {
   const std::uint32_t n = window.totals.count;
-  if (op == Op::kCount) return Reason::kNone;
+  if (op == Op::kCount || (op == Op::kTimeIn && window.any_held)) return Reason::kNone;
   if (n == 0) return Reason::kEmptyWindow;
   const bool rate = op == Op::kRate || op == Op::kRateOnce;
   const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || rate;
@@ -105,6 +107,8 @@ double windowed(const SeriesPlan& series, Op op, const Found& window) {
       return rate_once(series, window.ends);
     case Op::kEwma:
       return weighted_mean(series, window.weighted);
+    case Op::kTimeIn:
+      return ratio(static_cast<Int128>(window.on_ns), kSecond);
     default:
       return kNan;
   }
@@ -142,7 +146,9 @@ void write(const Answers& to, std::size_t index, const Judged& judged, std::int6
 }
 
 std::int64_t age_of(const Newest& newest, const FeaturePlan& feature, std::int64_t as_of) {
-  if (!newest.any || newest.time <= saturating_sub(as_of, feature.horizon_ns)) return kNeverNs;
+  const std::int64_t reach = feature.horizon_ns - feature.hop_ns;
+  if (!newest.any || newest.time <= saturating_sub(hop_before(as_of, feature.hop_ns), reach))
+    return kNeverNs;
   return saturating_sub(as_of, newest.time);
 }
 

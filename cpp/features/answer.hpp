@@ -28,6 +28,9 @@ struct Found {
   Totals totals;
   Weighted weighted;  // where it is of Family::kDecay
   Ends ends;          // where the group is of Family::kEnds and the window is not empty
+  // Family::kHeld: whether any value is known that held in the window, and how long it was 1.
+  bool any_held = false;
+  std::uint64_t on_ns = 0;
 };
 
 // The features of a window. `coverage` counts where the group needs it or `to` asks for it.

@@ -3,11 +3,11 @@
 
 #include "features/answer.hpp"
 #include "features/cells.hpp"
+#include "features/ratios.hpp"
+#include "features/spans.hpp"
 
 namespace edgecore::features {
-namespace {
 
-// The known share of a window, without the gaps in it.
 double known_share(const Series& events, const Totals& totals, std::int64_t window,
                    std::int64_t as_of, const Gaps& gaps) {
   if (gaps.empty() || totals.count == 0) return events.known_share(totals, window, as_of);
@@ -15,8 +15,6 @@ double known_share(const Series& events, const Totals& totals, std::int64_t wind
   const std::int64_t known = saturating_sub(as_of, from) - gaps.within(from, as_of);
   return static_cast<double>(known) / static_cast<double>(window);
 }
-
-}  // namespace
 
 void Entity::reset(const Plan& plan) {
   seen_ = false;
@@ -67,9 +65,12 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, con
       read_newest(plan, group, as_of, to);
     else if (group.window == Group::kDecay)
       read_decay(plan, group, as_of, to, gaps);
+    else if (group.window == Group::kSpan)
+      read_span(plan, group, series_[static_cast<std::size_t>(group.series)], as_of, gaps, to);
     else
       read_window(plan, group, as_of, to, gaps);
   }
+  answer_ratios(plan, to);
   return Status::ok();
 }
 

@@ -52,6 +52,10 @@ class Entity {
   std::unique_ptr<Series[]> series_;
 };
 
+// The known share of a window, without the gaps in it.
+double known_share(const Series& events, const Totals& totals, std::int64_t window,
+                   std::int64_t as_of, const Gaps& gaps);
+
 // The row's entity as text: the field's bytes, or its integer in decimal; null is "". `scratch`
 // holds the digits.
 std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,

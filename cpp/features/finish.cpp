@@ -131,6 +131,15 @@ void ExactSum::accumulate(double value, bool negate) {
   }
 }
 
+void ExactSum::merge(const ExactSum& other) {
+  std::uint64_t carry = 0;
+  for (std::size_t i = 0; i < kLimbs; ++i) {
+    const UInt128 sum = static_cast<UInt128>(limbs_[i]) + other.limbs_[i] + carry;
+    limbs_[i] = static_cast<std::uint64_t>(sum);
+    carry = static_cast<std::uint64_t>(sum >> 64);
+  }
+}
+
 double ExactSum::rounded() const {
   auto limbs = limbs_;
   const bool negative = limbs[kLimbs - 1] >> 63 != 0;

@@ -100,6 +100,7 @@ class ExactSum {
  public:
   void add(double value) { accumulate(value, false); }
   void subtract(double value) { accumulate(value, true); }
+  void merge(const ExactSum& other);
   double rounded() const;  // to nearest, ties to even; infinite beyond the doubles
 
  private:

@@ -27,6 +27,10 @@ constexpr std::array kOperators = {
     Operator{Op::kRate, "rate", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kEwma, "ewma", 1, Family::kDecay, Takes::kBounded, false, kNoDdof, kNone, "v"},
     Operator{Op::kRateOnce, "rate", 2, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
+    Operator{Op::kTimeIn, "time_in", 1, Family::kHeld, Takes::kTruth, true, kNoDdof, "held",
+             "held"},
+    Operator{Op::kRatio, "ratio", 1, Family::kRatio, Takes::kNothing, false, kNoDdof, "theirs",
+             "theirs"},
 };
 
 constexpr bool numbered_in_order() {

@@ -28,6 +28,8 @@ enum class Op : std::uint8_t {
   kRate,
   kEwma,
   kRateOnce,  // rate@2
+  kTimeIn,
+  kRatio,
 };
 
 // What an operator reads, and so which events it depends on.
@@ -36,6 +38,8 @@ enum class Family : std::uint8_t {
   kEnds,    // of a window too: its first and last event besides; horizon max(2 W, ttl)
   kNewest,  // the newest event; horizon W
   kDecay,   // panes of an eighth of the half-life W (decay.hpp); horizon 32 W
+  kHeld,    // how long values of a window held (spans.hpp); horizon max(2 W, ttl)
+  kRatio,   // two features' answers (ratios.hpp); horizon the longer of theirs
 };
 
 // What a field must be.
@@ -45,6 +49,7 @@ enum class Takes : std::uint8_t {
   kNumbers,  // a number
   kGrid,     // a number on a grid: no float without a resolution
   kBounded,  // likewise, within 2^52 steps of zero
+  kTruth,    // a bool, or an integer whose range is 0 to 1
 };
 
 struct Operator {

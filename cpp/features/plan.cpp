@@ -7,6 +7,8 @@
 #include "base/bytes.hpp"
 #include "features/decay.hpp"
 #include "features/grids.hpp"
+#include "features/ratios.hpp"
+#include "features/spans.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -34,11 +36,13 @@ class Planner {
   Result<PlanPtr> run() {
     EDGECORE_TRY(check_view());
     for (std::size_t i = 0; i < plan_->view_.features.size(); ++i) EDGECORE_TRY(add(i));
+    EDGECORE_TRY(add_ratios());
     EDGECORE_TRY(check_sums());
     for (SeriesPlan& series : plan_->series_) {
       // Without a window one nanosecond more, so that a late event never ties with a pruned one.
       std::int64_t longest = series.windows.empty() ? 1 : series.windows.back();
       for (const std::int64_t pane : series.decays) longest = std::max(longest, kPanes * pane);
+      longest = std::max(longest, series.span_ns);
       series.retention_ns = plan_->view_.lateness_ns + plan_->view_.rules.hold_ns() + longest;
     }
     make_groups();
@@ -82,6 +86,7 @@ class Planner {
     for (std::size_t i = 0; i < index; ++i)
       if (plan_->view_.features[i].name == spec.name)
         return Status::invalid(name + " is defined twice");
+    if (operator_of(spec.op).family == Family::kRatio) return reserve_ratio(spec, name);
     EDGECORE_ASSIGN(const std::size_t at, series_for(spec, name));
     SeriesPlan& series = plan_->series_[at];
     EDGECORE_TRY(check_dtype(spec, series, name));
@@ -91,6 +96,7 @@ class Planner {
     feature.min_count = spec.min_count;
     feature.min_coverage = spec.min_coverage;
     feature.ttl_ns = spec.ttl_ns;
+    feature.hop_ns = spec.hop_ns;
     feature.stale_value = spec.default_value.value_or(std::numeric_limits<double>::quiet_NaN());
     feature.window_ns = spec.window_ns;
     if (reads_newest(spec.op)) {
@@ -101,6 +107,12 @@ class Planner {
       if (std::find(series.decays.begin(), series.decays.end(), pane) == series.decays.end())
         series.decays.push_back(pane);
       feature.horizon_ns = std::max(2 * kPanes * pane, spec.ttl_ns);
+    } else if (const Span span = span_of(spec); span.any()) {
+      feature.horizon_ns = spec.hop_ns + std::max(2 * spec.window_ns, spec.ttl_ns);
+      series.span_ns = std::max(series.span_ns, span.width_ns + span.hop_ns);
+      auto& holds = series.holds;
+      if (span.hold_ns > 0 && std::find(holds.begin(), holds.end(), span.hold_ns) == holds.end())
+        holds.push_back(span.hold_ns);
     } else {
       // Coverage looks one window back from the window's begin.
       feature.horizon_ns = std::max(2 * spec.window_ns, spec.ttl_ns);
@@ -115,16 +127,39 @@ class Planner {
     return Status::ok();
   }
 
+  // Its place; what it divides is known when all features are.
+  Status reserve_ratio(const FeatureSpec& spec, const std::string& name) {
+    EDGECORE_TRY(check_ratio(spec, name));
+    FeaturePlan feature;
+    feature.op = spec.op;
+    plan_->features_.push_back(feature);
+    series_of_.push_back(0);
+    return Status::ok();
+  }
+
+  Status add_ratios() {
+    for (std::size_t i = 0; i < plan_->features_.size(); ++i) {
+      FeaturePlan& feature = plan_->features_[i];
+      if (operator_of(feature.op).family != Family::kRatio) continue;
+      EDGECORE_ASSIGN(const Ratio ratio, ratio_of(plan_->view_.features, i));
+      feature.horizon_ns = std::max(plan_->features_[ratio.numerator].horizon_ns,
+                                    plan_->features_[ratio.denominator].horizon_ns);
+      plan_->ratios_.push_back(ratio);
+    }
+    return Status::ok();
+  }
+
   static Status check_numbers(const FeatureSpec& spec, const std::string& name) {
     if (find_operator(spec.op, spec.version) == nullptr)
       return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
                                   "@" + std::to_string(spec.version) + " is not in this build");
     if (spec.name.empty()) return Status::invalid("a feature has no name");
+    EDGECORE_TRY(check_span(spec, name));
     if (operator_of(spec.op).family == Family::kDecay &&
         (spec.window_ns < kHalfLifeMinNs || spec.window_ns > kDurationMaxNs / 2 / kHalfLives ||
          spec.window_ns % kPanesPerHalfLife != 0))
       return Status::invalid(name + ": a half-life is 8 us to 11 days, in steps of 8 ns");
-    const bool windowed = !reads_newest(spec.op);
+    const bool windowed = !reads_newest(spec.op) && operator_of(spec.op).family != Family::kRatio;
     if (spec.window_ns < (windowed ? 1 : 0) || spec.window_ns > kDurationMaxNs / 2)
       return Status::invalid(name + ": window is above 0 and at most 183 days");
     if (spec.ttl_ns < 0 || spec.ttl_ns > kDurationMaxNs)
@@ -172,12 +207,14 @@ class Planner {
       return Status::incompatible(name + ": an exact " + std::string(row.name) +
                                   " needs a grid; declare field '" + spec.field +
                                   "' as decimal(k) or with resolution= and range=");
+    series.needs_bound |= bounded;
+    series.needs_order |= row.ordered;
+    if (row.takes == Takes::kTruth) return check_truth(series, name);
+    if (span_of(spec).any()) return Status::ok();  // no cursor and no deque is kept
     series.needs_sum |= op == Op::kSum || op == Op::kMean || squares;
     series.needs_squares |= squares;
-    series.needs_bound |= bounded;
     series.needs_min |= op == Op::kMin || op == Op::kRange;
     series.needs_max |= op == Op::kMax || op == Op::kRange;
-    series.needs_order |= row.ordered;
     return Status::ok();
   }
 
@@ -195,7 +232,9 @@ class Planner {
   void make_groups() {
     for (std::size_t i = 0; i < plan_->features_.size(); ++i) {
       const FeaturePlan& feature = plan_->features_[i];
+      if (operator_of(feature.op).family == Family::kRatio) continue;
       const auto series = static_cast<int>(series_of_[i]);
+      const Span span = span_of(plan_->view_.features[i]);
       const bool ends = operator_of(feature.op).family == Family::kEnds;
       int window = Group::kNewest;
       int decay = -1;
@@ -205,16 +244,20 @@ class Planner {
         decay = static_cast<int>(
             std::find(decays.begin(), decays.end(), feature.window_ns / kPanesPerHalfLife) -
             decays.begin());
+      } else if (span.any()) {
+        window = Group::kSpan;
       } else if (!reads_newest(feature.op)) {
         const auto& windows = plan_->series_[series_of_[i]].windows;
         window = static_cast<int>(
             std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
-        return g.series == series && g.window == window && g.decay == decay && g.ends == ends;
+        return g.series == series && g.window == window && g.decay == decay && g.ends == ends &&
+               (window != Group::kSpan || g.span == span);
       });
       if (group == plan_->groups_.end())
-        group = plan_->groups_.insert(group, Group{series, window, decay, ends, false, true, {}});
+        group =
+            plan_->groups_.insert(group, Group{series, window, decay, ends, false, true, span, {}});
       group->needs_coverage |= feature.min_coverage > 0;
       group->plain &= feature.plain;
       group->features.push_back(static_cast<std::uint16_t>(i));

@@ -61,6 +61,13 @@ struct FeatureSpec {
   std::optional<double> default_value;
   double min_coverage = 0;      // 0 to 1; below it the value is MISSING (kWarming)
   std::uint32_t min_count = 0;  // likewise for the events in the window
+  // Above 0: the answer as of t is that as of the last multiple of it, age but counted to t.
+  std::int64_t hop_ns = 0;
+  // Above 0: of the window's events those back from the newest whose neighbours are at most that
+  // apart; none once the newest is older.
+  std::int64_t gap_ns = 0;
+  std::int64_t hold_ns = 0;  // kTimeIn: for how long a value holds at most; 0 = until the next
+  std::string numerator, denominator;  // kRatio: names of features of the view
   Digest fingerprint{};  // its identity over the schema; made in edgecore.features, carried here
 };
 
@@ -83,6 +90,15 @@ enum class Grid : std::uint8_t {
   kFloat = 3,     // floats without a resolution: an order-preserving map of the IEEE bits
 };
 
+// A window that is no sliding one of a series.
+struct Span {
+  std::int64_t width_ns = 0, hop_ns = 0, gap_ns = 0;
+  std::int64_t hold_ns = 0;  // Family::kHeld: kNoHold where there is none; else 0
+  bool operator==(const Span&) const = default;
+  bool any() const { return hop_ns > 0 || gap_ns > 0 || hold_ns > 0; }
+};
+inline constexpr std::int64_t kNoHold = INT64_MAX;
+
 // Events of one field (or, field -1, all rows): what the features of that field share.
 struct SeriesPlan {
   int field = -1;
@@ -97,6 +113,8 @@ struct SeriesPlan {
   bool needs_order = false;           // events of one time are told apart
   std::vector<std::int64_t> windows;  // distinct widths, ascending
   std::vector<std::int64_t> decays;   // distinct widths of panes
+  std::vector<std::int64_t> holds;    // distinct ones of spans
+  std::int64_t span_ns = 0;           // the longest span with its hop; 0 = none
   std::int64_t retention_ns = 0;      // lateness + hold + the longest window
   // Values and n * denominator are whole doubles: one division gives the nearest double.
   bool small = false;
@@ -109,6 +127,7 @@ struct FeaturePlan {
   std::uint32_t min_count = 0;
   std::int64_t window_ns = 0;
   std::int64_t horizon_ns = 0;
+  std::int64_t hop_ns = 0;
   std::int64_t ttl_ns = 0;
   double min_coverage = 0;
   double stale_value = 0;  // for OnStale::kDefault
@@ -119,13 +138,20 @@ struct FeaturePlan {
 struct Group {
   static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
   static constexpr int kDecay = -2;   // kEwma: panes
+  static constexpr int kSpan = -3;    // `span`
   int series = 0;
   int window = kNewest;
   int decay = -1;     // of the series' decays, where window is kDecay
   bool ends = false;  // Family::kEnds; apart, so that the common operators stay the fast case
   bool needs_coverage = false;
   bool plain = true;  // all of its features are
+  Span span;
   std::vector<std::uint16_t> features;
+};
+
+// A feature whose answer is that of one feature divided by that of another.
+struct Ratio {
+  std::uint16_t feature = 0, numerator = 0, denominator = 0;
 };
 
 // Immutable; threads may share it.
@@ -138,6 +164,7 @@ class Plan {
   const std::vector<SeriesPlan>& series() const { return series_; }
   const std::vector<FeaturePlan>& features() const { return features_; }
   const std::vector<Group>& groups() const { return groups_; }
+  const std::vector<Ratio>& ratios() const { return ratios_; }
   // The longest horizon of its features: how much history warms a new engine.
   std::int64_t horizon_ns() const { return horizon_ns_; }
   // Identity of the state that an engine of this plan holds; snapshots carry it.
@@ -151,6 +178,7 @@ class Plan {
   std::vector<SeriesPlan> series_;
   std::vector<FeaturePlan> features_;
   std::vector<Group> groups_;
+  std::vector<Ratio> ratios_;
   std::int64_t horizon_ns_ = 0;
   Digest state_digest_{};
 };

@@ -55,6 +55,8 @@ void Series::reset(const SeriesPlan& plan) {
   settled_ = {};
   if (!plan.decays.empty() && !decays_) decays_ = std::make_unique<Decay[]>(plan.decays.size());
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].clear();
+  if (plan.span_ns > 0 && !ranges_) ranges_ = std::make_unique<Ranges>();
+  if (ranges_) ranges_->reset(plan);
   const std::size_t count = plan.windows.size();
   if (count == 0) return;
   if (!windows_) windows_ = std::make_unique<Window[]>(count);
@@ -88,6 +90,7 @@ void Series::slide(const SeriesPlan& plan) {
     windows_[w].end -= shift;
   }
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].shift(shift);
+  if (ranges_) ranges_->shift(shift);
   for (auto at = minima_.begin(); at < minima_.end(); ++at) minima_[at] -= shift;
   for (auto at = maxima_.begin(); at < maxima_.end(); ++at) maxima_[at] -= shift;
   begin_ = 0;
@@ -386,6 +389,7 @@ void Series::insert(const SeriesPlan& plan, const Event& event, std::int64_t ope
   ++end_;
   for (std::size_t i = 0; i < plan.decays.size(); ++i)
     decays_[i].insert(view(plan), plan.decays[i], at);
+  if (ranges_) ranges_->change(at);
   push_from(plan, at);
 }
 
@@ -400,6 +404,7 @@ void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
     w.end = std::max(w.end, upto);
   }
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].forget(upto);
+  if (ranges_) ranges_->forget(upto);
   while (!minima_.empty() && minima_.front() < upto) minima_.pop_front();
   while (!maxima_.empty() && maxima_.front() < upto) maxima_.pop_front();
   begin_ = upto;
@@ -422,7 +427,10 @@ Newest Series::newest(const SeriesPlan& plan, std::int64_t as_of) const {
 }
 
 Newest Series::settled(const SeriesPlan& plan, std::int64_t pruned) const {
-  const std::uint32_t at = begin_after(pruned);
+  return before(plan, begin_after(pruned));
+}
+
+Newest Series::before(const SeriesPlan& plan, std::uint32_t at) const {
   if (at > begin_) return {true, times_[at - 1], stored(plan, at - 1)};
   return settled_;
 }
@@ -433,7 +441,7 @@ std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
                                                                             : 8);
   return capacity_ * each + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
-         plan.decays.size() * sizeof(Decay) +
+         plan.decays.size() * sizeof(Decay) + (ranges_ ? ranges_->memory_bytes() : 0) +
          (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
 }
 

@@ -24,6 +24,7 @@
 #include "features/decay.hpp"
 #include "features/finish.hpp"
 #include "features/plan.hpp"
+#include "features/ranges.hpp"
 #include "features/sliding.hpp"
 
 namespace edgecore::features {
@@ -109,6 +110,12 @@ class Series {
   // Where the span begins that it measures, which ends at as_of; totals.count > 0.
   std::int64_t known_from(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
 
+  // Its events, and any range of them: where the plan has spans.
+  EventView view(const SeriesPlan& plan) const;
+  Ranges& ranges() { return *ranges_; }
+  // The event before index `at`, be it pruned.
+  Newest before(const SeriesPlan& plan, std::uint32_t at) const;
+
   std::size_t memory_bytes(const SeriesPlan& plan) const;
 
   // For snapshots: events after `pruned`, and the newest one at or before it.
@@ -128,7 +135,6 @@ class Series {
     Wide sum, squares;
   };
 
-  EventView view(const SeriesPlan& plan) const;
   template <bool kNarrow>
   std::int64_t value(const SeriesPlan& plan, std::uint32_t at) const;
   void set_value(const SeriesPlan& plan, std::uint32_t at, std::int64_t stored);
@@ -160,6 +166,7 @@ class Series {
   std::unique_ptr<Window[]> windows_;
   std::unique_ptr<ExactSum[]> float_sums_;  // per window, Grid::kFloat
   std::unique_ptr<Decay[]> decays_;
+  std::unique_ptr<Ranges> ranges_;
   Sliding<std::uint32_t> minima_, maxima_;
   Sliding<OrderKey> order_;  // of the last order_.size() events
   Newest settled_;

@@ -14,6 +14,7 @@
 
 #include "features/answer.hpp"
 #include "features/cells.hpp"
+#include "features/ratios.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -60,7 +61,7 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
-    possible_ = possible_ && !group.ends && group.window != Group::kDecay;
+    possible_ = possible_ && !group.ends && group.window >= Group::kNewest;
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -96,6 +97,8 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     }
     write_tile(first, count);
     for (std::size_t g = 0; g < groups.size(); ++g) answer_rest(g, first, count);
+    if (plan_.ratios().empty()) continue;
+    for (std::size_t i = first; i < first + count; ++i) answer_ratios(plan_, answers_of(i));
   }
   return true;
 }

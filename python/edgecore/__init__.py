@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from edgecore.features import FeatureStore as FeatureStore
     from edgecore.features import FeatureView as FeatureView
     from edgecore.features import Last as Last
+    from edgecore.features import Ratio as Ratio
     from edgecore.features import Recency as Recency
+    from edgecore.features import TimeIn as TimeIn
     from edgecore.features import backfill as backfill
     from edgecore.inference import Model as Model
     from edgecore.log import Log as Log
@@ -39,8 +41,10 @@ _HOMES = {
     "Log": "edgecore.log",
     "Model": "edgecore.inference",
     "Pipeline": "edgecore.pipeline",
+    "Ratio": "edgecore.features",
     "Recency": "edgecore.features",
     "Schema": "edgecore.schema",
+    "TimeIn": "edgecore.features",
     "backfill": "edgecore.features",
 }
 

@@ -7,7 +7,7 @@ from edgecore.feature_spec import AGGREGATES, Feature, duration_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from edgecore.feature_spec import Duration
@@ -24,6 +24,11 @@ class Agg:
         binding has its substitute), or ``missing``.
     :param min_coverage: share of the window that must be known, :param min_count: events it must
         hold; below either, MISSING (``warming``).
+    :param hop: the answer as of a time is that as of the last multiple of it since 1970, age but
+        counted to the time that was asked for; a `hop` equal to the window makes it tumble.
+    :param gap: the session of events, back from the newest, whose neighbours are at most this
+        apart; over, and its window empty, once the newest is older. The window caps it.
+        Names have ``_hop_<hop>`` or ``_gap_<gap>`` at their end.
     """
 
     def __init__(
@@ -40,7 +45,7 @@ class Agg:
             if op not in AGGREGATES:
                 raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(AGGREGATES)}")
         self.features = [
-            Feature(f"{field}_{op}_{_label(span)}", op, field, span, **judged)
+            Feature(f"{field}_{op}_{_label(span)}{_suffix(judged)}", op, field, span, **judged)
             for span in windows
             for op in names
         ]
@@ -63,6 +68,36 @@ class Ewma:
         self.features = [Feature(name, "ewma", field, half_life, **judged)]
 
 
+class TimeIn:
+    """Seconds of the last `window` in which a field was true: ``<field>_time_in_<window>``.
+
+    An event's value holds until the next event, the newest one's until the time that is asked for;
+    the last event before the window holds into it if it lies within one more window.
+
+    :param field: a bool, or an integer with ``range=(0, 1)``.
+    :param hold: an event's value holds for at most this long; the time after it is not known, and
+        coverage says so. :param hop: as in :class:`Agg`. Both are in the name, as there.
+    :param judged: ``ttl`` and the like, as in :class:`Agg`.
+    """
+
+    def __init__(self, field: str, *, window: Duration, **judged: Any) -> None:
+        name = f"{field}_time_in_{_label(window)}{_suffix(judged)}"
+        self.features = [Feature(name, "time_in", field, window, **judged)]
+
+
+class Ratio:
+    """One feature of the view divided by another, both by name.
+
+    What is divided are their two answers. State, age and coverage are the worse of both; by zero it
+    is MISSING (``too_few``). It has no ttl and no minimum of its own.
+    """
+
+    def __init__(self, name: str, numerator: str, denominator: str) -> None:
+        self.features = [
+            Feature(name, "ratio", "", 0, numerator=numerator, denominator=denominator)
+        ]
+
+
 class Recency:
     """Seconds since the entity's newest event, no longer than `within`: ``recency``."""
 
@@ -74,4 +109,10 @@ def _label(window: Duration) -> str:
     return window if isinstance(window, str) else duration_text(window)
 
 
-__all__ = ["Agg", "Ewma", "Last", "Recency"]
+def _suffix(parameters: Mapping[str, Any]) -> str:
+    return "".join(
+        f"_{key}_{_label(parameters[key])}" for key in ("hop", "gap", "hold") if key in parameters
+    )
+
+
+__all__ = ["Agg", "Ewma", "Last", "Ratio", "Recency", "TimeIn"]

@@ -72,6 +72,11 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "default": (None, float),
     "min_coverage": (0.0, float),
     "min_count": (0, _count),
+    "hop": (0, duration_ns),
+    "gap": (0, duration_ns),
+    "hold": (0, duration_ns),
+    "numerator": ("", str),
+    "denominator": ("", str),
 }
 
 
@@ -95,6 +100,11 @@ class Feature:
     default: float | None
     min_coverage: float
     min_count: int
+    hop: int
+    gap: int
+    hold: int
+    numerator: str
+    denominator: str
 
     def __init__(
         self,
@@ -145,6 +155,11 @@ class Feature:
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that it reads."""
         return (self.field,) if self.field else ()
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """Names of the features of the view that it is made of."""
+        return (self.numerator, self.denominator) if self.op == "ratio" else ()
 
     def core(self, fingerprint: bytes) -> dict[str, object]:
         """As the compiled plan takes it. Raises ``Incompatible`` for an operator's version that

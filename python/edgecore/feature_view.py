@@ -16,13 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from edgecore.feature_kinds import Agg, Ewma, Last, Recency
+    from edgecore.feature_kinds import Agg, Ewma, Last, Ratio, Recency, TimeIn
     from edgecore.feature_spec import Duration
     from edgecore.schema import Schema
 
 DEFINITION_BYTES_MAX = 1 << 20
-# What a feature is called and which fields it reads are not its parameters.
-_NOT_PARAMS = ("name", "op", "version", "field")
+# What a feature is called, and the names of what it reads, are not its parameters.
+_NOT_PARAMS = ("name", "op", "version", "field", "numerator", "denominator")
 
 
 def _meaning(prints: Mapping[str, bytes], name: str, whose: str, schema: Schema) -> bytes:
@@ -50,8 +50,8 @@ class FeatureView:
     :param source: the stream.
     :param lateness: how far behind its entity's newest event one may arrive and still count.
     :param max_ahead, idle, max_entities, max_bytes: :class:`~edgecore.feature_rules.Rules`.
-    :param features: :class:`Agg`, :class:`Ewma`, :class:`Last`, :class:`Recency` or
-        :class:`Feature`.
+    :param features: :class:`Agg`, :class:`Ewma`, :class:`Last`, :class:`Ratio`,
+        :class:`Recency`, :class:`TimeIn` or :class:`Feature`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FeatureView:
         idle: Duration = 0,
         max_entities: int = 0,
         max_bytes: int = 0,
-        features: Iterable[Agg | Ewma | Last | Recency | Feature],
+        features: Iterable[Agg | Ewma | Last | Ratio | Recency | TimeIn | Feature],
     ) -> None:
         from cbor2 import dumps
 
@@ -85,6 +85,12 @@ class FeatureView:
         if len(set(self.names)) != len(self.names):
             twice = next(one for one in self.names if self.names.count(one) > 1)
             raise Invalid(f"view {name!r}: feature {twice!r} is defined twice")
+        self._by_name = dict(zip(self.names, self.specs, strict=True))
+        for feature in self.specs:
+            for operand in feature.operands:
+                if operand not in self._by_name or self._by_name[operand].operands:
+                    raise Invalid(f"feature {feature.name!r} divides {operand!r}, which is no "
+                                  f"feature of view {name!r}, or a ratio itself")  # fmt: skip
         definition = {
             "name": name, "entity": entity, "source": source, "lateness": self.lateness,
             "features": [feature.canonical() for feature in self.specs], **self.rules.canonical(),
@@ -97,8 +103,9 @@ class FeatureView:
         """Identities of the features over a schema, in their order: what models bind to.
 
         BLAKE3 of the operator's version, the parameters, the definitions of the fields that it
-        reads, the entity key and the time rules (docs/formats/feature-definition.md). Another
-        feature or field changes none; what a field means changes those that read it.
+        reads, the entity key and the time rules (docs/formats/feature-definition.md); of a ratio
+        with the fingerprints of the two features instead of fields. Another feature or field
+        changes none; what a field means changes those that read it.
 
         :raises Incompatible: the schema lacks a field that the view reads."""
         from cbor2 import dumps
@@ -109,20 +116,19 @@ class FeatureView:
         )
         rules = {"entity": entity, "source": self.source, "lateness": self.lateness,
                  **self.rules.of_time()}  # fmt: skip
-        out = []
-        for spec in self.specs:
-            body = spec.canonical()
-            params = {key: value for key, value in body.items() if key not in _NOT_PARAMS}
+        made: dict[str, bytes] = {}
+        for spec in sorted(self.specs, key=lambda spec: len(spec.operands)):
+            params = {k: v for k, v in spec.canonical().items() if k not in _NOT_PARAMS}
             definition = {
                 "op": f"{spec.op}@{spec.version}",
                 "params": params,
                 "fields": [
                     _meaning(prints, name, f"feature {spec.name!r}", schema) for name in spec.fields
-                ],
+                ] + [made[name] for name in spec.operands],
                 "rules": rules,
-            }
-            out.append(blake3(dumps(definition, canonical=True)))
-        return out
+            }  # fmt: skip
+            made[spec.name] = blake3(dumps(definition, canonical=True))
+        return [made[name] for name in self.names]
 
     def require_same(self, trained: Schema, here: Schema, needed: Iterable[bytes]) -> None:
         """Refuses a schema over which a feature is another than the one a model was made for.
@@ -145,11 +151,17 @@ class FeatureView:
         ]
         if not changed:
             return
-        names = sorted({name for spec in changed for name in (*spec.fields, self.entity) if name})
+        read = {name for spec in changed for name in self._fields_of(spec)}
+        names = sorted(read | {self.entity} - {""})
         what = "; ".join(line for name in names for line in _difference(trained, here, name))
         features = ", ".join(repr(spec.name) for spec in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise Incompatible(f"{what}: it would change feature {features}{more} of {self.name!r}")
+
+    def _fields_of(self, spec: Feature) -> Iterator[str]:
+        yield from spec.fields
+        for operand in spec.operands:
+            yield from self._by_name[operand].fields
 
     def to_bytes(self) -> bytes:
         """Deterministic CBOR; docs/formats/feature-definition.md."""

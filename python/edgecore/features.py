@@ -22,7 +22,7 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_kinds import Agg, Ewma, Last, Recency
+from edgecore.feature_kinds import Agg, Ewma, Last, Ratio, Recency, TimeIn
 from edgecore.feature_spec import Feature, duration_ns
 from edgecore.feature_view import FeatureView
 
@@ -220,6 +220,6 @@ class FeatureStore:
 
 __all__ = [
     "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Ewma",
-    "Feature", "FeatureStore", "FeatureView", "Last", "Reading", "Recency", "backfill",
-    "duration_ns", "prepare",
+    "Feature", "FeatureStore", "FeatureView", "Last", "Ratio", "Reading", "Recency",
+    "TimeIn", "backfill", "duration_ns", "prepare",
 ]  # fmt: skip

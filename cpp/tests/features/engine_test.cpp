@@ -2,6 +2,7 @@
 #include "features/engine.hpp"
 
 #include <cmath>
+#include <span>
 
 #include "feature_fixtures.hpp"
 #include "tests/reference/naive_features.hpp"
@@ -74,11 +75,40 @@ void expect_naive(const Engine& engine, const std::string& name, const NaiveEnti
   }
 }
 
+// Sessions and windows that hop, of every operator over a window.
+ViewSpec span_view() {
+  ViewSpec view = make_view({});
+  const auto add = [&view](Op op, std::int64_t window, std::int64_t hop, std::int64_t gap) {
+    FeatureSpec spec = feature(op, "temp", window);
+    spec.hop_ns = hop * kSecond;
+    spec.gap_ns = gap * kSecond;
+    spec.name += "_" + std::to_string(hop) + "_" + std::to_string(gap);
+    view.features.push_back(spec);
+  };
+  for (const auto& ops : {std::span<const Op>(kAggregates), std::span<const Op>(kOthers)})
+    for (const Op op : ops) {
+      add(op, 60, 60, 0);
+      add(op, 900, 37, 0);
+      add(op, 7, 200, 0);
+      add(op, 900, 0, 12);
+      add(op, 60, 0, 60);
+    }
+  for (std::size_t i = 0; i < view.features.size(); ++i) {
+    FeatureSpec& spec = view.features[i];
+    if (i % 4 == 1) spec.ttl_ns = (i % 8 == 1 ? 50 : 4000) * kSecond;
+    if (i % 6 == 1) spec.min_coverage = 0.5;
+    if (i % 7 == 2) spec.min_count = 3;
+    spec.on_stale = static_cast<OnStale>(i % 3);
+  }
+  return view;
+}
+
 TEST(Engine, AnswersAreTheDefinitionsForAnyArrivalAndAnyLegalTime) {
-  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const History history(seed, 700);
-    auto engine = Engine::create(make_plan(judged_view(), history.rows.schema()).value()).value();
+    const ViewSpec view = seed % 2 == 0 ? span_view() : judged_view();
+    auto engine = Engine::create(make_plan(view, history.rows.schema()).value()).value();
     std::map<std::string, NaiveEntity> naive;
     Chance chance(seed + 1000);
     std::uint64_t late = 0;

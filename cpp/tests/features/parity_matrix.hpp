@@ -32,13 +32,15 @@ inline Field number(const std::string& name, DType dtype, int scale = 0) {
   return field;
 }
 
-// pump, temp decimal(3), load f64 without a grid, flow f64 on steps of 0.1, code i32, wide u64.
+// pump, temp decimal(3), load f64 without a grid, flow f64 on steps of 0.1, code i32, wide u64, on
+// bool.
 inline SchemaPtr schema() {
   auto made = std::make_shared<Schema>();
   made->stream = "telemetry";
   made->fields = {number("pump", DType::kCategory), number("temp", DType::kDecimal, 3),
                   number("load", DType::kF64),      number("flow", DType::kF64),
-                  number("code", DType::kI32),      number("wide", DType::kU64)};
+                  number("code", DType::kI32),      number("wide", DType::kU64),
+                  number("on", DType::kBool)};
   static_cast<void>(set_range(made->fields[1], -40, 150));
   made->fields[3].resolution = 0.1;
   static_cast<void>(set_range(made->fields[3], -1e9, 1e9));
@@ -48,6 +50,44 @@ inline SchemaPtr schema() {
   made->canonical.assign(as_byte_span(names).begin(), as_byte_span(names).end());
   made->fingerprint = blake3(made->canonical);
   return made;
+}
+
+// Windows that hop, sessions, time in a state, and ratios of features that the view has.
+inline void add_spans(ViewSpec& view) {
+  const auto add = [&view](Op op, const std::string& field, std::int64_t window_s) -> auto& {
+    FeatureSpec& spec = view.features.emplace_back();
+    spec.op = op;
+    spec.version = operator_of(op).version;
+    spec.field = field;
+    spec.window_ns = window_s * kSecond;
+    spec.name = "span_" + std::to_string(view.features.size());
+    return spec;
+  };
+  for (const std::string field : {"temp", "load", "code", "wide"})
+    for (const Op op : {Op::kCount, Op::kSum, Op::kStd, Op::kMin, Op::kMax, Op::kRange, Op::kFirst,
+                        Op::kRateOnce}) {
+      const bool whole = field == "temp" || field == "code";
+      if (!whole && (op == Op::kStd || op == Op::kRange || op == Op::kRateOnce)) continue;
+      add(op, field, 60).hop_ns = 60 * kSecond;
+      add(op, field, 600).hop_ns = 7 * kSecond;
+      add(op, field, 600).gap_ns = 3 * kSecond;
+      add(op, field, 40).gap_ns = 40 * kSecond;
+      view.features.back().min_coverage = 0.75;
+    }
+  add(Op::kCount, "", 30).hop_ns = 100 * kSecond;
+  for (const std::int64_t window : {7, 600}) {
+    add(Op::kTimeIn, "on", window).ttl_ns = 40 * kSecond;
+    add(Op::kTimeIn, "on", window).hold_ns = 4 * kSecond;
+    view.features.back().min_coverage = 0.5;
+    add(Op::kTimeIn, "on", window).hop_ns = 10 * kSecond;
+  }
+  const auto divide = [&](const std::string& numerator, const std::string& denominator) {
+    FeatureSpec& spec = add(Op::kRatio, "", 0);
+    spec.numerator = numerator;
+    spec.denominator = denominator;
+  };
+  divide("temp_sum_60", "temp_count_60");
+  divide("load_max_600", "span_" + std::to_string(view.features.size() - 2));
 }
 
 inline ViewSpec view() {
@@ -93,6 +133,7 @@ inline ViewSpec view() {
   }
   for (const std::string field : {"temp", "load", "flow", "wide"})
     add(Op::kLast, "last", field, 600);
+  add_spans(out);
   add(Op::kRecency, "recency", "", 600);
   return out;
 }
@@ -143,6 +184,7 @@ inline RowBatch history(std::size_t count, std::uint64_t run) {
     if (some()) rows.set_f64(row, 3, static_cast<double>(numbers.between(-9'999, 9'999)) / 10.0);
     if (some()) rows.set_i64(row, 4, numbers.between(-1000, 1000));
     if (some()) rows.set_cell(row, 5, numbers.next());
+    if (some()) rows.set_i64(row, 6, numbers.between(0, 1));
   }
   return rows;
 }

@@ -51,7 +51,9 @@ class NaiveEntity {
   }
   bool empty() const { return all_.empty(); }
 
-  NaiveAnswer read(const FeatureSpec& spec, int scale, std::int64_t as_of) const {
+  NaiveAnswer read(const FeatureSpec& spec, int scale, std::int64_t asked) const {
+    std::int64_t as_of = asked;
+    while (spec.hop_ns > 0 && as_of % spec.hop_ns != 0) as_of -= as_of % spec.hop_ns;
     const bool newest_only = spec.op == Op::kLast || spec.op == Op::kRecency;
     const std::int64_t window = spec.window_ns != 0 ? spec.window_ns : kLastWindowNs;
     const bool decays = spec.op == Op::kEwma;
@@ -69,7 +71,7 @@ class NaiveEntity {
       return std::tie(a.time, a.source, a.sequence, a.value) <
              std::tie(b.time, b.source, b.sequence, b.value);
     });
-    out.age = as_of - events.back().time;
+    out.age = asked - events.back().time;
     std::size_t count = 1;
     out.reason = Reason::kNone;
     if (newest_only) {
@@ -85,8 +87,11 @@ class NaiveEntity {
         else
           before = before || event.time > as_of - 2 * width;
       }
+      if (spec.gap_ns > 0) before = session(spec.gap_ns, as_of, before, inside);
       count = inside.size();
-      if (!inside.empty())
+      if (spec.gap_ns > 0 && before)
+        out.coverage = 1;
+      else if (!inside.empty())
         out.coverage =
             before ? 1
                    : static_cast<double>(as_of - inside.front().time) / static_cast<double>(width);
@@ -100,6 +105,21 @@ class NaiveEntity {
   }
 
  private:
+  // Keeps the session that goes on of a window's events; whether an event before it is known.
+  static bool session(std::int64_t gap, std::int64_t as_of, bool before,
+                      std::vector<NaiveEvent>& inside) {
+    std::vector<NaiveEvent> kept;
+    std::int64_t next = as_of;
+    while (!inside.empty() && next - inside.back().time <= gap) {
+      next = inside.back().time;
+      kept.insert(kept.begin(), inside.back());
+      inside.pop_back();
+    }
+    before = before || !inside.empty();
+    inside = std::move(kept);
+    return before;
+  }
+
   static void decay(const std::vector<NaiveEvent>& events, std::int64_t now, std::int64_t pane,
                     int scale, NaiveAnswer& out) {
     if (events.empty()) {

@@ -1,0 +1,140 @@
+// Where spans begin and end, and what is known of them; see spans.hpp.
+#include "features/spans.hpp"
+
+#include "features/answer.hpp"
+#include "features/entity.hpp"
+
+namespace edgecore::features {
+namespace {
+
+std::uint64_t between(std::int64_t from, std::int64_t to) {
+  return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
+}
+
+// The events [begin, end) of one span as of `at`, which is the last hop.
+struct Range {
+  std::int64_t at = 0;
+  std::int64_t from = 0;  // the window is (from, at]
+  std::uint32_t begin = 0, end = 0;
+  Newest before;              // the event before `begin`
+  bool known_before = false;  // it lies within one window before `from`
+};
+
+Range range_of(const SeriesPlan& plan, const Span& span, Series& events, std::int64_t as_of) {
+  const EventView view = events.view(plan);
+  Range out;
+  out.at = hop_before(as_of, span.hop_ns);
+  out.from = saturating_sub(out.at, span.width_ns);
+  out.end = view.after(out.at);
+  out.begin = view.after(out.from);
+  if (span.gap_ns > 0 && out.begin < out.end) {
+    const bool over =
+        between(view.times[out.end - 1], out.at) > static_cast<std::uint64_t>(span.gap_ns);
+    out.begin =
+        over ? out.end : events.ranges().session_begin(view, out.begin, out.end, span.gap_ns);
+  }
+  out.before = events.before(plan, out.begin);
+  out.known_before = out.before.any && out.before.time > saturating_sub(out.at, 2 * span.width_ns);
+  return out;
+}
+
+// What of (from, at] is known, less the gaps in it, as a share of the window.
+double share(const Span& span, std::int64_t known, std::int64_t from, std::int64_t at,
+             const Gaps& gaps) {
+  const std::int64_t left = std::max<std::int64_t>(known - gaps.within(from, at), 0);
+  return static_cast<double>(left) / static_cast<double>(span.width_ns);
+}
+
+// A session whose begin was seen, by an event before it, is known as a whole: only what may be
+// missing since that event could change it.
+double session_share(const Span& span, const Range& range, std::int64_t first, const Gaps& gaps) {
+  if (range.known_before)
+    return share(span, span.width_ns, std::max(range.before.time, range.from), range.at, gaps);
+  if (range.begin == range.end) return 0;
+  return share(span, range.at - first, first, range.at, gaps);
+}
+
+// How long values held within the window.
+Held held_of(const SeriesPlan& plan, const Span& span, Series& events, const Range& range) {
+  const EventView view = events.view(plan);
+  const auto hold = static_cast<std::uint64_t>(span.hold_ns);
+  Held out;
+  if (range.known_before) {
+    const std::int64_t until = range.begin < range.end ? view.times[range.begin] : range.at;
+    const std::uint64_t held = std::min(between(range.before.time, until), hold);
+    const std::uint64_t outside = between(range.before.time, range.from);
+    out.add(range.before.stored, held > outside ? held - outside : 0);
+  }
+  if (range.begin == range.end) return out;
+  out.merge(events.ranges().held(plan, view, range.begin, range.end, span.hold_ns));
+  const std::uint32_t last = range.end - 1;
+  out.add(view.stored(last), std::min(between(view.times[last], range.at), hold));
+  return out;
+}
+
+}  // namespace
+
+Span span_of(const FeatureSpec& spec) {
+  Span out{spec.window_ns, spec.hop_ns, spec.gap_ns, 0};
+  if (operator_of(spec.op).family == Family::kHeld)
+    out.hold_ns = spec.hold_ns > 0 ? spec.hold_ns : kNoHold;
+  return out;
+}
+
+Status check_span(const FeatureSpec& spec, const std::string& name) {
+  const Family family = operator_of(spec.op).family;
+  const bool windowed = family == Family::kTotals || family == Family::kEnds;
+  for (const std::int64_t one : {spec.hop_ns, spec.gap_ns, spec.hold_ns})
+    if (one < 0 || one > kDurationMaxNs / 2)
+      return Status::invalid(name + ": hop, gap and hold are 0 to 183 days");
+  if (spec.hop_ns > 0 && !windowed && family != Family::kHeld)
+    return Status::invalid(name + ": the operator has no window that hops");
+  if (spec.gap_ns > 0 && (!windowed || spec.hop_ns > 0))
+    return Status::invalid(name + ": a session is a window of its own, without hops");
+  if (spec.gap_ns > spec.window_ns)
+    return Status::invalid(name + ": the gap of a session is at most its window, which caps it");
+  if (spec.hold_ns > 0 && family != Family::kHeld)
+    return Status::invalid(name + ": only a time_in has values that hold");
+  if (family != Family::kRatio && (!spec.numerator.empty() || !spec.denominator.empty()))
+    return Status::invalid(name + ": only a ratio divides other features");
+  return Status::ok();
+}
+
+Status check_truth(const SeriesPlan& series, const std::string& name) {
+  if (series.grid == Grid::kInteger && series.denominator == 1 && series.unit == 1 &&
+      series.low >= 0 && series.high <= 1)
+    return Status::ok();
+  return Status::incompatible(name + ": a time in which something is true needs a bool, or an " +
+                              "integer with range=(0, 1)");
+}
+
+void read_span(const Plan& plan, const Group& group, Series& events, std::int64_t as_of,
+               const Gaps& gaps, const Answers& to) {
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  const Span& span = group.span;
+  const EventView view = events.view(series);
+  const Range range = range_of(series, span, events, as_of);
+  Found found;
+  Totals& totals = found.totals;
+  totals.count = range.end - range.begin;
+  totals.begin = range.begin;
+  double coverage = 0;
+  if (span.hold_ns > 0) {
+    const Held held = held_of(series, span, events, range);
+    found.any_held = range.known_before || totals.count > 0;
+    found.on_ns = held.on;
+    const std::int64_t from =
+        range.known_before || totals.count == 0 ? range.from : view.times[range.begin];
+    coverage = share(span, static_cast<std::int64_t>(held.known), from, range.at, gaps);
+  } else {
+    if (totals.count > 0) events.ranges().totals(series, view, range.begin, range.end, totals);
+    if (group.ends && totals.count > 0) found.ends = events.ends(series, totals);
+    coverage = span.gap_ns > 0
+                   ? session_share(span, range,
+                                   totals.count > 0 ? view.times[range.begin] : range.at, gaps)
+                   : known_share(events, totals, span.width_ns, range.at, gaps);
+  }
+  answer_window(plan, group, found, events.before(series, range.end), coverage, as_of, to);
+}
+
+}  // namespace edgecore::features
