@@ -7,6 +7,7 @@
 #include "bindings/features.hpp"
 #include "bindings/rows.hpp"
 #include "features/batch.hpp"
+#include "features/category.hpp"
 #include "features/engine.hpp"
 
 namespace edgecore::bindings {
@@ -81,6 +82,9 @@ FeatureSpec spec_of(const py::dict& map) {
       .take("hold", spec.hold_ns)
       .take("numerator", spec.numerator)
       .take("denominator", spec.denominator)
+      .take("permille", spec.permille)
+      .take("at_least", spec.at_least)
+      .take("below", spec.below)
       .take("fingerprint", spec.fingerprint);
   reader.finish();
   return spec;
@@ -395,9 +399,22 @@ void bind_features(py::module_& m) {
                                  out.append(to_py_bytes(one.fingerprint));
                                return out;
                              })
+      .def_property_readonly("errors",
+                             [](const Plan& plan) {
+                               py::list out;
+                               for (const features::FeaturePlan& one : plan.features())
+                                 out.append(one.error);
+                               return out;
+                             })
       .def_property_readonly("state_digest",
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });
   m.def("operators", &operators);
+  m.def(
+      "category_code",
+      [](const py::bytes& text) {
+        return features::category_code(static_cast<std::string_view>(text));
+      },
+      py::arg("text"));
   bind_engine(m);
   bind_feed(m);
   m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,

@@ -62,7 +62,8 @@ double weighted_mean(const SeriesPlan& series, const Weighted& found) {
 // What is wrong with the window, kNone where the operator is defined.
 Reason missing_reason(Op op, const Found& window) {
   const std::uint32_t n = window.totals.count;
-  if (op == Op::kCount || (op == Op::kTimeIn && window.any_held)) return Reason::kNone;
+  if (op == Op::kCount || op == Op::kDistinct || op == Op::kBin) return Reason::kNone;
+  if (op == Op::kTimeIn && window.any_held) return Reason::kNone;
   if (n == 0) return Reason::kEmptyWindow;
   const bool rate = op == Op::kRate || op == Op::kRateOnce;
   const bool two = op == Op::kStd || op == Op::kVariance || op == Op::kDelta || rate;
@@ -71,12 +72,34 @@ Reason missing_reason(Op op, const Found& window) {
   return Reason::kNone;
 }
 
+// The same of Family::kValues.
+double of_values(const SeriesPlan& series, const FeaturePlan& feature, const ValueWindow& window) {
+  Values& values = *window.values;
+  switch (feature.op) {
+    case Op::kQuantile:
+      return one_value(series, values.quantile(series, *window.needs, window.events, feature.part));
+    case Op::kDistinct:
+      return static_cast<double>(values.distinct(*window.needs));
+    case Op::kMostFrequent:
+      return one_value(series, values.mode());
+    case Op::kBin:
+      return static_cast<double>(values.in_bins(feature.part, feature.part_end));
+    default:
+      return kNan;
+  }
+}
+
+bool is_approximate(const FeaturePlan& feature, const Found& window) {
+  return feature.op == Op::kQuantile &&
+         window.values->values->is_approximate(*window.values->needs);
+}
+
 // The operator over a window for which missing_reason is kNone.
-double windowed(const SeriesPlan& series, Op op, const Found& window) {
+double windowed(const SeriesPlan& series, const FeaturePlan& feature, const Found& window) {
   const Totals& totals = window.totals;
   const std::uint32_t n = totals.count;
   const bool is_float = series.grid == Grid::kFloat;
-  switch (op) {
+  switch (feature.op) {
     case Op::kCount:
       return static_cast<double>(n);
     case Op::kSum:
@@ -110,7 +133,7 @@ double windowed(const SeriesPlan& series, Op op, const Found& window) {
     case Op::kTimeIn:
       return ratio(static_cast<Int128>(window.on_ns), kSecond);
     default:
-      return kNan;
+      return of_values(series, feature, *window.values);
   }
 }
 
@@ -212,9 +235,11 @@ void answer_window(const Plan& plan, const Group& group, const Found& window, co
       write(to, index, {kNan, State::kMissing, reason}, age, coverage);
       continue;
     }
-    const double value = windowed(series, feature.op, window);
-    const Judged judged = feature.plain ? Judged{value, State::kFresh, Reason::kNone}
-                                        : judge(feature, value, age, coverage, window.totals.count);
+    const double value = windowed(series, feature, window);
+    Judged judged = feature.plain ? Judged{value, State::kFresh, Reason::kNone}
+                                  : judge(feature, value, age, coverage, window.totals.count);
+    if (judged.reason == Reason::kNone && is_approximate(feature, window))
+      judged.reason = Reason::kApproximate;
     write(to, index, judged, age, coverage);
   }
 }

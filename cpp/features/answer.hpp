@@ -31,6 +31,7 @@ struct Found {
   // Family::kHeld: whether any value is known that held in the window, and how long it was 1.
   bool any_held = false;
   std::uint64_t on_ns = 0;
+  const ValueWindow* values = nullptr;  // where it is of Family::kValues
 };
 
 // The features of a window. `coverage` counts where the group needs it or `to` asks for it.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/rows.hpp"
+#include "features/category.hpp"
 #include "features/finish.hpp"
 #include "features/plan.hpp"
 
@@ -16,6 +17,10 @@ inline Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::siz
   const auto field = static_cast<std::size_t>(series.field);
   if (!rows.present(row, field)) return Cell::kAbsent;
   if (series.grid == Grid::kNone) return Cell::kValue;
+  if (series.grid == Grid::kCategory) {
+    out = category_code(rows.text(row, field));
+    return Cell::kValue;
+  }
   if (series.grid == Grid::kFloat) {
     const double value = rows.f64(row, field);
     if (value - value != 0) return Cell::kAbsent;

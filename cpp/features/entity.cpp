@@ -67,6 +67,8 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, con
       read_decay(plan, group, as_of, to, gaps);
     else if (group.window == Group::kSpan)
       read_span(plan, group, series_[static_cast<std::size_t>(group.series)], as_of, gaps, to);
+    else if (group.values >= 0)
+      read_values(plan, group, as_of, to, gaps);
     else
       read_window(plan, group, as_of, to, gaps);
   }
@@ -111,6 +113,19 @@ void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_o
                               ? known_share(events, totals, series.windows[window], as_of, gaps)
                               : 0;
   answer_window(plan, group, found, newest, coverage, as_of, to);
+}
+
+void Entity::read_values(const Plan& plan, const Group& group, std::int64_t as_of,
+                         const Answers& to, const Gaps& gaps) {
+  Series& events = series_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  const auto window = static_cast<std::size_t>(group.window);
+  Found found;
+  events.totals(series, window, as_of, found.totals);
+  const ValueWindow values = events.values(series, static_cast<std::size_t>(group.values), as_of);
+  found.values = &values;
+  const double coverage = known_share(events, found.totals, series.windows[window], as_of, gaps);
+  answer_window(plan, group, found, events.newest(series, as_of), coverage, as_of, to);
 }
 
 std::size_t Entity::memory_bytes(const Plan& plan) const {

@@ -44,6 +44,8 @@ class Entity {
   void read_newest(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
   void read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
                   const Gaps& gaps);
+  void read_values(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                   const Gaps& gaps);
   void read_window(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
                    const Gaps& gaps);
 

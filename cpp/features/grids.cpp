@@ -5,6 +5,9 @@
 #include <bit>
 #include <limits>
 
+#include "base/exact.hpp"
+#include "features/answer.hpp"
+#include "features/category.hpp"
 #include "features/finish.hpp"
 
 namespace edgecore::features {
@@ -96,11 +99,35 @@ Status set_grid(const Field& field, SeriesPlan& series) {
   const auto span =
       static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
   series.narrow = span <= std::numeric_limits<std::uint32_t>::max();
-  constexpr std::int64_t kWhole = std::int64_t{1} << 53;
   series.small = series.grid == Grid::kInteger && series.unit == 1 && series.low >= -kWhole &&
                  series.high <= kWhole &&
                  series.denominator <= static_cast<std::uint64_t>(kWhole) / kEventsMax;
   return Status::ok();
+}
+
+void set_categories(SeriesPlan& series) {
+  series.grid = Grid::kCategory;
+  series.low = 0;
+  series.high = kCategoryCodes - 1;
+  series.small = true;
+}
+
+std::optional<std::int64_t> stored_edge(const Field& field, const SeriesPlan& series, double edge) {
+  if (edge - edge != 0) return std::nullopt;  // infinite or NaN
+  if (series.grid == Grid::kFloat) return float_key(edge);
+  if (series.grid == Grid::kUnsigned) {
+    constexpr double kEnd = 18446744073709551616.0;  // 2^64
+    if (edge < 0) return kI64Min;
+    if (edge >= kEnd || edge != static_cast<double>(static_cast<std::uint64_t>(edge)))
+      return std::nullopt;
+    return flip_sign_bit(static_cast<std::uint64_t>(edge));
+  }
+  if (series.resolution > 0) {
+    const auto steps = steps_of(edge, series.resolution);
+    return steps && one_value(series, *steps) == edge ? steps : std::nullopt;
+  }
+  const auto found = grid_from_double(edge, field.scale);
+  return found && !found->off_grid ? std::optional(found->value) : std::nullopt;
 }
 
 }  // namespace edgecore::features

@@ -17,12 +17,12 @@ constexpr std::array kOperators = {
     Operator{Op::kStd, "std", 1, Family::kTotals, Takes::kBounded, false, 1, kNone, kNone},
     Operator{Op::kMin, "min", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
     Operator{Op::kMax, "max", 1, Family::kTotals, Takes::kNumbers, false, kNoDdof, kNone, "v"},
-    Operator{Op::kLast, "last", 1, Family::kNewest, Takes::kNumbers, true, kNoDdof, kNone, "v"},
+    Operator{Op::kLast, "last", 1, Family::kNewest, Takes::kValues, true, kNoDdof, kNone, "v"},
     Operator{Op::kRecency, "recency", 1, Family::kNewest, Takes::kNothing, false, kNoDdof, kNone,
              "age"},
     Operator{Op::kVariance, "variance", 1, Family::kEnds, Takes::kBounded, false, 1, kNone, kNone},
     Operator{Op::kRange, "range", 1, Family::kEnds, Takes::kGrid, false, kNoDdof, kNone, "0"},
-    Operator{Op::kFirst, "first", 1, Family::kEnds, Takes::kNumbers, true, kNoDdof, kNone, "v"},
+    Operator{Op::kFirst, "first", 1, Family::kEnds, Takes::kValues, true, kNoDdof, kNone, "v"},
     Operator{Op::kDelta, "delta", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kRate, "rate", 1, Family::kEnds, Takes::kGrid, true, kNoDdof, kNone, kNone},
     Operator{Op::kEwma, "ewma", 1, Family::kDecay, Takes::kBounded, false, kNoDdof, kNone, "v"},
@@ -31,6 +31,13 @@ constexpr std::array kOperators = {
              "held"},
     Operator{Op::kRatio, "ratio", 1, Family::kRatio, Takes::kNothing, false, kNoDdof, "theirs",
              "theirs"},
+    Operator{Op::kQuantile, "quantile", 1, Family::kValues, Takes::kGrid, false, kNoDdof, kNone,
+             "v"},
+    Operator{Op::kDistinct, "distinct", 1, Family::kValues, Takes::kValues, false, kNoDdof, "0",
+             "1"},
+    Operator{Op::kMostFrequent, "most_frequent", 1, Family::kValues, Takes::kValues, false, kNoDdof,
+             kNone, "v"},
+    Operator{Op::kBin, "bin", 1, Family::kValues, Takes::kNumbers, false, kNoDdof, "0", "0 or 1"},
 };
 
 constexpr bool numbered_in_order() {

@@ -30,6 +30,10 @@ enum class Op : std::uint8_t {
   kRateOnce,  // rate@2
   kTimeIn,
   kRatio,
+  kQuantile,
+  kDistinct,
+  kMostFrequent,
+  kBin,
 };
 
 // What an operator reads, and so which events it depends on.
@@ -40,6 +44,7 @@ enum class Family : std::uint8_t {
   kDecay,   // panes of an eighth of the half-life W (decay.hpp); horizon 32 W
   kHeld,    // how long values of a window held (spans.hpp); horizon max(2 W, ttl)
   kRatio,   // two features' answers (ratios.hpp); horizon the longer of theirs
+  kValues,  // the values of a window as a set (values.hpp); horizon max(2 W, ttl)
 };
 
 // What a field must be.
@@ -50,6 +55,7 @@ enum class Takes : std::uint8_t {
   kGrid,     // a number on a grid: no float without a resolution
   kBounded,  // likewise, within 2^52 steps of zero
   kTruth,    // a bool, or an integer whose range is 0 to 1
+  kValues,   // a number, or a text, which counts by its code (category.hpp)
 };
 
 struct Operator {

@@ -9,6 +9,7 @@
 #include "features/grids.hpp"
 #include "features/ratios.hpp"
 #include "features/spans.hpp"
+#include "features/value_plan.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -46,6 +47,7 @@ class Planner {
       series.retention_ns = plan_->view_.lateness_ns + plan_->view_.rules.hold_ns() + longest;
     }
     make_groups();
+    for (const Ratio& ratio : plan_->ratios_) bound_error(ratio);
     plan_->state_digest_ = state_digest();
     return PlanPtr(plan_);
   }
@@ -119,6 +121,8 @@ class Planner {
       auto& windows = series.windows;
       const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
       if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
+      if (operator_of(spec.op).family == Family::kValues)
+        EDGECORE_TRY(plan_values(spec, field_of(series), series));
     }
     feature.plain = spec.ttl_ns == 0 && spec.min_count == 0 && spec.min_coverage == 0;
     plan_->horizon_ns_ = std::max(plan_->horizon_ns_, feature.horizon_ns);
@@ -149,6 +153,13 @@ class Planner {
     return Status::ok();
   }
 
+  // Where what it divides is no exact value, neither is it, and by how much depends on the divisor.
+  void bound_error(const Ratio& ratio) {
+    auto& features = plan_->features_;
+    if (features[ratio.numerator].error > 0 || features[ratio.denominator].error > 0)
+      features[ratio.feature].error = std::numeric_limits<double>::quiet_NaN();
+  }
+
   static Status check_numbers(const FeatureSpec& spec, const std::string& name) {
     if (find_operator(spec.op, spec.version) == nullptr)
       return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
@@ -168,7 +179,7 @@ class Planner {
       return Status::invalid(name + ": min_coverage is 0 to 1");
     if (spec.on_stale > OnStale::kMissing)
       return Status::incompatible(name + ": on_stale is not in this build");
-    return Status::ok();
+    return check_value_parameters(spec);
   }
 
   Result<std::size_t> series_for(const FeatureSpec& spec, const std::string& name) {
@@ -194,13 +205,16 @@ class Planner {
     return plan_->series_.size() - 1;
   }
 
-  static Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) {
+  Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) const {
     const Op op = spec.op;
     const Operator& row = operator_of(op);
     if (row.takes == Takes::kRows || row.takes == Takes::kNothing) return Status::ok();
-    if (series.grid == Grid::kNone)
-      return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
-                                  "' is text");
+    if (is_variable(field_of(series).dtype)) {
+      if (row.takes != Takes::kValues)
+        return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
+                                    "' is text");
+      set_categories(series);
+    }
     const bool bounded = row.takes == Takes::kBounded;
     const bool squares = op == Op::kStd || op == Op::kVariance;
     if ((bounded || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
@@ -218,12 +232,16 @@ class Planner {
     return Status::ok();
   }
 
+  const Field& field_of(const SeriesPlan& series) const {
+    return plan_->schema_->fields[static_cast<std::size_t>(series.field)];
+  }
+
   // Sums always fit: 2^63 * kEventsMax < 2^126. Squares do when the range is declared.
   Status check_sums() const {
     for (const SeriesPlan& series : plan_->series_)
       if (series.needs_bound && (series.low <= -kSquareBound || series.high >= kSquareBound))
         return Status::incompatible(
-            "field '" + plan_->schema_->fields[static_cast<std::size_t>(series.field)].name +
+            "field '" + field_of(series).name +
             "': an exact std, variance or ewma needs a range= of less than 2^52 grid steps either "
             "way");
     return Status::ok();
@@ -238,6 +256,7 @@ class Planner {
       const bool ends = operator_of(feature.op).family == Family::kEnds;
       int window = Group::kNewest;
       int decay = -1;
+      int values = -1;
       if (operator_of(feature.op).family == Family::kDecay) {
         const auto& decays = plan_->series_[series_of_[i]].decays;
         window = Group::kDecay;
@@ -250,14 +269,19 @@ class Planner {
         const auto& windows = plan_->series_[series_of_[i]].windows;
         window = static_cast<int>(
             std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
+        if (operator_of(feature.op).family == Family::kValues) {
+          const SeriesPlan& plan = plan_->series_[series_of_[i]];
+          find_values(plan_->view_.features[i], field_of(plan), plan, plan_->features_[i]);
+          values = static_cast<int>(values_of(plan, feature.window_ns));
+        }
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
-        return g.series == series && g.window == window && g.decay == decay && g.ends == ends &&
-               (window != Group::kSpan || g.span == span);
+        return g.series == series && g.window == window && g.decay == decay && g.values == values &&
+               g.ends == ends && (window != Group::kSpan || g.span == span);
       });
       if (group == plan_->groups_.end())
-        group =
-            plan_->groups_.insert(group, Group{series, window, decay, ends, false, true, span, {}});
+        group = plan_->groups_.insert(
+            group, Group{series, window, decay, values, ends, false, true, span, {}});
       group->needs_coverage |= feature.min_coverage > 0;
       group->plain &= feature.plain;
       group->features.push_back(static_cast<std::uint16_t>(i));

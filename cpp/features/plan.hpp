@@ -31,6 +31,7 @@ enum class Reason : std::uint8_t {
   kEmptyWindow = 4,  // events, but none in the window
   kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
   kEvicted = 6,      // unknown, and may have been let go to keep the view's state within its bound
+  kApproximate = 7,  // FRESH, and within Plan::error of what is exact
 };
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.
@@ -68,6 +69,9 @@ struct FeatureSpec {
   std::int64_t gap_ns = 0;
   std::int64_t hold_ns = 0;  // kTimeIn: for how long a value holds at most; 0 = until the next
   std::string numerator, denominator;  // kRatio: names of features of the view
+  std::uint16_t permille = 0;          // kQuantile: 1 to 999
+  // kBin: the values v with at_least <= v < below, in the field's unit; absent = no bound.
+  std::optional<double> at_least, below;
   Digest fingerprint{};  // its identity over the schema; made in edgecore.features, carried here
 };
 
@@ -88,6 +92,16 @@ enum class Grid : std::uint8_t {
   kInteger = 1,   // integers and decimals, and floats on their declared resolution
   kUnsigned = 2,  // u64 beyond i64: value = stored + 2^63
   kFloat = 3,     // floats without a resolution: an order-preserving map of the IEEE bits
+  kCategory = 4,  // texts by their codes (category.hpp)
+};
+
+// What the values of one window are kept for (values.hpp).
+struct ValuePlan {
+  std::int64_t window_ns = 0;
+  bool distinct = false, modes = false;
+  std::vector<std::uint16_t> permilles;  // of the quantiles
+  std::uint64_t bucket_steps = 1;        // stored steps that one bucket of a quantile holds
+  std::vector<std::int64_t> edges;       // ascending, stored; bins are what lies between them
 };
 
 // A window that is no sliding one of a series.
@@ -115,6 +129,7 @@ struct SeriesPlan {
   std::vector<std::int64_t> decays;   // distinct widths of panes
   std::vector<std::int64_t> holds;    // distinct ones of spans
   std::int64_t span_ns = 0;           // the longest span with its hop; 0 = none
+  std::vector<ValuePlan> values;      // of distinct windows
   std::int64_t retention_ns = 0;      // lateness + hold + the longest window
   // Values and n * denominator are whole doubles: one division gives the nearest double.
   bool small = false;
@@ -132,6 +147,9 @@ struct FeaturePlan {
   double min_coverage = 0;
   double stale_value = 0;  // for OnStale::kDefault
   bool plain = false;      // no ttl and no minimum: nothing to judge but the window
+  // kQuantile: which of its ValuePlan's. kBin: its bins, [part, part_end).
+  std::uint16_t part = 0, part_end = 0;
+  double error = 0;  // at most that far from exact, in the field's unit; NaN: no bound is known
 };
 
 // Features that read the same window of the same series: its totals are taken once.
@@ -142,6 +160,7 @@ struct Group {
   int series = 0;
   int window = kNewest;
   int decay = -1;     // of the series' decays, where window is kDecay
+  int values = -1;    // of the series' values, in Family::kValues
   bool ends = false;  // Family::kEnds; apart, so that the common operators stay the fast case
   bool needs_coverage = false;
   bool plain = true;  // all of its features are

@@ -57,6 +57,8 @@ void Series::reset(const SeriesPlan& plan) {
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].clear();
   if (plan.span_ns > 0 && !ranges_) ranges_ = std::make_unique<Ranges>();
   if (ranges_) ranges_->reset(plan);
+  if (!plan.values.empty() && !values_) values_ = std::make_unique<Values[]>(plan.values.size());
+  for (std::size_t i = 0; i < plan.values.size(); ++i) values_[i].clear();
   const std::size_t count = plan.windows.size();
   if (count == 0) return;
   if (!windows_) windows_ = std::make_unique<Window[]>(count);
@@ -91,6 +93,7 @@ void Series::slide(const SeriesPlan& plan) {
   }
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].shift(shift);
   if (ranges_) ranges_->shift(shift);
+  for (std::size_t i = 0; i < plan.values.size(); ++i) values_[i].shift(shift);
   for (auto at = minima_.begin(); at < minima_.end(); ++at) minima_[at] -= shift;
   for (auto at = maxima_.begin(); at < maxima_.end(); ++at) maxima_[at] -= shift;
   begin_ = 0;
@@ -302,6 +305,14 @@ Weighted Series::weighted(const SeriesPlan& plan, std::size_t decay, std::int64_
   return anew.sums(events, plan.decays[decay], as_of);
 }
 
+ValueWindow Series::values(const SeriesPlan& plan, std::size_t at, std::int64_t as_of) {
+  const ValuePlan& needs = plan.values[at];
+  ValueWindow out{&values_[at], &needs, view(plan)};
+  if (end_ > begin_ && times_[end_ - 1] > as_of) out.events.end = begin_after(as_of);
+  out.values->move_after(plan, needs, out.events, saturating_sub(as_of, needs.window_ns));
+  return out;
+}
+
 Ends Series::ends(const SeriesPlan& plan, const Totals& totals) const {
   const std::uint32_t last = totals.begin + totals.count - 1;
   return {times_[totals.begin], times_[last], stored(plan, totals.begin), stored(plan, last)};
@@ -390,6 +401,8 @@ void Series::insert(const SeriesPlan& plan, const Event& event, std::int64_t ope
   for (std::size_t i = 0; i < plan.decays.size(); ++i)
     decays_[i].insert(view(plan), plan.decays[i], at);
   if (ranges_) ranges_->change(at);
+  for (std::size_t i = 0; i < plan.values.size(); ++i)
+    values_[i].insert(plan, plan.values[i], view(plan), at);
   push_from(plan, at);
 }
 
@@ -405,6 +418,7 @@ void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
   }
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].forget(upto);
   if (ranges_) ranges_->forget(upto);
+  for (std::size_t i = 0; i < plan.values.size(); ++i) values_[i].forget(upto);
   while (!minima_.empty() && minima_.front() < upto) minima_.pop_front();
   while (!maxima_.empty() && maxima_.front() < upto) maxima_.pop_front();
   begin_ = upto;
@@ -439,10 +453,12 @@ std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
   const std::size_t each = sizeof(std::int64_t) + (plan.grid == Grid::kNone ? 0
                                                    : plan.narrow            ? 4
                                                                             : 8);
+  std::size_t values_bytes = plan.values.size() * sizeof(Values);
+  for (std::size_t i = 0; i < plan.values.size(); ++i) values_bytes += values_[i].memory_bytes();
   return capacity_ * each + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
          plan.decays.size() * sizeof(Decay) + (ranges_ ? ranges_->memory_bytes() : 0) +
-         (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
+         values_bytes + (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
 }
 
 }  // namespace edgecore::features

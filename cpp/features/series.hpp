@@ -26,6 +26,7 @@
 #include "features/plan.hpp"
 #include "features/ranges.hpp"
 #include "features/sliding.hpp"
+#include "features/values.hpp"
 
 namespace edgecore::features {
 
@@ -104,6 +105,9 @@ class Series {
   // The panes of one of the plan's half-lives, as of a time.
   Weighted weighted(const SeriesPlan& plan, std::size_t decay, std::int64_t as_of);
 
+  // The values of one of the plan's value windows, as of a time; until the next call.
+  ValueWindow values(const SeriesPlan& plan, std::size_t at, std::int64_t as_of);
+
   // The known share of a window that `totals` has just described: 1 if an event lies within one
   // window before it, else counted from its first event.
   double known_share(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
@@ -167,6 +171,7 @@ class Series {
   std::unique_ptr<ExactSum[]> float_sums_;  // per window, Grid::kFloat
   std::unique_ptr<Decay[]> decays_;
   std::unique_ptr<Ranges> ranges_;
+  std::unique_ptr<Values[]> values_;  // per window of the plan's values
   Sliding<std::uint32_t> minima_, maxima_;
   Sliding<OrderKey> order_;  // of the last order_.size() events
   Newest settled_;

@@ -61,7 +61,7 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
-    possible_ = possible_ && !group.ends && group.window >= Group::kNewest;
+    possible_ = possible_ && !group.ends && group.values < 0 && group.window >= Group::kNewest;
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {

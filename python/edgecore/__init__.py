@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from edgecore.artifacts import ArtifactStore as ArtifactStore
     from edgecore.device.agent import Device as Device
     from edgecore.features import Agg as Agg
+    from edgecore.features import Distinct as Distinct
     from edgecore.features import Ewma as Ewma
     from edgecore.features import FeatureStore as FeatureStore
     from edgecore.features import FeatureView as FeatureView
+    from edgecore.features import Histogram as Histogram
     from edgecore.features import Last as Last
+    from edgecore.features import MostFrequent as MostFrequent
     from edgecore.features import Ratio as Ratio
     from edgecore.features import Recency as Recency
     from edgecore.features import TimeIn as TimeIn
@@ -32,14 +35,17 @@ _HOMES = {
     "Agg": "edgecore.features",
     "ArtifactStore": "edgecore.artifacts",
     "Device": "edgecore.device.agent",
+    "Distinct": "edgecore.features",
     "Ewma": "edgecore.features",
     "FeatureStore": "edgecore.features",
     "FeatureView": "edgecore.features",
     "Field": "edgecore.schema",
+    "Histogram": "edgecore.features",
     "Last": "edgecore.features",
     "LocalModel": "edgecore.pipeline",
     "Log": "edgecore.log",
     "Model": "edgecore.inference",
+    "MostFrequent": "edgecore.features",
     "Pipeline": "edgecore.pipeline",
     "Ratio": "edgecore.features",
     "Recency": "edgecore.features",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from edgecore._core import features as _core
 from edgecore.errors import Invalid
 from edgecore.feature_spec import AGGREGATES, Feature, duration_text
 
@@ -16,9 +19,10 @@ if TYPE_CHECKING:
 class Agg:
     """Operators over windows of one field: a feature for each pair, ``<field>_<op>_<window>``.
 
-    :param ops: of ``count sum mean std variance min max range first delta rate``; ``delta`` is the
-        last value of the window minus its first, ``rate`` that per second (a counter that is reset
-        gives a negative one); :param window: one or more durations.
+    :param ops: of ``count sum mean std variance min max range first delta rate distinct
+        most_frequent``, and quantiles ``p0.1`` to ``p99.9``; ``delta`` is the last value of the
+        window minus its first, ``rate`` that per second (a counter that is reset gives a negative
+        one); :param window: one or more durations.
     :param ttl: older than this (time since the field's newest event), a value is STALE.
     :param on_stale: what a STALE value is: ``use`` it, the ``default`` (none: NaN, for which the
         binding has its substitute), or ``missing``.
@@ -41,18 +45,66 @@ class Agg:
     ) -> None:
         windows = [window] if isinstance(window, str | int) else list(window)
         names = [ops] if isinstance(ops, str) else list(ops)
-        for op in names:
-            if op not in AGGREGATES:
-                raise Invalid(f"Agg of {field!r}: {op!r} is none of {', '.join(AGGREGATES)}")
+        found = {op: _aggregate(field, op) for op in names}
         self.features = [
-            Feature(f"{field}_{op}_{_label(span)}{_suffix(judged)}", op, field, span, **judged)
+            Feature(f"{field}_{op}_{_label(span)}{_suffix(judged)}", field=field, window=span,
+                    **how, **judged)
             for span in windows
-            for op in names
-        ]
+            for op, how in found.items()
+        ]  # fmt: skip
+
+
+def _aggregate(field: str, op: str) -> dict[str, Any]:
+    """The operator that is meant, and its parameter."""
+    if op in AGGREGATES:
+        return {"op": op}
+    whole, point, tenth = op[1:].partition(".")
+    digits = whole + (tenth if point else "0")
+    if op[:1] == "p" and digits.isdecimal() and len(digits) <= 3 and 0 < int(digits) < 1000:
+        return {"op": "quantile", "permille": int(digits)}
+    known = ", ".join(AGGREGATES)
+    raise Invalid(f"Agg of {field!r}: {op!r} is none of {known}, p0.1 to p99.9")
+
+
+class Distinct:
+    """How many different values a field has in each window: ``<field>_distinct_<window>``. Exact;
+    the field may be a text."""
+
+    def __init__(self, field: str, *, window: Duration | Sequence[Duration], **judged: Any) -> None:
+        self.features = Agg(field, "distinct", window=window, **judged).features
+
+
+class MostFrequent:
+    """The most frequent value of a field in each window, of equally frequent ones the least:
+    ``<field>_most_frequent_<window>``. Exact; of a text its :func:`category_code`."""
+
+    def __init__(self, field: str, *, window: Duration | Sequence[Duration], **judged: Any) -> None:
+        self.features = Agg(field, "most_frequent", window=window, **judged).features
+
+
+class Histogram:
+    """How many values of a field lie in each bin, a feature per bin: ``<field>_bin<i>_<window>``.
+
+    :param edges: ascending, on the field's grid. Bin 0 is below the first, bin i from edge i - 1
+        on and below edge i, the last from the last edge on: together they are the ``count``.
+    """
+
+    def __init__(
+        self, field: str, *, edges: Sequence[float], window: Duration, **judged: Any
+    ) -> None:
+        if not edges:
+            raise Invalid(f"Histogram of {field!r}: at least one edge is needed")
+        bounds = [None, *edges, None]
+        self.features = [
+            Feature(f"{field}_bin{i}_{_label(window)}", "bin", field, window, at_least=low,
+                    below=high, **judged)
+            for i, (low, high) in enumerate(pairwise(bounds))
+        ]  # fmt: skip
 
 
 class Last:
-    """The newest value of a field, no older than `within`: ``<field>_last``."""
+    """The newest value of a field, no older than `within`: ``<field>_last``. Of a text its
+    :func:`category_code`."""
 
     def __init__(self, field: str, *, within: Duration = "1d", **judged: Any) -> None:
         self.features = [Feature(f"{field}_last", "last", field, within, **judged)]
@@ -115,4 +167,14 @@ def _suffix(parameters: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["Agg", "Ewma", "Last", "Ratio", "Recency", "TimeIn"]
+def category_code(text: str | bytes) -> int:
+    """The number that a text is in a reading, and in the vocabulary of a binding: 0 to 2**52 - 1,
+    the same everywhere (docs/formats/feature-definition.md)."""
+    return _core.category_code(text.encode() if isinstance(text, str) else text)
+
+
+# What a view is made of, beside :class:`Feature` itself.
+Kind = Agg | Distinct | Ewma | Histogram | Last | MostFrequent | Ratio | Recency | TimeIn
+
+__all__ = ["Agg", "Distinct", "Ewma", "Histogram", "Kind", "Last", "MostFrequent", "Ratio",
+           "Recency", "TimeIn", "category_code"]  # fmt: skip

@@ -20,8 +20,13 @@ OPS = tuple(dict.fromkeys(row[0] for row in OPERATORS))
 # The versions of each operator, the newest last: what a build knows beside it is for views that
 # were written before.
 VERSIONS = {op: sorted(row[1] for row in OPERATORS if row[0] == op) for op in OPS}
-_TOTALS, _ENDS = 0, 1  # families of operators over a window of one field
-AGGREGATES = tuple(dict.fromkeys(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS)))
+_TOTALS, _ENDS, _VALUES = 0, 1, 6  # families of operators over a window of one field
+# Those among them that need no parameter.
+AGGREGATES = tuple(
+    op
+    for op in dict.fromkeys(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS, _VALUES))
+    if op not in ("quantile", "bin")
+)
 ON_STALE = ("use", "default", "missing")
 
 _UNITS = {
@@ -63,6 +68,12 @@ def _not_here(name: str, op: str, version: int) -> str:
     return f"feature {name!r}: {op}@{version} is not in this build, which has {has}"
 
 
+def _permille(value: int) -> int:
+    if not 1 <= value <= 999:
+        raise Invalid(f"permille {value} is not 1 to 999")
+    return value
+
+
 # What a feature may say beside its name, operator, version and window: by key of its definition,
 # the default, which is not encoded, and what makes a valid value of the one given.
 PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
@@ -77,6 +88,9 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "hold": (0, duration_ns),
     "numerator": ("", str),
     "denominator": ("", str),
+    "permille": (0, _permille),
+    "at_least": (None, float),
+    "below": (None, float),
 }
 
 
@@ -105,6 +119,9 @@ class Feature:
     hold: int
     numerator: str
     denominator: str
+    permille: int
+    at_least: float | None
+    below: float | None
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from edgecore.feature_kinds import Agg, Ewma, Last, Ratio, Recency, TimeIn
+    from edgecore.feature_kinds import Kind
     from edgecore.feature_spec import Duration
     from edgecore.schema import Schema
 
@@ -50,8 +50,7 @@ class FeatureView:
     :param source: the stream.
     :param lateness: how far behind its entity's newest event one may arrive and still count.
     :param max_ahead, idle, max_entities, max_bytes: :class:`~edgecore.feature_rules.Rules`.
-    :param features: :class:`Agg`, :class:`Ewma`, :class:`Last`, :class:`Ratio`,
-        :class:`Recency`, :class:`TimeIn` or :class:`Feature`.
+    :param features: :class:`Feature`, or what makes some: :mod:`edgecore.feature_kinds`.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class FeatureView:
         idle: Duration = 0,
         max_entities: int = 0,
         max_bytes: int = 0,
-        features: Iterable[Agg | Ewma | Last | Ratio | Recency | TimeIn | Feature],
+        features: Iterable[Kind | Feature],
     ) -> None:
         from cbor2 import dumps
 

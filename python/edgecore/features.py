@@ -22,7 +22,18 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_kinds import Agg, Ewma, Last, Ratio, Recency, TimeIn
+from edgecore.feature_kinds import (
+    Agg,
+    Distinct,
+    Ewma,
+    Histogram,
+    Last,
+    MostFrequent,
+    Ratio,
+    Recency,
+    TimeIn,
+    category_code,
+)
 from edgecore.feature_spec import Feature, duration_ns
 from edgecore.feature_view import FeatureView
 
@@ -35,7 +46,7 @@ if TYPE_CHECKING:
     from edgecore.schema import Schema
 
 FRESH, STALE, MISSING = 0, 1, 2
-REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few", "evicted")
+REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few", "evicted", "approximate")
 LATE, AHEAD = 1, 2  # why a row was set aside
 NEVER = -1  # the age where there is no event
 SNAPSHOT_BYTES_MAX = 1 << 30
@@ -219,7 +230,8 @@ class FeatureStore:
 
 
 __all__ = [
-    "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled", "Ewma",
-    "Feature", "FeatureStore", "FeatureView", "Last", "Ratio", "Reading", "Recency",
-    "TimeIn", "backfill", "duration_ns", "prepare",
+    "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled",
+    "Distinct", "Ewma", "Feature", "FeatureStore", "FeatureView", "Histogram", "Last",
+    "MostFrequent", "Ratio", "Reading", "Recency", "TimeIn", "backfill", "category_code",
+    "duration_ns", "prepare",
 ]  # fmt: skip

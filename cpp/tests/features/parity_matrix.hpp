@@ -33,14 +33,14 @@ inline Field number(const std::string& name, DType dtype, int scale = 0) {
 }
 
 // pump, temp decimal(3), load f64 without a grid, flow f64 on steps of 0.1, code i32, wide u64, on
-// bool.
+// bool, mode text.
 inline SchemaPtr schema() {
   auto made = std::make_shared<Schema>();
   made->stream = "telemetry";
   made->fields = {number("pump", DType::kCategory), number("temp", DType::kDecimal, 3),
                   number("load", DType::kF64),      number("flow", DType::kF64),
                   number("code", DType::kI32),      number("wide", DType::kU64),
-                  number("on", DType::kBool)};
+                  number("on", DType::kBool),       number("mode", DType::kCategory)};
   static_cast<void>(set_range(made->fields[1], -40, 150));
   made->fields[3].resolution = 0.1;
   static_cast<void>(set_range(made->fields[3], -1e9, 1e9));
@@ -90,6 +90,27 @@ inline void add_spans(ViewSpec& view) {
   divide("load_max_600", "span_" + std::to_string(view.features.size() - 2));
 }
 
+// The operators of values as a set; `add` puts one into the view.
+inline void add_values(ViewSpec& out, const auto& add) {
+  for (const std::int64_t window : {60, 600}) {
+    for (const std::string field : {"temp", "flow", "code"})
+      for (const int permille : {500, 950}) {
+        add(Op::kQuantile, permille == 500 ? "p50" : "p95", field, window);
+        out.features.back().permille = static_cast<std::uint16_t>(permille);
+      }
+    for (const std::string field : {"temp", "load", "wide"}) {
+      add(Op::kBin, "bin", field, window);
+      out.features.back().at_least = field == "wide" ? 4096.0 : 0.5;
+      if (field == "temp") out.features.back().below = 20.25;
+    }
+    for (const std::string field : {"temp", "load", "code", "mode"}) {
+      add(Op::kDistinct, "distinct", field, window);
+      add(Op::kMostFrequent, "most_frequent", field, window);
+    }
+    add(Op::kFirst, "first", "mode", window);
+  }
+}
+
 inline ViewSpec view() {
   ViewSpec out;
   out.name = "matrix";
@@ -131,7 +152,8 @@ inline ViewSpec view() {
       if (window <= 60) add(Op::kEwma, "ewma", field, window);
     }
   }
-  for (const std::string field : {"temp", "load", "flow", "wide"})
+  add_values(out, add);
+  for (const std::string field : {"temp", "load", "flow", "wide", "mode"})
     add(Op::kLast, "last", field, 600);
   add_spans(out);
   add(Op::kRecency, "recency", "", 600);
@@ -185,6 +207,8 @@ inline RowBatch history(std::size_t count, std::uint64_t run) {
     if (some()) rows.set_i64(row, 4, numbers.between(-1000, 1000));
     if (some()) rows.set_cell(row, 5, numbers.next());
     if (some()) rows.set_i64(row, 6, numbers.between(0, 1));
+    const std::string mode = "mode " + std::to_string(numbers.between(0, 6));
+    if (some()) rows.set_bytes(row, 7, as_byte_span(mode));
   }
   return rows;
 }

@@ -1,0 +1,109 @@
+// Ranks, counts and bins that are asked for; see value_plan.hpp.
+#include "features/value_plan.hpp"
+
+#include <algorithm>
+
+#include "features/grids.hpp"
+#include "features/values.hpp"
+
+namespace edgecore::features {
+namespace {
+
+std::uint64_t span_of(const SeriesPlan& series) {
+  return static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
+}
+
+template <typename T>
+void put_once(std::vector<T>& ascending, T value) {
+  const auto place = std::lower_bound(ascending.begin(), ascending.end(), value);
+  if (place == ascending.end() || *place != value) ascending.insert(place, value);
+}
+
+template <typename T>
+std::size_t place_of(const std::vector<T>& ascending, T value) {
+  return static_cast<std::size_t>(std::lower_bound(ascending.begin(), ascending.end(), value) -
+                                  ascending.begin());
+}
+
+Status plan_quantile(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
+                     ValuePlan& needs) {
+  needs.bucket_steps = span_of(series) / kBuckets + 1;
+  if (needs.bucket_steps > 1 && (!field.range_min || !field.range_max))
+    return Status::incompatible("feature '" + spec.name + "': declare the range= of field '" +
+                                field.name + "', which bounds the error of a quantile");
+  put_once(needs.permilles, spec.permille);
+  return Status::ok();
+}
+
+Status plan_bin(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
+                ValuePlan& needs) {
+  for (const auto& edge : {spec.at_least, spec.below}) {
+    if (!edge) continue;
+    const auto stored = stored_edge(field, series, *edge);
+    if (!stored)
+      return Status::invalid("feature '" + spec.name + "': edge " + std::to_string(*edge) +
+                             " is not on the grid of field '" + field.name + "'");
+    put_once(needs.edges, *stored);
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+Status check_value_parameters(const FeatureSpec& spec) {
+  const auto name = "feature '" + spec.name + "'";
+  const bool quantile = spec.op == Op::kQuantile;
+  if (quantile ? spec.permille < 1 || spec.permille > 999 : spec.permille != 0)
+    return Status::invalid(name + ": a quantile has a permille, 1 to 999, and nothing else has");
+  if (spec.op != Op::kBin) {
+    if (!spec.at_least && !spec.below) return Status::ok();
+    return Status::invalid(name + ": at_least and below are those of a bin");
+  }
+  if (!spec.at_least && !spec.below)
+    return Status::invalid(name + ": a bin has at_least, below or both");
+  if (spec.at_least && spec.below && !(*spec.at_least < *spec.below))
+    return Status::invalid(name + ": a bin's at_least is less than its below");
+  return Status::ok();
+}
+
+Status plan_values(const FeatureSpec& spec, const Field& field, SeriesPlan& series) {
+  const std::size_t at = values_of(series, spec.window_ns);
+  if (at == series.values.size()) {
+    series.values.emplace_back();
+    series.values.back().window_ns = spec.window_ns;
+  }
+  ValuePlan& needs = series.values[at];
+  needs.distinct |= spec.op == Op::kDistinct;
+  needs.modes |= spec.op == Op::kMostFrequent;
+  if (spec.op == Op::kQuantile) return plan_quantile(spec, field, series, needs);
+  if (spec.op == Op::kBin) return plan_bin(spec, field, series, needs);
+  return Status::ok();
+}
+
+void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
+                 FeaturePlan& feature) {
+  const ValuePlan& needs = series.values[values_of(series, spec.window_ns)];
+  if (spec.op == Op::kQuantile) {
+    feature.part = static_cast<std::uint16_t>(place_of(needs.permilles, spec.permille));
+    // The middle of a bucket is at most half of its steps from any of them.
+    feature.error = static_cast<double>(needs.bucket_steps / 2) /
+                    static_cast<double>(series.denominator) * series.unit;
+  }
+  if (spec.op != Op::kBin) return;
+  // Bin b holds the values that b edges are not above.
+  const auto bin_from = [&](double edge) {
+    return static_cast<std::uint16_t>(place_of(needs.edges, *stored_edge(field, series, edge)) + 1);
+  };
+  feature.part = spec.at_least ? bin_from(*spec.at_least) : std::uint16_t{0};
+  feature.part_end =
+      spec.below ? bin_from(*spec.below) : static_cast<std::uint16_t>(needs.edges.size() + 1);
+}
+
+std::size_t values_of(const SeriesPlan& series, std::int64_t window_ns) {
+  const auto found =
+      std::find_if(series.values.begin(), series.values.end(),
+                   [window_ns](const ValuePlan& one) { return one.window_ns == window_ns; });
+  return static_cast<std::size_t>(found - series.values.begin());
+}
+
+}  // namespace edgecore::features

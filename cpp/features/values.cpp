@@ -1,0 +1,230 @@
+// Order, buckets and counts of a window's values; see values.hpp.
+#include "features/values.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace edgecore::features {
+namespace {
+
+constexpr std::uint32_t kLess = 0xffffffffu;  // adding it takes 1 away
+
+// Values in order, and how many of them differ.
+template <typename T>
+void put(std::vector<T>& ordered, T value, std::uint32_t& different) {
+  const auto place = std::lower_bound(ordered.begin(), ordered.end(), value);
+  different += place == ordered.end() || *place != value ? 1 : 0;
+  ordered.insert(place, value);
+}
+
+template <typename T>
+void take(std::vector<T>& ordered, T value, std::uint32_t& different) {
+  const auto place = std::lower_bound(ordered.begin(), ordered.end(), value);
+  const auto next = ordered.erase(place);
+  different -= next == ordered.end() || *next != value ? 1 : 0;
+}
+
+// Empties it, and gives its memory back.
+template <typename T>
+void release(std::vector<T>& data) {
+  std::vector<T>().swap(data);
+}
+
+std::uint32_t above_low(const SeriesPlan& plan, std::int64_t stored) {
+  return static_cast<std::uint32_t>(static_cast<std::uint64_t>(stored) -
+                                    static_cast<std::uint64_t>(plan.low));
+}
+
+std::uint32_t bucket_of(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
+  if (plan.narrow) return above_low(plan, stored) / static_cast<std::uint32_t>(needs.bucket_steps);
+  return static_cast<std::uint32_t>(
+      (static_cast<std::uint64_t>(stored) - static_cast<std::uint64_t>(plan.low)) /
+      needs.bucket_steps);
+}
+
+bool keeps_order(const ValuePlan& needs) {
+  return !needs.permilles.empty() || (needs.distinct && !needs.modes);
+}
+
+// Counted while there are many; where the most frequent is asked for, always.
+bool keeps_tally(const ValuePlan& needs, bool many) {
+  return needs.modes || (needs.distinct && many);
+}
+
+}  // namespace
+
+void Values::clear() {
+  many_ = false;
+  begin_ = end_ = different_ = 0;
+  narrow_.clear();
+  wide_.clear();
+  buckets_.clear();
+  cursors_.clear();
+  bins_.clear();
+  tally_.clear();
+}
+
+// Here and below `by` is 1, or kLess.
+void Values::count_bucket(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
+                          std::uint32_t by) {
+  if (needs.permilles.empty()) return;
+  const std::uint32_t bucket = bucket_of(plan, needs, stored);
+  buckets_[bucket] += by;
+  for (Cursor& cursor : cursors_)
+    if (bucket < cursor.bucket) cursor.below += by;
+}
+
+void Values::count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by) {
+  if (needs.edges.empty()) return;
+  if (bins_.empty()) bins_.assign(needs.edges.size() + 1, 0);
+  const auto next = std::upper_bound(needs.edges.begin(), needs.edges.end(), stored);
+  bins_[static_cast<std::size_t>(next - needs.edges.begin())] += by;
+}
+
+void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
+  count_bin(needs, stored, 1);
+  if (!many_ && narrow_.size() + wide_.size() == kFewMax) to_many(plan, needs);
+  if (keeps_tally(needs, many_)) tally_.add(stored, needs.modes);
+  if (!keeps_order(needs)) return;
+  if (many_) {
+    count_bucket(plan, needs, stored, 1);
+    return;
+  }
+  if (plan.narrow)
+    put(narrow_, above_low(plan, stored), different_);
+  else
+    put(wide_, stored, different_);
+}
+
+void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
+  count_bin(needs, stored, kLess);
+  if (keeps_tally(needs, many_)) tally_.remove(stored, needs.modes);
+  if (!keeps_order(needs)) return;
+  if (many_)
+    count_bucket(plan, needs, stored, kLess);
+  else if (plan.narrow)
+    take(narrow_, above_low(plan, stored), different_);
+  else
+    take(wide_, stored, different_);
+}
+
+void Values::to_many(const SeriesPlan& plan, const ValuePlan& needs) {
+  many_ = true;
+  if (!needs.permilles.empty()) {
+    buckets_.assign(kBuckets, 0);
+    cursors_.assign(needs.permilles.size(), {});
+  }
+  const auto each = [&](std::int64_t stored) {
+    count_bucket(plan, needs, stored, 1);
+    if (needs.distinct && !needs.modes) tally_.add(stored, false);
+  };
+  for (const std::uint32_t one : narrow_) each(plan.low + static_cast<std::int64_t>(one));
+  for (const std::int64_t one : wide_) each(one);
+  release(narrow_);
+  release(wide_);
+}
+
+void Values::to_few(const ValuePlan& needs, const EventView& events) {
+  many_ = false;
+  release(buckets_);
+  release(cursors_);
+  if (!needs.modes) tally_ = Tally();
+  for (std::uint32_t at = begin_; at < end_; ++at) {
+    if (events.narrow != nullptr)
+      narrow_.push_back(events.narrow[at]);
+    else
+      wide_.push_back(events.stored(at));
+  }
+  const auto order = [this](auto& ordered) {
+    std::sort(ordered.begin(), ordered.end());
+    different_ = 0;
+    for (std::size_t i = 0; i < ordered.size(); ++i)
+      different_ += i == 0 || ordered[i] != ordered[i - 1] ? 1 : 0;
+  };
+  if (events.narrow != nullptr)
+    order(narrow_);
+  else
+    order(wide_);
+}
+
+void Values::insert(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+                    std::uint32_t at) {
+  if (at >= end_) return;  // comes in with the next read
+  ++end_;
+  if (at < begin_)
+    ++begin_;
+  else
+    add(plan, needs, events.stored(at));
+}
+
+void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+                  std::uint32_t begin) {
+  if (begin >= end_ || events.end <= begin_) {  // nothing of what it holds stays
+    clear();
+    begin_ = end_ = begin;
+  }
+  for (; begin_ < begin; ++begin_) remove(plan, needs, events.stored(begin_));
+  for (; end_ > events.end; --end_) remove(plan, needs, events.stored(end_ - 1));
+  for (; begin_ > begin; --begin_) add(plan, needs, events.stored(begin_ - 1));
+  for (; end_ < events.end; ++end_) add(plan, needs, events.stored(end_));
+  if (many_ && count() <= kFewMax / 2 && keeps_order(needs)) to_few(needs, events);
+}
+
+void Values::move_after(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+                        std::int64_t bound) {
+  std::uint32_t begin = std::clamp(begin_, events.begin, events.end);
+  while (begin < events.end && events.times[begin] <= bound) ++begin;
+  while (begin > events.begin && events.times[begin - 1] > bound) --begin;
+  move(plan, needs, events, begin);
+}
+
+std::uint32_t Values::distinct(const ValuePlan& needs) const {
+  return keeps_tally(needs, many_) ? tally_.distinct() : different_;
+}
+
+// The value of that rank among those of one bucket; the window is small.
+std::int64_t Values::among(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+                           std::uint32_t bucket, std::uint32_t rank) const {
+  std::array<std::int64_t, kFewMax> held;
+  std::size_t count = 0;
+  for (std::uint32_t at = begin_; at < end_; ++at) {
+    const std::int64_t stored = events.stored(at);
+    if (bucket_of(plan, needs, stored) == bucket) held[count++] = stored;
+  }
+  std::nth_element(held.begin(), held.begin() + rank, held.begin() + count);
+  return held[rank];
+}
+
+std::int64_t Values::quantile(const SeriesPlan& plan, const ValuePlan& needs,
+                              const EventView& events, std::size_t which) {
+  const std::uint64_t permille = needs.permilles[which];
+  const auto rank = static_cast<std::uint32_t>((permille * count() + 999) / 1000 - 1);
+  if (!many_) {
+    return plan.narrow ? plan.low + static_cast<std::int64_t>(narrow_[rank]) : wide_[rank];
+  }
+  Cursor& cursor = cursors_[which];
+  while (rank < cursor.below) cursor.below -= buckets_[--cursor.bucket];
+  while (rank >= cursor.below + buckets_[cursor.bucket]) cursor.below += buckets_[cursor.bucket++];
+  if (needs.bucket_steps == 1) return plan.low + static_cast<std::int64_t>(cursor.bucket);
+  if (count() <= kFewMax) return among(plan, needs, events, cursor.bucket, rank - cursor.below);
+  const std::uint64_t first = cursor.bucket * needs.bucket_steps;
+  const std::uint64_t span =
+      static_cast<std::uint64_t>(plan.high) - static_cast<std::uint64_t>(plan.low);
+  const std::uint64_t last = std::min(first + needs.bucket_steps - 1, span);
+  const std::uint64_t middle = first + (last - first) / 2;
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(plan.low) + middle);
+}
+
+std::uint32_t Values::in_bins(std::size_t from, std::size_t to) const {
+  std::uint32_t out = 0;
+  for (std::size_t at = from; at < to && at < bins_.size(); ++at) out += bins_[at];
+  return out;
+}
+
+std::size_t Values::memory_bytes() const {
+  return narrow_.capacity() * sizeof(std::uint32_t) + wide_.capacity() * sizeof(std::int64_t) +
+         buckets_.capacity() * sizeof(std::uint32_t) + cursors_.capacity() * sizeof(Cursor) +
+         bins_.capacity() * sizeof(std::uint32_t) + tally_.memory_bytes();
+}
+
+}  // namespace edgecore::features
