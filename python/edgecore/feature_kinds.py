@@ -60,7 +60,8 @@ def _aggregate(field: str, op: str) -> dict[str, Any]:
         return {"op": op}
     whole, point, tenth = op[1:].partition(".")
     digits = whole + (tenth if point else "0")
-    if op[:1] == "p" and digits.isdecimal() and len(digits) <= 3 and 0 < int(digits) < 1000:
+    written = op[:1] == "p" and digits.isdecimal() and len(digits) == len(whole) + 1
+    if written and len(whole) in (1, 2) and int(digits) > 0:
         return {"op": "quantile", "permille": int(digits)}
     known = ", ".join(AGGREGATES)
     raise Invalid(f"Agg of {field!r}: {op!r} is none of {known}, p0.1 to p99.9")
