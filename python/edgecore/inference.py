@@ -9,6 +9,7 @@ ISA are part of a prediction's lineage, because outputs differ between runtimes.
 from __future__ import annotations
 
 from edgecore import limits
+from edgecore._core import features as _features
 from edgecore._core import inference as _inference
 from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable
@@ -296,6 +297,14 @@ def _model_digest(manifest: Mapping[str, Any]) -> bytes | None:
     return digest if isinstance(digest, bytes) else None
 
 
+def _codes(vocabulary: Iterable[int | str]) -> tuple[int, ...]:
+    words = tuple(vocabulary)
+    codes = [
+        _features.category_code(one.encode()) if isinstance(one, str) else one for one in words
+    ]
+    return tuple(sorted(codes) if any(isinstance(one, str) for one in words) else codes)
+
+
 class Slot:
     """One model input: which feature it reads and how that becomes a number.
 
@@ -305,6 +314,7 @@ class Slot:
     :param kind: ``value``; ``state`` (0 fresh, 1 stale, 2 missing); ``category`` (the index of
         the code in the vocabulary, or `unknown`, or `missing`).
     :param substitute: stands for a missing value, in the feature's unit; the centre by default.
+    :param vocabulary: of a category: codes, ascending; or texts, whose codes are taken in order.
     """
 
     __slots__ = (
@@ -330,7 +340,7 @@ class Slot:
         scale_floor: float = 1e-6,
         clip: tuple[float, float] = (-8.0, 8.0),
         substitute: float | None = None,
-        vocabulary: Iterable[int] = (),
+        vocabulary: Iterable[int | str] = (),
         unknown: float = -1.0,
         missing: float = -2.0,
     ) -> None:
@@ -345,7 +355,7 @@ class Slot:
         self.scale_floor = float(scale_floor)
         self.clip = (float(clip[0]), float(clip[1]))
         self.substitute = self.centre if substitute is None else float(substitute)
-        self.vocabulary = tuple(vocabulary)
+        self.vocabulary = _codes(vocabulary)
         self.unknown = float(unknown)
         self.missing = float(missing)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import Counter
 from itertools import pairwise
 
 from edgecore import limits, tflite_writer
@@ -40,6 +41,11 @@ PROFILE = "litert-single"
 WINDOWS = (12, 60, 288)  # of a detection view, in median intervals between rows
 FEW_FIELDS = 3  # up to so many, each field has every operator over every window
 NUMERIC = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64", "decimal")
+
+TEXTS = ("category", "utf8", "bytes")
+CODED = ("first", "last", "most_frequent")  # operators whose value of a text is its code
+VOCABULARY_MAX = 64  # rarer texts are unknown
+UNKNOWN = -1.0
 
 ROWS_MIN = 32
 PRESENT_SHARE = 0.5  # a feature missing in more of the rows has nothing to teach
@@ -246,6 +252,14 @@ class _Table:
         return median_interval(longest)
 
 
+def _vocabulary(field: Field | None, op: str, present: Sequence[float]) -> list[int] | None:
+    """Of a feature that answers with the codes of texts, the most frequent ones, ascending."""
+    if field is None or field.dtype not in TEXTS or op not in CODED:
+        return None
+    counts = Counter(int(code) for code in present)
+    return sorted(sorted(counts, key=lambda code: (-counts[code], code))[:VOCABULARY_MAX])
+
+
 def _slots(view: FeatureView, schema: Schema, table: _Table) -> tuple[list[Slot], list[int]]:
     """A slot for each feature that moved, and which column it reads."""
     fields = {field.name: field for field in schema.fields}
@@ -255,10 +269,18 @@ def _slots(view: FeatureView, schema: Schema, table: _Table) -> tuple[list[Slot]
         present = table.column(at)
         if len(present) < PRESENT_SHARE * len(table.rows) or min(present) == max(present):
             continue
+        known = _vocabulary(fields.get(feature.field), feature.op, present)
+        if known is not None:  # what the model sees is the place in the vocabulary
+            places = {code: float(place) for place, code in enumerate(known)}
+            present = [places.get(int(code), UNKNOWN) for code in present]
         centre = math.fsum(present) / len(present)
         spread = math.sqrt(math.fsum((v - centre) ** 2 for v in present) / len(present))
         least = _least_scale(fields.get(feature.field), centre)
-        slots.append(Slot(fingerprint, centre=centre, scale=spread, scale_floor=least))
+        kind = "value" if known is None else "category"
+        slots.append(
+            Slot(fingerprint, kind, centre=centre, scale=spread, scale_floor=least,
+                 vocabulary=known or (), unknown=UNKNOWN)
+        )  # fmt: skip
         columns.append(at)
     if not slots:
         raise Invalid("no feature of the view ever changed: there is nothing to learn")
