@@ -109,7 +109,7 @@ class Planner {
       if (std::find(series.decays.begin(), series.decays.end(), pane) == series.decays.end())
         series.decays.push_back(pane);
       feature.horizon_ns = std::max(2 * kPanes * pane, spec.ttl_ns);
-    } else if (const Span span = span_of(spec); span.any()) {
+    } else if (const Span span = span_of(spec); !span.slides()) {
       feature.horizon_ns = spec.hop_ns + std::max(2 * spec.window_ns, spec.ttl_ns);
       series.span_ns = std::max(series.span_ns, span.width_ns + span.hop_ns);
       auto& holds = series.holds;
@@ -121,9 +121,9 @@ class Planner {
       auto& windows = series.windows;
       const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
       if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
-      if (operator_of(spec.op).family == Family::kValues)
-        EDGECORE_TRY(plan_values(spec, field_of(series), series));
     }
+    if (operator_of(spec.op).family == Family::kValues)
+      EDGECORE_TRY(plan_values(spec, field_of(series), series));
     feature.plain = spec.ttl_ns == 0 && spec.min_count == 0 && spec.min_coverage == 0;
     plan_->horizon_ns_ = std::max(plan_->horizon_ns_, feature.horizon_ns);
     plan_->features_.push_back(feature);
@@ -224,7 +224,7 @@ class Planner {
     series.needs_bound |= bounded;
     series.needs_order |= row.ordered;
     if (row.takes == Takes::kTruth) return check_truth(series, name);
-    if (span_of(spec).any()) return Status::ok();  // no cursor and no deque is kept
+    if (!span_of(spec).slides()) return Status::ok();  // no cursor and no deque is kept
     series.needs_sum |= op == Op::kSum || op == Op::kMean || squares;
     series.needs_squares |= squares;
     series.needs_min |= op == Op::kMin || op == Op::kRange;
@@ -263,17 +263,17 @@ class Planner {
         decay = static_cast<int>(
             std::find(decays.begin(), decays.end(), feature.window_ns / kPanesPerHalfLife) -
             decays.begin());
-      } else if (span.any()) {
+      } else if (!span.slides()) {
         window = Group::kSpan;
       } else if (!reads_newest(feature.op)) {
         const auto& windows = plan_->series_[series_of_[i]].windows;
         window = static_cast<int>(
             std::lower_bound(windows.begin(), windows.end(), feature.window_ns) - windows.begin());
-        if (operator_of(feature.op).family == Family::kValues) {
-          const SeriesPlan& plan = plan_->series_[series_of_[i]];
-          find_values(plan_->view_.features[i], field_of(plan), plan, plan_->features_[i]);
-          values = static_cast<int>(values_of(plan, feature.window_ns));
-        }
+      }
+      if (operator_of(feature.op).family == Family::kValues) {
+        const SeriesPlan& plan = plan_->series_[series_of_[i]];
+        find_values(plan_->view_.features[i], field_of(plan), plan, plan_->features_[i]);
+        values = static_cast<int>(values_of(plan, span));
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
         return g.series == series && g.window == window && g.decay == decay && g.values == values &&

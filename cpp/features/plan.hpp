@@ -95,23 +95,23 @@ enum class Grid : std::uint8_t {
   kCategory = 4,  // texts by their codes (category.hpp)
 };
 
+// A window of a series.
+struct Span {
+  std::int64_t width_ns = 0, hop_ns = 0, gap_ns = 0;
+  std::int64_t hold_ns = 0;  // Family::kHeld: kNoHold where there is none; else 0
+  bool operator==(const Span&) const = default;
+  bool slides() const { return hop_ns == 0 && gap_ns == 0 && hold_ns == 0; }
+};
+inline constexpr std::int64_t kNoHold = INT64_MAX;
+
 // What the values of one window are kept for (values.hpp).
 struct ValuePlan {
-  std::int64_t window_ns = 0;
+  Span span;  // a sliding window has its width alone
   bool distinct = false, modes = false;
   std::vector<std::uint16_t> permilles;  // of the quantiles
   std::uint64_t bucket_steps = 1;        // stored steps that one bucket of a quantile holds
   std::vector<std::int64_t> edges;       // ascending, stored; bins are what lies between them
 };
-
-// A window that is no sliding one of a series.
-struct Span {
-  std::int64_t width_ns = 0, hop_ns = 0, gap_ns = 0;
-  std::int64_t hold_ns = 0;  // Family::kHeld: kNoHold where there is none; else 0
-  bool operator==(const Span&) const = default;
-  bool any() const { return hop_ns > 0 || gap_ns > 0 || hold_ns > 0; }
-};
-inline constexpr std::int64_t kNoHold = INT64_MAX;
 
 // Events of one field (or, field -1, all rows): what the features of that field share.
 struct SeriesPlan {

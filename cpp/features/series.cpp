@@ -309,7 +309,15 @@ ValueWindow Series::values(const SeriesPlan& plan, std::size_t at, std::int64_t 
   const ValuePlan& needs = plan.values[at];
   ValueWindow out{&values_[at], &needs, view(plan)};
   if (end_ > begin_ && times_[end_ - 1] > as_of) out.events.end = begin_after(as_of);
-  out.values->move_after(plan, needs, out.events, saturating_sub(as_of, needs.window_ns));
+  out.values->move_after(plan, needs, out.events, saturating_sub(as_of, needs.span.width_ns));
+  return out;
+}
+
+ValueWindow Series::values(const SeriesPlan& plan, std::size_t at, std::uint32_t begin,
+                           std::uint32_t end) {
+  ValueWindow out{&values_[at], &plan.values[at], view(plan)};
+  out.events.end = end;
+  out.values->move(plan, *out.needs, out.events, begin);
   return out;
 }
 

@@ -107,6 +107,9 @@ class Series {
 
   // The values of one of the plan's value windows, as of a time; until the next call.
   ValueWindow values(const SeriesPlan& plan, std::size_t at, std::int64_t as_of);
+  // The same of a window that holds the events [begin, end).
+  ValueWindow values(const SeriesPlan& plan, std::size_t at, std::uint32_t begin,
+                     std::uint32_t end);
 
   // The known share of a window that `totals` has just described: 1 if an event lies within one
   // window before it, else counted from its first event.

@@ -83,7 +83,8 @@ Span span_of(const FeatureSpec& spec) {
 
 Status check_span(const FeatureSpec& spec, const std::string& name) {
   const Family family = operator_of(spec.op).family;
-  const bool windowed = family == Family::kTotals || family == Family::kEnds;
+  const bool windowed =
+      family == Family::kTotals || family == Family::kEnds || family == Family::kValues;
   for (const std::int64_t one : {spec.hop_ns, spec.gap_ns, spec.hold_ns})
     if (one < 0 || one > kDurationMaxNs / 2)
       return Status::invalid(name + ": hop, gap and hold are 0 to 183 days");
@@ -118,23 +119,36 @@ void read_span(const Plan& plan, const Group& group, Series& events, std::int64_
   Totals& totals = found.totals;
   totals.count = range.end - range.begin;
   totals.begin = range.begin;
+  const bool some = totals.count > 0;
+  const std::int64_t first = some ? view.times[range.begin] : range.at;
   double coverage = 0;
   if (span.hold_ns > 0) {
     const Held held = held_of(series, span, events, range);
-    found.any_held = range.known_before || totals.count > 0;
+    found.any_held = range.known_before || some;
     found.on_ns = held.on;
-    const std::int64_t from =
-        range.known_before || totals.count == 0 ? range.from : view.times[range.begin];
-    coverage = share(span, static_cast<std::int64_t>(held.known), from, range.at, gaps);
+    coverage = share(span, static_cast<std::int64_t>(held.known),
+                     range.known_before ? range.from : first, range.at, gaps);
+  } else if (span.gap_ns > 0) {
+    coverage = session_share(span, range, first, gaps);
   } else {
-    if (totals.count > 0) events.ranges().totals(series, view, range.begin, range.end, totals);
-    if (group.ends && totals.count > 0) found.ends = events.ends(series, totals);
-    coverage = span.gap_ns > 0
-                   ? session_share(span, range,
-                                   totals.count > 0 ? view.times[range.begin] : range.at, gaps)
-                   : known_share(events, totals, span.width_ns, range.at, gaps);
+    coverage = known_share(events, totals, span.width_ns, range.at, gaps);
   }
-  answer_window(plan, group, found, events.before(series, range.end), coverage, as_of, to);
+  const Newest newest = events.before(series, range.end);
+  if (group.values >= 0) {
+    // One that is empty stays where it was: a session that is over may go on by an event that is
+    // late.
+    Values none;
+    const auto at = static_cast<std::size_t>(group.values);
+    const ValueWindow values = some ? events.values(series, at, range.begin, range.end)
+                                    : ValueWindow{&none, &series.values[at], view};
+    found.values = &values;
+    answer_window(plan, group, found, newest, coverage, as_of, to);
+    return;
+  }
+  if (some && span.hold_ns == 0)
+    events.ranges().totals(series, view, range.begin, range.end, totals);
+  if (some && group.ends) found.ends = events.ends(series, totals);
+  answer_window(plan, group, found, newest, coverage, as_of, to);
 }
 
 }  // namespace edgecore::features

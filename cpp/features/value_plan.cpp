@@ -4,12 +4,13 @@
 #include <algorithm>
 
 #include "features/grids.hpp"
+#include "features/spans.hpp"
 #include "features/values.hpp"
 
 namespace edgecore::features {
 namespace {
 
-std::uint64_t span_of(const SeriesPlan& series) {
+std::uint64_t steps_of(const SeriesPlan& series) {
   return static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
 }
 
@@ -27,7 +28,7 @@ std::size_t place_of(const std::vector<T>& ascending, T value) {
 
 Status plan_quantile(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
                      ValuePlan& needs) {
-  needs.bucket_steps = span_of(series) / kBuckets + 1;
+  needs.bucket_steps = steps_of(series) / kBuckets + 1;
   if (needs.bucket_steps > 1 && (!field.range_min || !field.range_max))
     return Status::incompatible("feature '" + spec.name + "': declare the range= of field '" +
                                 field.name + "', which bounds the error of a quantile");
@@ -67,10 +68,10 @@ Status check_value_parameters(const FeatureSpec& spec) {
 }
 
 Status plan_values(const FeatureSpec& spec, const Field& field, SeriesPlan& series) {
-  const std::size_t at = values_of(series, spec.window_ns);
+  const std::size_t at = values_of(series, span_of(spec));
   if (at == series.values.size()) {
     series.values.emplace_back();
-    series.values.back().window_ns = spec.window_ns;
+    series.values.back().span = span_of(spec);
   }
   ValuePlan& needs = series.values[at];
   needs.distinct |= spec.op == Op::kDistinct;
@@ -82,7 +83,7 @@ Status plan_values(const FeatureSpec& spec, const Field& field, SeriesPlan& seri
 
 void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
                  FeaturePlan& feature) {
-  const ValuePlan& needs = series.values[values_of(series, spec.window_ns)];
+  const ValuePlan& needs = series.values[values_of(series, span_of(spec))];
   if (spec.op == Op::kQuantile) {
     feature.part = static_cast<std::uint16_t>(place_of(needs.permilles, spec.permille));
     // The middle of a bucket is at most half of its steps from any of them.
@@ -99,10 +100,9 @@ void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& 
       spec.below ? bin_from(*spec.below) : static_cast<std::uint16_t>(needs.edges.size() + 1);
 }
 
-std::size_t values_of(const SeriesPlan& series, std::int64_t window_ns) {
-  const auto found =
-      std::find_if(series.values.begin(), series.values.end(),
-                   [window_ns](const ValuePlan& one) { return one.window_ns == window_ns; });
+std::size_t values_of(const SeriesPlan& series, const Span& span) {
+  const auto found = std::find_if(series.values.begin(), series.values.end(),
+                                  [&span](const ValuePlan& one) { return one.span == span; });
   return static_cast<std::size_t>(found - series.values.begin());
 }
 

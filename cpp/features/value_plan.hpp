@@ -17,6 +17,6 @@ void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& 
                  FeaturePlan& feature);
 
 // Which of the series' values have that window.
-std::size_t values_of(const SeriesPlan& series, std::int64_t window_ns);
+std::size_t values_of(const SeriesPlan& series, const Span& span);
 
 }  // namespace edgecore::features

@@ -97,8 +97,8 @@ class Histogram:
             raise Invalid(f"Histogram of {field!r}: at least one edge is needed")
         bounds = [None, *edges, None]
         self.features = [
-            Feature(f"{field}_bin{i}_{_label(window)}", "bin", field, window, at_least=low,
-                    below=high, **judged)
+            Feature(f"{field}_bin{i}_{_label(window)}{_suffix(judged)}", "bin", field, window,
+                    at_least=low, below=high, **judged)
             for i, (low, high) in enumerate(pairwise(bounds))
         ]  # fmt: skip
 

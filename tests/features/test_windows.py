@@ -19,7 +19,8 @@ from edgecore.fs import MemoryFs
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
 LATENESS = 30 * SECOND
-OPS = ["count", "sum", "mean", "std", "min", "max", "range", "first", "delta", "rate"]
+OPS = ["count", "sum", "mean", "std", "min", "max", "range", "first", "delta", "rate",
+       "p50", "p99", "distinct", "most_frequent"]  # fmt: skip
 
 
 def telemetry() -> ec.Schema:
@@ -163,14 +164,18 @@ def test_sessions_are_those_of_their_definition(seed: int, window_s: int, gap_s:
         assert got.values[0] == len(inside)
         before = len(known) > len(inside)
         assert got.coverage[0] == (1 if before else (as_of - known[0]) / window)
+        values = sorted(value for _, value in inside)
+        assert got.values[12] == len(set(values))
         if not inside:
-            assert set(got.reasons[1:]) == {REASONS.index("empty_window")}
+            reasons = {reason for i, reason in enumerate(got.reasons) if i not in (0, 12)}
+            assert reasons == {REASONS.index("empty_window")}
             continue
-        values = [value for _, value in inside]
+        assert got.values[10] == values[-(-len(values) // 2) - 1] / 1000
+        assert got.values[13] == max(values, key=lambda one: (values.count(one), -one)) / 1000
         assert got.values[1] == sum(values) / 1000
         assert list(got.values[4:8]) == [
             min(values) / 1000, max(values) / 1000, (max(values) - min(values)) / 1000,
-            values[0] / 1000,
+            inside[0][1] / 1000,
         ]  # fmt: skip
     assert 0 in sizes
     assert len(sizes) > 3

@@ -75,6 +75,13 @@ inline void add_spans(ViewSpec& view) {
       view.features.back().min_coverage = 0.75;
     }
   add(Op::kCount, "", 30).hop_ns = 100 * kSecond;
+  for (const Op op : {Op::kQuantile, Op::kBin, Op::kDistinct, Op::kMostFrequent})
+    for (const bool hops : {true, false}) {
+      FeatureSpec& spec = add(op, op == Op::kDistinct ? "mode" : "temp", 600);
+      (hops ? spec.hop_ns : spec.gap_ns) = 9 * kSecond;
+      if (op == Op::kQuantile) spec.permille = 900;
+      if (op == Op::kBin) spec.below = 20.25;
+    }
   for (const std::int64_t window : {7, 600}) {
     add(Op::kTimeIn, "on", window).ttl_ns = 40 * kSecond;
     add(Op::kTimeIn, "on", window).hold_ns = 4 * kSecond;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <vector>
 
 #include "feature_fixtures.hpp"
@@ -48,8 +49,12 @@ ViewSpec view() {
     spec.hold_ns = hold;
     out.features.push_back(spec);
   };
-  for (const auto& [hop, gap] : {std::pair{kHop, std::int64_t{0}}, {std::int64_t{0}, kGap}})
-    for (const Op op : {Op::kCount, Op::kSum, Op::kMin, Op::kMax}) add(op, "temp", hop, gap, 0);
+  for (const auto& [hop, gap] : {std::pair{kHop, std::int64_t{0}}, {std::int64_t{0}, kGap}}) {
+    for (const Op op : {Op::kCount, Op::kDistinct, Op::kSum, Op::kMin, Op::kMax, Op::kMostFrequent})
+      add(op, "temp", hop, gap, 0);
+    add(Op::kQuantile, "on", hop, gap, 0);
+    out.features.back().permille = 600;
+  }
   add(Op::kTimeIn, "on", 0, 0, 0);
   add(Op::kTimeIn, "on", 0, 0, kHold);
   return out;
@@ -71,19 +76,33 @@ bool seen_within_horizon(const std::vector<Row>& rows, std::int64_t as_of) {
   return first_after(rows, as_of) > first_after(rows, as_of - 2 * kWindow);
 }
 
-// Count, sum, least and greatest of the rows [begin, end).
+// Of the rows [begin, end) what view() asks for.
 std::vector<double> totals(const std::vector<Row>& rows, std::size_t begin, std::size_t end) {
-  if (begin == end) return {0, kNan, kNan, kNan};
+  if (begin == end) return {0, 0, kNan, kNan, kNan, kNan, kNan};
   std::int64_t sum = 0;
   std::int64_t low = rows[begin].temp;
   std::int64_t high = low;
+  std::size_t on = 0;
+  std::map<std::int64_t, std::size_t> counts;
   for (std::size_t i = begin; i < end; ++i) {
     sum += rows[i].temp;
     low = std::min(low, rows[i].temp);
     high = std::max(high, rows[i].temp);
+    on += rows[i].on != 0 ? 1 : 0;
+    ++counts[rows[i].temp];
   }
+  const auto most = std::max_element(counts.begin(), counts.end(),
+                                     [](auto& a, auto& b) { return a.second < b.second; });
+  const std::size_t count = end - begin;
+  const bool rank_is_on = (600 * count + 999) / 1000 > count - on;
   const auto value = [](std::int64_t x) { return static_cast<double>(x) / 1000; };
-  return {static_cast<double>(end - begin), value(sum), value(low), value(high)};
+  return {static_cast<double>(count),
+          static_cast<double>(counts.size()),
+          value(sum),
+          value(low),
+          value(high),
+          value(most->first),
+          rank_is_on ? 1.0 : 0.0};
 }
 
 double time_in(const std::vector<Row>& rows, std::int64_t as_of, std::int64_t hold) {
@@ -102,7 +121,7 @@ double time_in(const std::vector<Row>& rows, std::int64_t as_of, std::int64_t ho
 std::vector<double> expected(const std::vector<Row>& rows, std::int64_t as_of) {
   const std::int64_t hop = as_of - as_of % kHop;
   auto out = totals(rows, first_after(rows, hop - kWindow), first_after(rows, hop));
-  if (!seen_within_horizon(rows, hop)) out[0] = kNan;
+  if (!seen_within_horizon(rows, hop)) out[0] = out[1] = kNan;
   const std::size_t end = first_after(rows, as_of);
   std::size_t begin = end;
   const std::size_t oldest = first_after(rows, as_of - kWindow);
@@ -111,7 +130,7 @@ std::vector<double> expected(const std::vector<Row>& rows, std::int64_t as_of) {
     while (begin > oldest && rows[begin].time - rows[begin - 1].time <= kGap) --begin;
   }
   auto session = totals(rows, begin, end);
-  if (!seen_within_horizon(rows, as_of)) session[0] = kNan;
+  if (!seen_within_horizon(rows, as_of)) session[0] = session[1] = kNan;
   out.insert(out.end(), session.begin(), session.end());
   out.push_back(time_in(rows, as_of, INT64_MAX));
   out.push_back(time_in(rows, as_of, kHold));
@@ -141,7 +160,8 @@ TEST(Spans, OverThousandsOfEventsAreTheirDefinitions) {
       time += chance.one_in(i % 3000 < 2000 ? 2000 : 100) ? kGap + 1 : chance.between(0, 3);
       if (chance.one_in(4000)) time += 3 * kWindow;
       const std::int64_t at = time - (chance.one_in(5) ? chance.between(0, 60) : 0);
-      const Row row{at, chance.between(-40'000, 150'000), chance.between(0, 1)};
+      const Row row{at, chance.between(-40'000, chance.one_in(3) ? -39'000 : 150'000),
+                    chance.between(0, 1)};
       rows.insert(rows.begin() + static_cast<std::ptrdiff_t>(first_after(rows, at)), row);
       const std::size_t added = add_row(batch, at, "a", row.temp, "", i + 1);
       batch.set_i64(added, 2, row.on);
@@ -169,13 +189,13 @@ TEST(Spans, TheEndsOfTimeNeitherWrapNorCrash) {
     rows.set_i64(row, 2, 1);
     ASSERT_TRUE(engine->update(rows, row, 1, row + 1).is_ok());
     const Reading reading = read_all(*engine, "a", time);
-    EXPECT_LE(reading.coverage[8], 1);
+    EXPECT_LE(reading.coverage[14], 1);
     if (time == INT64_MIN) continue;  // the bound itself, which is outside
-    EXPECT_GE(reading.values[8], 0);
+    EXPECT_GE(reading.values[14], 0);
   }
   const Reading end = read_all(*engine, "a", INT64_MAX);
-  EXPECT_EQ(end.values[4], 2);     // a session of the last two
-  EXPECT_EQ(end.values[8], 1e-9);  // they hold for the nanosecond between them
+  EXPECT_EQ(end.values[7], 2);      // a session of the last two
+  EXPECT_EQ(end.values[14], 1e-9);  // they hold for the nanosecond between them
 }
 
 }  // namespace
