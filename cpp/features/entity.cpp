@@ -122,7 +122,9 @@ void Entity::read_values(const Plan& plan, const Group& group, std::int64_t as_o
   const auto window = static_cast<std::size_t>(group.window);
   Found found;
   events.totals(series, window, as_of, found.totals);
-  const ValueWindow values = events.values(series, static_cast<std::size_t>(group.values), as_of);
+  const std::uint32_t begin = found.totals.begin;
+  const ValueWindow values = events.values(series, static_cast<std::size_t>(group.values), begin,
+                                           begin + found.totals.count);
   found.values = &values;
   const double coverage = known_share(events, found.totals, series.windows[window], as_of, gaps);
   answer_window(plan, group, found, events.newest(series, as_of), coverage, as_of, to);

@@ -305,14 +305,6 @@ Weighted Series::weighted(const SeriesPlan& plan, std::size_t decay, std::int64_
   return anew.sums(events, plan.decays[decay], as_of);
 }
 
-ValueWindow Series::values(const SeriesPlan& plan, std::size_t at, std::int64_t as_of) {
-  const ValuePlan& needs = plan.values[at];
-  ValueWindow out{&values_[at], &needs, view(plan)};
-  if (end_ > begin_ && times_[end_ - 1] > as_of) out.events.end = begin_after(as_of);
-  out.values->move_after(plan, needs, out.events, saturating_sub(as_of, needs.span.width_ns));
-  return out;
-}
-
 ValueWindow Series::values(const SeriesPlan& plan, std::size_t at, std::uint32_t begin,
                            std::uint32_t end) {
   ValueWindow out{&values_[at], &plan.values[at], view(plan)};

@@ -105,9 +105,8 @@ class Series {
   // The panes of one of the plan's half-lives, as of a time.
   Weighted weighted(const SeriesPlan& plan, std::size_t decay, std::int64_t as_of);
 
-  // The values of one of the plan's value windows, as of a time; until the next call.
-  ValueWindow values(const SeriesPlan& plan, std::size_t at, std::int64_t as_of);
-  // The same of a window that holds the events [begin, end).
+  // The values of one of the plan's value windows, which holds the events [begin, end); until the
+  // next call.
   ValueWindow values(const SeriesPlan& plan, std::size_t at, std::uint32_t begin,
                      std::uint32_t end);
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "features/sliding.hpp"
+
 namespace edgecore::features {
 namespace {
 
@@ -13,8 +15,11 @@ constexpr std::uint32_t kLess = 0xffffffffu;  // adding it takes 1 away
 template <typename T>
 void put(std::vector<T>& ordered, T value, std::uint32_t& different) {
   const auto place = std::lower_bound(ordered.begin(), ordered.end(), value);
+  const auto at = place - ordered.begin();
   different += place == ordered.end() || *place != value ? 1 : 0;
-  ordered.insert(place, value);
+  if (ordered.size() == ordered.capacity())
+    ordered.reserve(roomy(static_cast<std::uint32_t>(ordered.size())));
+  ordered.insert(ordered.begin() + at, value);
 }
 
 template <typename T>
@@ -168,14 +173,6 @@ void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventVie
   for (; begin_ > begin; --begin_) add(plan, needs, events.stored(begin_ - 1));
   for (; end_ < events.end; ++end_) add(plan, needs, events.stored(end_));
   if (many_ && count() <= kFewMax / 2 && keeps_order(needs)) to_few(needs, events);
-}
-
-void Values::move_after(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
-                        std::int64_t bound) {
-  std::uint32_t begin = std::clamp(begin_, events.begin, events.end);
-  while (begin < events.end && events.times[begin] <= bound) ++begin;
-  while (begin > events.begin && events.times[begin - 1] > bound) --begin;
-  move(plan, needs, events, begin);
 }
 
 std::uint32_t Values::distinct(const ValuePlan& needs) const {

@@ -37,15 +37,10 @@ class Values {
     clear();
     begin_ = end_ = upto;
   }
-  // Makes it the events of the view from index `begin` on, whichever way the window moves; the view
-  // may end earlier than what came in.
+  // Makes it the events of the view from index `begin` on, whichever way the window's ends move.
   void move(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
             std::uint32_t begin);
-  // The same for the events after `bound`.
-  void move_after(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
-                  std::int64_t bound);
 
-  std::uint32_t begin() const { return begin_; }
   std::uint32_t count() const { return end_ - begin_; }
   std::uint32_t distinct(const ValuePlan& needs) const;
   // The most frequent value, of equally frequent ones the least; count() > 0.
