@@ -418,7 +418,8 @@ void Series::prune(const SeriesPlan& plan, std::uint32_t upto) {
   }
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].forget(upto);
   if (ranges_) ranges_->forget(upto);
-  for (std::size_t i = 0; i < plan.values.size(); ++i) values_[i].forget(upto);
+  for (std::size_t i = 0; i < plan.values.size(); ++i)
+    values_[i].forget(plan, plan.values[i], view(plan), upto);
   while (!minima_.empty() && minima_.front() < upto) minima_.pop_front();
   while (!maxima_.empty() && maxima_.front() < upto) maxima_.pop_front();
   begin_ = upto;

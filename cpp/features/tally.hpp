@@ -7,8 +7,7 @@
 
 namespace edgecore::features {
 
-// Values that left stay in the table until it is made anew, so that an entry never moves between;
-// amortised, a change costs the same whatever the table holds (for the most frequent value, its
+// Amortised, a change costs the same whatever the table holds (for the most frequent value, its
 // logarithm). Neither the order of changes nor the table's layout shows in an answer.
 class Tally {
  public:
@@ -26,10 +25,9 @@ class Tally {
   }
 
  private:
-  static constexpr std::uint32_t kFree = 0xffffffffu;
   struct Slot {
     std::int64_t value = 0;
-    std::uint32_t count = kFree;
+    std::uint32_t count = 0;  // 0: free
   };
   // What a value's count was once; true as long as it still is.
   struct Counted {
@@ -41,13 +39,16 @@ class Tally {
     }
   };
 
-  Slot& slot_of(std::int64_t value);
-  void make_room();
+  std::size_t home(std::int64_t value) const;
+  std::size_t find(std::int64_t value) const;
+  void resize(std::size_t slots);
+  void free(std::size_t at);
   void note(const Slot& slot);
 
-  std::vector<Slot> slots_;    // open addressing; a power of two
-  std::uint32_t used_ = 0;     // slots that are not free
-  std::uint32_t live_ = 0;     // with a count above 0
+  // Open addressing, a power of two of slots: a value is in the first one from its home on that was
+  // free; when it leaves, those behind it that were pushed on close the gap.
+  std::vector<Slot> slots_;
+  std::uint32_t live_ = 0;     // that are not free
   std::vector<Counted> heap_;  // holds the true count of every live value, and older ones
 };
 

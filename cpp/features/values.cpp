@@ -11,22 +11,58 @@ namespace {
 
 constexpr std::uint32_t kLess = 0xffffffffu;  // adding it takes 1 away
 
+// The place of the first that is not below `value`, without a branch that depends on it.
+template <typename T>
+std::size_t place_of(const std::vector<T>& ordered, T value) {
+  const T* base = ordered.data();
+  std::size_t left = ordered.size();
+  while (left > 1) {
+    const std::size_t half = left / 2;
+    base = base[half - 1] < value ? base + half : base;
+    left -= half;
+  }
+  const auto at = static_cast<std::size_t>(base - ordered.data());
+  return left == 1 && *base < value ? at + 1 : at;
+}
+
+template <typename T>
+bool holds(const std::vector<T>& ordered, std::size_t at, T value) {
+  return at < ordered.size() && ordered[at] == value;
+}
+
 // Values in order, and how many of them differ.
 template <typename T>
 void put(std::vector<T>& ordered, T value, std::uint32_t& different) {
-  const auto place = std::lower_bound(ordered.begin(), ordered.end(), value);
-  const auto at = place - ordered.begin();
-  different += place == ordered.end() || *place != value ? 1 : 0;
+  const std::size_t at = place_of(ordered, value);
+  different += holds(ordered, at, value) ? 0 : 1;
   if (ordered.size() == ordered.capacity())
     ordered.reserve(roomy(static_cast<std::uint32_t>(ordered.size())));
-  ordered.insert(ordered.begin() + at, value);
+  ordered.insert(ordered.begin() + static_cast<std::ptrdiff_t>(at), value);
 }
 
 template <typename T>
 void take(std::vector<T>& ordered, T value, std::uint32_t& different) {
-  const auto place = std::lower_bound(ordered.begin(), ordered.end(), value);
-  const auto next = ordered.erase(place);
-  different -= next == ordered.end() || *next != value ? 1 : 0;
+  const std::size_t at = place_of(ordered, value);
+  different -= holds(ordered, at + 1, value) ? 0 : 1;
+  ordered.erase(ordered.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+// Both at once: only what lies between the two moves.
+template <typename T>
+void exchange(std::vector<T>& ordered, T old, T fresh, std::uint32_t& different) {
+  if (old == fresh) return;
+  const std::size_t from = place_of(ordered, old);
+  const std::size_t to = place_of(ordered, fresh);
+  different -= holds(ordered, from + 1, old) ? 0 : 1;
+  different += holds(ordered, to, fresh) ? 0 : 1;
+  T* data = ordered.data();
+  if (from < to) {
+    std::move(data + from + 1, data + to, data + from);
+    data[to - 1] = fresh;
+  } else {
+    std::move_backward(data + to, data + from, data + from + 1);
+    data[to] = fresh;
+  }
 }
 
 // Empties it, and gives its memory back.
@@ -80,14 +116,13 @@ void Values::count_bucket(const SeriesPlan& plan, const ValuePlan& needs, std::i
 }
 
 void Values::count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by) {
-  if (needs.edges.empty()) return;
   if (bins_.empty()) bins_.assign(needs.edges.size() + 1, 0);
   const auto next = std::upper_bound(needs.edges.begin(), needs.edges.end(), stored);
   bins_[static_cast<std::size_t>(next - needs.edges.begin())] += by;
 }
 
 void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
-  count_bin(needs, stored, 1);
+  if (!needs.edges.empty()) count_bin(needs, stored, 1);
   if (!many_ && narrow_.size() + wide_.size() == kFewMax) to_many(plan, needs);
   if (keeps_tally(needs, many_)) tally_.add(stored, needs.modes);
   if (!keeps_order(needs)) return;
@@ -102,7 +137,7 @@ void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t st
 }
 
 void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
-  count_bin(needs, stored, kLess);
+  if (!needs.edges.empty()) count_bin(needs, stored, kLess);
   if (keeps_tally(needs, many_)) tally_.remove(stored, needs.modes);
   if (!keeps_order(needs)) return;
   if (many_)
@@ -111,6 +146,19 @@ void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t
     take(narrow_, above_low(plan, stored), different_);
   else
     take(wide_, stored, different_);
+}
+
+// One leaves for one that enters, as they do when time goes on.
+void Values::replace(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t old,
+                     std::int64_t fresh) {
+  if (many_ || !keeps_order(needs) || keeps_tally(needs, many_) || !needs.edges.empty()) {
+    remove(plan, needs, old);
+    add(plan, needs, fresh);
+  } else if (plan.narrow) {
+    exchange(narrow_, above_low(plan, old), above_low(plan, fresh), different_);
+  } else {
+    exchange(wide_, old, fresh, different_);
+  }
 }
 
 void Values::to_many(const SeriesPlan& plan, const ValuePlan& needs) {
@@ -162,12 +210,23 @@ void Values::insert(const SeriesPlan& plan, const ValuePlan& needs, const EventV
     add(plan, needs, events.stored(at));
 }
 
+void Values::forget(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+                    std::uint32_t upto) {
+  if (upto >= end_) {
+    clear();
+    begin_ = end_ = upto;
+  }
+  for (; begin_ < upto; ++begin_) remove(plan, needs, events.stored(begin_));
+}
+
 void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
                   std::uint32_t begin) {
   if (begin >= end_ || events.end <= begin_) {  // nothing of what it holds stays
     clear();
     begin_ = end_ = begin;
   }
+  for (; begin_ < begin && end_ < events.end; ++begin_, ++end_)
+    replace(plan, needs, events.stored(begin_), events.stored(end_));
   for (; begin_ < begin; ++begin_) remove(plan, needs, events.stored(begin_));
   for (; end_ > events.end; --end_) remove(plan, needs, events.stored(end_ - 1));
   for (; begin_ > begin; --begin_) add(plan, needs, events.stored(begin_ - 1));

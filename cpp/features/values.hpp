@@ -31,12 +31,9 @@ class Values {
   // A late event took index `at`; the view holds it.
   void insert(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
               std::uint32_t at);
-  // Events before `upto` are about to go.
-  void forget(std::uint32_t upto) {
-    if (begin_ >= upto) return;
-    clear();
-    begin_ = end_ = upto;
-  }
+  // Events before `upto` are about to go; the view still holds them.
+  void forget(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
+              std::uint32_t upto);
   // Makes it the events of the view from index `begin` on, whichever way the window's ends move.
   void move(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
             std::uint32_t begin);
@@ -65,6 +62,8 @@ class Values {
 
   void add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored);
   void remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored);
+  void replace(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t old,
+               std::int64_t fresh);
   void count_bucket(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
                     std::uint32_t by);
   void count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by);
