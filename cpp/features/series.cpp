@@ -14,6 +14,8 @@ inline UInt128 square(std::int64_t x) {
   return static_cast<UInt128>(Int128{x} * x);
 }
 
+constexpr std::uint32_t kAnewMax = 512;  // events that are summed one by one
+
 }  // namespace
 
 std::uint32_t Sources::intern_slow(std::string_view name) {
@@ -246,15 +248,23 @@ inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::
 }
 
 // The rare read within lateness of the newest event: events after as_of are left out by summing
-// the range anew. The same integers, so the same bits.
+// the range anew, or from blocks where it is long. The same integers, so the same bits.
 void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,
-                         Totals& out) const {
+                         Totals& out) {
   const std::uint32_t begin = begin_after(bound);
   const std::uint32_t end = begin_after(as_of);
   out.count = end - begin;
   out.begin = begin;
   if (out.count == 0) return;
   if (plan.grid == Grid::kNone) return;
+  if (out.count > kAnewMax) {
+    if (!ranges_) {
+      ranges_ = std::make_unique<Ranges>();
+      ranges_->reset(plan);
+    }
+    ranges_->totals(plan, view(plan), begin, end, out);
+    return;
+  }
   ExactSum floats;
   UInt128 sum = 0;
   UInt128 squares = 0;

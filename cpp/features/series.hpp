@@ -162,8 +162,7 @@ class Series {
   void advance_floats(const SeriesPlan& plan, std::size_t window, std::int64_t bound);
   template <bool kNarrow>
   void totals_now(const SeriesPlan& plan, std::size_t window, std::int64_t bound, Totals& out);
-  void totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of,
-                   Totals& out) const;
+  void totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_t as_of, Totals& out);
 
   std::unique_ptr<std::int64_t[]> times_;
   std::unique_ptr<std::uint32_t[]> narrow_;  // stored - plan.low

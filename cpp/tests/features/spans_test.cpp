@@ -57,6 +57,8 @@ ViewSpec view() {
   }
   add(Op::kTimeIn, "on", 0, 0, 0);
   add(Op::kTimeIn, "on", 0, 0, kHold);
+  // A sliding window beside: what a read that goes back sums from blocks too.
+  for (const Op op : {Op::kCount, Op::kSum, Op::kMin, Op::kMax}) add(op, "temp", 0, 0, 0);
   return out;
 }
 
@@ -134,6 +136,9 @@ std::vector<double> expected(const std::vector<Row>& rows, std::int64_t as_of) {
   out.insert(out.end(), session.begin(), session.end());
   out.push_back(time_in(rows, as_of, INT64_MAX));
   out.push_back(time_in(rows, as_of, kHold));
+  auto sliding = totals(rows, oldest, end);
+  if (!seen_within_horizon(rows, as_of)) sliding[0] = kNan;
+  for (const std::size_t at : {0, 2, 3, 4}) out.push_back(sliding[at]);
   return out;
 }
 
