@@ -45,6 +45,13 @@ inline Pair root(Pair value) {
 #endif
 }
 
+// Of the operators that read a window's ends, the one that asks for its extremes as stored.
+bool has_range(const Plan& plan, const Group& group) {
+  return std::any_of(group.features.begin(), group.features.end(), [&plan](std::uint16_t index) {
+    return plan.features()[index].op == Op::kRange;
+  });
+}
+
 }  // namespace
 
 Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
@@ -57,11 +64,13 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       events_(plan.series().size()),
       windows_(plan.groups().size()),
       tiles_(plan.groups().size()),
-      columns_(plan.width() * kStride) {
+      columns_(plan.width() * kStride),
+      decays_(plan.groups().size()),
+      kept_(plan.groups().size()) {
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
-    possible_ = possible_ && !group.ends && group.values < 0 && group.window >= Group::kNewest;
+    possible_ = possible_ && group.window != Group::kSpan && !has_range(plan, group);
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -77,10 +86,14 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     ties_ = ties_ || times_[i] == last;
     last = times_[i];
   }
+  const auto& groups = plan_.groups();
+  if (ties_ && std::any_of(groups.begin(), groups.end(), [](const Group& g) { return g.ends; }))
+    return false;  // which one is first or last of a window is for the streaming kernel to say
   for (std::size_t i = 0; i < events_.size(); ++i)
     if (!gather(plan_.series()[i], events_[i])) return false;
-  const auto& groups = plan_.groups();
   for (std::size_t g = 0; g < groups.size(); ++g) {
+    decays_[g].clear();
+    kept_[g].clear();
     Window& window = windows_[g];
     window.begin = window.middle = window.end = 0;
     window.low = kInfinite;
@@ -92,7 +105,9 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     for (std::size_t g = 0; g < groups.size(); ++g) {
       if (groups[g].window == Group::kNewest)
         sweep_newest(g, first, count);
-      else
+      else if (groups[g].values >= 0 || groups[g].ends)
+        move(groups[g], windows_[g], tiles_[g], first, count);
+      else if (groups[g].window != Group::kDecay)
         sweep_window(g, first, count);
     }
     write_tile(first, count);
@@ -143,6 +158,10 @@ bool Sweep::accumulate(const SeriesPlan& series, Events& events) {
   const std::size_t count = events.stored.size();
   if (series.grid == Grid::kNone) return true;
   events.values.resize(count);
+  if (!series.needs_sum) {
+    for (std::size_t i = 0; i < count; ++i) events.values[i] = one_value(series, events.stored[i]);
+    return true;
+  }
   events.sums.resize(count + 1);  // the first one stays 0
   events.squares.resize(count + 1);
   events.centre = 0;
@@ -265,7 +284,8 @@ void Sweep::sweep_window(std::size_t g, std::size_t first, std::size_t count) {
   const std::uint64_t most = move(group, windows_[g], tile, first, count);
   if (series.needs_min || series.needs_max) find_extremes(events, windows_[g], tile, count);
   // Sums that are whole doubles, and n * squares below 2^62.
-  const bool exact = static_cast<UInt128>(most) * events.largest <= UInt128{kWhole};
+  const bool exact =
+      !series.needs_sum || static_cast<UInt128>(most) * events.largest <= UInt128{kWhole};
   const bool narrow = !series.needs_squares || static_cast<UInt128>(most) * events.reach >> 31 == 0;
   tile.in_columns = group.plain && exact && narrow;
   if (!tile.in_columns) return;
@@ -372,61 +392,6 @@ void Sweep::write_tile(std::size_t first, std::size_t count) {
     two[f] = from[f * kStride + 1];
     one[f] = from[f * kStride];
   }
-}
-
-void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
-  const Group& group = plan_.groups()[g];
-  const Tile& tile = tiles_[g];
-  const Events& events = events_[static_cast<std::size_t>(group.series)];
-  if (group.window != Group::kNewest) {
-    for (std::size_t i = 0; i < count; ++i)
-      if (!tile.in_columns || tile.end[i] - tile.begin[i] < 2) answer_row(group, tile, first, i);
-    return;
-  }
-  if (tile.in_columns) return;
-  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
-  for (std::size_t row = first; row < first + count; ++row) {
-    Newest newest;
-    if (const std::uint32_t end = upto(events, row); end > 0) {
-      newest = {true, times(events)[end - 1], 0};
-      if (series.grid != Grid::kNone)
-        newest.stored =
-            events.stored[ties_ && series.needs_order ? events.newest[end - 1] : end - 1];
-    }
-    answer_newest(plan_, group, newest, times_[row], answers_of(row));
-  }
-}
-
-// One row's window, as the streaming kernel answers it.
-void Sweep::answer_row(const Group& group, const Tile& tile, std::size_t first, std::size_t i) {
-  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
-  const Events& events = events_[static_cast<std::size_t>(group.series)];
-  const std::int64_t width = series.windows[static_cast<std::size_t>(group.window)];
-  const std::int64_t as_of = times_[first + i];
-  const std::int64_t* times = this->times(events);
-  const std::uint32_t begin = tile.begin[i];
-  const std::uint32_t end = tile.end[i];
-  Found found;
-  Totals& totals = found.totals;
-  totals.count = end - begin;
-  if (series.needs_sum && end > begin) {
-    const Int128 n = totals.count;
-    const Int128 centre = events.centre;
-    const Int128 sum = static_cast<std::int64_t>(events.sums[end] - events.sums[begin]);
-    const UInt128 squares = events.squares[end] - events.squares[begin];
-    totals.sum = static_cast<UInt128>(sum + n * centre);
-    totals.squares = squares + static_cast<UInt128>(2 * centre * sum + n * centre * centre);
-  }
-  totals.lowest = tile.low[i];
-  totals.highest = tile.high[i];
-  Newest newest;
-  if (end > 0) newest = {true, times[end - 1], 0};
-  double coverage = 0;
-  if (end > begin) {
-    const bool known = begin > 0 && times[begin - 1] > as_of - 2 * width;
-    coverage = known ? 1 : static_cast<double>(as_of - times[begin]) / static_cast<double>(width);
-  }
-  answer_window(plan_, group, found, newest, coverage, as_of, answers_of(first + i));
 }
 
 }  // namespace edgecore::features

@@ -1,7 +1,8 @@
 // One entity's rows, already in order of time, answered a column at a time: the batch kernel. Where
 // the streaming kernel moves cursors and keeps deques row by row, this one knows all events, so
 // that a window's sum is a difference of two running sums, and divisions and square roots run in
-// pairs.
+// pairs. Operators that have no columns are answered row by row (sweep_rows.cpp), by what the
+// streaming kernel keeps for them.
 //
 // The bits are those of the streaming kernel, because totals are the same integers and become
 // doubles by the same operations (answer.cpp says which; divisions and roots are correctly rounded,
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/rows.hpp"
+#include "features/answer.hpp"
 #include "features/engine.hpp"
 #include "features/series.hpp"
 
@@ -86,7 +88,12 @@ class Sweep {
   void sweep_newest(std::size_t group, std::size_t first, std::size_t count);
   void write_tile(std::size_t first, std::size_t count);
   void answer_rest(std::size_t group, std::size_t first, std::size_t count);
-  void answer_row(const Group& group, const Tile& tile, std::size_t first, std::size_t at);
+  void answer_newest_rows(const Group& group, std::size_t first, std::size_t count);
+  void answer_decay(std::size_t group, std::size_t row);
+  void answer_row(std::size_t group, std::size_t first, std::size_t at);
+  void judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,
+             std::size_t row);
+  EventView view(const Events& events, std::uint32_t end) const;
   Answers answers_of(std::size_t row) const;
 
   const Plan& plan_;
@@ -103,6 +110,9 @@ class Sweep {
   std::vector<Window> windows_;      // per group
   std::vector<Tile> tiles_;          // per group
   std::vector<double> columns_;      // per feature kTile answers, and a gap
+  // Per group, where it has such a family: kept as the streaming kernel keeps them.
+  std::vector<Decay> decays_;
+  std::vector<Values> kept_;
 };
 
 }  // namespace edgecore::features

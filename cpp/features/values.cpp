@@ -177,24 +177,24 @@ void Values::to_many(const SeriesPlan& plan, const ValuePlan& needs) {
   release(wide_);
 }
 
-void Values::to_few(const ValuePlan& needs, const EventView& events) {
+void Values::to_few(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events) {
   many_ = false;
   release(buckets_);
   release(cursors_);
   if (!needs.modes) tally_ = Tally();
-  for (std::uint32_t at = begin_; at < end_; ++at) {
-    if (events.narrow != nullptr)
-      narrow_.push_back(events.narrow[at]);
-    else
-      wide_.push_back(events.stored(at));
-  }
   const auto order = [this](auto& ordered) {
     std::sort(ordered.begin(), ordered.end());
     different_ = 0;
     for (std::size_t i = 0; i < ordered.size(); ++i)
       different_ += i == 0 || ordered[i] != ordered[i - 1] ? 1 : 0;
   };
-  if (events.narrow != nullptr)
+  for (std::uint32_t at = begin_; at < end_; ++at) {
+    if (plan.narrow)
+      narrow_.push_back(above_low(plan, events.stored(at)));
+    else
+      wide_.push_back(events.stored(at));
+  }
+  if (plan.narrow)
     order(narrow_);
   else
     order(wide_);
@@ -231,7 +231,7 @@ void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventVie
   for (; end_ > events.end; --end_) remove(plan, needs, events.stored(end_ - 1));
   for (; begin_ > begin; --begin_) add(plan, needs, events.stored(begin_ - 1));
   for (; end_ < events.end; ++end_) add(plan, needs, events.stored(end_));
-  if (many_ && count() <= kFewMax / 2 && keeps_order(needs)) to_few(needs, events);
+  if (many_ && count() <= kFewMax / 2 && keeps_order(needs)) to_few(plan, needs, events);
 }
 
 std::uint32_t Values::distinct(const ValuePlan& needs) const {

@@ -68,7 +68,7 @@ class Values {
                     std::uint32_t by);
   void count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by);
   void to_many(const SeriesPlan& plan, const ValuePlan& needs);
-  void to_few(const ValuePlan& needs, const EventView& events);
+  void to_few(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events);
   std::int64_t among(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
                      std::uint32_t bucket, std::uint32_t rank) const;
 

@@ -41,7 +41,9 @@ Shape any_shape(Chance& chance) {
 SchemaPtr two_fields() {
   Field temp = number_field("temp", DType::kDecimal, 3);
   EXPECT_TRUE(set_range(temp, -1e12, 1e12).is_ok());
-  return make_schema({temp, number_field("load", DType::kI32)});
+  Field load = number_field("load", DType::kI32);
+  EXPECT_TRUE(set_range(load, -2000, 2000).is_ok());
+  return make_schema({temp, load});
 }
 
 RowBatch rows_of(const Shape& shape, Chance& chance, const SchemaPtr& schema) {
@@ -59,6 +61,25 @@ RowBatch rows_of(const Shape& shape, Chance& chance, const SchemaPtr& schema) {
     if (!chance.one_in(shape.null_in)) rows.set_i64(row, 2, chance.between(-5, 5));
   }
   return rows;
+}
+
+// Of values as a set, and of the entity's name as a text.
+void add_values(Chance& chance, std::vector<FeatureSpec>& features) {
+  const auto add = [&](Op op, const std::string& field) -> FeatureSpec& {
+    features.push_back(feature(op, field, chance.between(1, 900)));
+    features.back().name += "_" + std::to_string(features.size());
+    return features.back();
+  };
+  for (const std::string field : {"temp", "load"}) {
+    if (chance.one_in(2)) add(Op::kDistinct, field);
+    if (chance.one_in(2)) add(Op::kMostFrequent, field);
+    if (chance.one_in(2))
+      add(Op::kBin, field).at_least = static_cast<double>(chance.between(-2, 2));
+    const auto permille = static_cast<std::uint16_t>(chance.between(1, 999));
+    if (chance.one_in(2)) add(Op::kQuantile, field).permille = permille;
+  }
+  for (const Op op : {Op::kLast, Op::kFirst, Op::kMostFrequent})
+    if (chance.one_in(4)) add(op, "pump");
 }
 
 ViewSpec any_view(Chance& chance) {
@@ -81,6 +102,7 @@ ViewSpec any_view(Chance& chance) {
       if (chance.one_in(2)) features.push_back(feature(op, "temp", chance.between(5, 900)));
   if (chance.one_in(3))
     features.push_back(feature(Op::kEwma, "load", std::int64_t{1} << chance.between(0, 9)));
+  if (chance.one_in(3)) add_values(chance, features);
   for (FeatureSpec& spec : features) {
     if (!judged || chance.one_in(3)) continue;
     if (chance.one_in(2)) spec.ttl_ns = chance.between(1, 60) * kSecond;

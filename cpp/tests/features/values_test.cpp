@@ -269,6 +269,34 @@ TEST(Values, OfAWindowAreTheSameBitsOnEveryPathAndAfterEveryPast) {
   }
 }
 
+TEST(Values, OfRowsInOrderAreTheSameBitsInColumns) {
+  const SchemaPtr schema = schema_of_values();
+  ViewSpec view = values_view(0);
+  std::erase_if(view.features, [](const FeatureSpec& spec) { return spec.field == "load"; });
+  const PlanPtr plan = plan_or_die(view, schema);
+  Chance chance(12);
+  const std::vector<Row> rows = some_rows(chance, 12'000, 0);
+  const RowBatch batch = batch_of(rows, schema);
+  std::vector<double> values(rows.size() * plan->width());
+  std::vector<std::uint8_t> states(values.size());
+  ASSERT_TRUE(backfill(plan, batch, total_order(batch), values, states).is_ok());
+  auto engine = Engine::create(plan).value();
+  std::size_t approximate = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    ASSERT_TRUE(engine->update(batch, i, 1, i + 1).is_ok());
+    const Reading one = read_all(*engine, "a", rows[i].time);
+    for (std::size_t f = 0; f < plan->width(); ++f) {
+      const std::size_t at = i * plan->width() + f;
+      ASSERT_EQ(std::bit_cast<std::uint64_t>(one.values[f]),
+                std::bit_cast<std::uint64_t>(values[at]))
+          << plan->view().features[f].name << " at " << i;
+      ASSERT_EQ(one.states[f], states[at]);
+      approximate += one.reasons[f] == static_cast<std::uint8_t>(Reason::kApproximate) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(approximate, 1000u);
+}
+
 TEST(Values, AQuantileIsExactAgainAsSoonAsTheWindowHoldsFewEnough) {
   const SchemaPtr schema = schema_of_values();
   const PlanPtr plan = plan_or_die(make_view({quantile_of("temp", 2000, 500)}), schema);

@@ -1,0 +1,105 @@
+// What the batch kernel answers row by row: windows of few events, values that are judged, and the
+// operators that have no columns; see sweep.hpp.
+#include "features/sweep.hpp"
+
+namespace edgecore::features {
+
+void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
+  const Group& group = plan_.groups()[g];
+  const Tile& tile = tiles_[g];
+  if (group.window == Group::kNewest) {
+    if (!tile.in_columns) answer_newest_rows(group, first, count);
+  } else if (group.window == Group::kDecay) {
+    for (std::size_t row = first; row < first + count; ++row) answer_decay(g, row);
+  } else {
+    for (std::size_t i = 0; i < count; ++i)
+      if (!tile.in_columns || tile.end[i] - tile.begin[i] < 2) answer_row(g, first, i);
+  }
+}
+
+void Sweep::answer_newest_rows(const Group& group, std::size_t first, std::size_t count) {
+  const Events& events = events_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  for (std::size_t row = first; row < first + count; ++row) {
+    Newest newest;
+    if (const std::uint32_t end = upto(events, row); end > 0) {
+      newest = {true, times(events)[end - 1], 0};
+      if (series.grid != Grid::kNone)
+        newest.stored =
+            events.stored[ties_ && series.needs_order ? events.newest[end - 1] : end - 1];
+    }
+    answer_newest(plan_, group, newest, times_[row], answers_of(row));
+  }
+}
+
+// Answers a window of `width`, of the row's first `last` events those that `found` says.
+void Sweep::judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,
+                  std::size_t row) {
+  const std::int64_t* times = this->times(events_[static_cast<std::size_t>(group.series)]);
+  const std::int64_t as_of = times_[row];
+  const std::uint32_t begin = found.totals.begin;
+  Newest newest;
+  if (last > 0) newest = {true, times[last - 1], 0};
+  double coverage = 0;
+  if (!group.plain && found.totals.count > 0) {
+    const bool known = begin > 0 && times[begin - 1] > as_of - 2 * width;
+    coverage = known ? 1 : static_cast<double>(as_of - times[begin]) / static_cast<double>(width);
+  }
+  answer_window(plan_, group, found, newest, coverage, as_of, answers_of(row));
+}
+
+EventView Sweep::view(const Events& events, std::uint32_t end) const {
+  return {times(events), nullptr, events.stored.data(), 0, 0, end};
+}
+
+void Sweep::answer_decay(std::size_t g, std::size_t row) {
+  const Group& group = plan_.groups()[g];
+  const Events& events = events_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  const std::int64_t pane = series.decays[static_cast<std::size_t>(group.decay)];
+  const std::uint32_t end = upto(events, row);
+  Found found;
+  found.weighted = decays_[g].sums(view(events, end), pane, times_[row]);
+  found.totals.count = found.weighted.count;
+  found.totals.begin = found.weighted.begin;
+  judge(group, found, end, kPanes * pane, row);
+}
+
+// One row's window, as the streaming kernel answers it.
+void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
+  const Group& group = plan_.groups()[g];
+  const Tile& tile = tiles_[g];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  const Events& events = events_[static_cast<std::size_t>(group.series)];
+  const std::int64_t width = series.windows[static_cast<std::size_t>(group.window)];
+  const std::uint32_t begin = tile.begin[i];
+  const std::uint32_t end = tile.end[i];
+  Found found;
+  Totals& totals = found.totals;
+  totals.count = end - begin;
+  totals.begin = begin;
+  if (group.values >= 0) {
+    const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
+    const ValueWindow values{&kept_[g], &needs, view(events, end)};
+    kept_[g].move(series, needs, values.events, begin);
+    found.values = &values;
+    judge(group, found, end, width, first + i);
+    return;
+  }
+  if (series.needs_sum && end > begin) {
+    const Int128 n = totals.count;
+    const Int128 centre = events.centre;
+    const Int128 sum = static_cast<std::int64_t>(events.sums[end] - events.sums[begin]);
+    const UInt128 squares = events.squares[end] - events.squares[begin];
+    totals.sum = static_cast<UInt128>(sum + n * centre);
+    totals.squares = squares + static_cast<UInt128>(2 * centre * sum + n * centre * centre);
+  }
+  totals.lowest = tile.low[i];
+  totals.highest = tile.high[i];
+  if (group.ends && end > begin)
+    found.ends = {times(events)[begin], times(events)[end - 1], events.stored[begin],
+                  events.stored[end - 1]};
+  judge(group, found, end, width, first + i);
+}
+
+}  // namespace edgecore::features
