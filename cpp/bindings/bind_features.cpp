@@ -9,6 +9,7 @@
 #include "features/batch.hpp"
 #include "features/category.hpp"
 #include "features/engine.hpp"
+#include "features/expression.hpp"
 
 namespace edgecore::bindings {
 
@@ -35,6 +36,8 @@ class SpecReader {
     ++taken_;
     if constexpr (std::is_same_v<T, Digest>)
       to = digest_of(map_[key]);
+    else if constexpr (std::is_same_v<T, Bytes>)
+      to = bytes_of(map_[key]);
     else if constexpr (std::is_same_v<T, features::OnStale>)
       to = on_stale(map_[key].cast<std::string>());
     else
@@ -53,6 +56,10 @@ class SpecReader {
   }
 
  private:
+  static Bytes bytes_of(const py::object& value) {
+    const BufferView view(value);
+    return {view.bytes().begin(), view.bytes().end()};
+  }
   static features::OnStale on_stale(const std::string& name) {
     if (name == "use") return features::OnStale::kUse;
     if (name == "default") return features::OnStale::kDefault;
@@ -72,6 +79,7 @@ FeatureSpec spec_of(const py::dict& map) {
       .take("op", spec.op, spec.version)
       .take("window", spec.window_ns)
       .take("field", spec.field)
+      .take("expr", spec.expression)
       .take("ttl", spec.ttl_ns)
       .take("on_stale", spec.on_stale)
       .take("default", spec.default_value)
@@ -378,6 +386,7 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("evicted", number(&Engine::evicted))
       .def_property_readonly("state_bytes", number(&Engine::state_bytes))
       .def_property_readonly("final_before", number(&Engine::final_before))
+      .def_property_readonly("undefined_values", number(&Engine::undefined_values))
       .def_property_readonly("entities", number(&Engine::entities))
       .def_property_readonly("memory_bytes", number(&Engine::memory_bytes));
 }
@@ -419,6 +428,13 @@ void bind_features(py::module_& m) {
   bind_feed(m);
   m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,
         py::arg("since") = INT64_MIN, py::arg("until") = INT64_MAX);
+  m.def(
+      "expression_fields",
+      [](const py::object& data) {
+        const BufferView view(data);
+        return take(features::parse_expression(view.bytes())).fields;
+      },
+      py::arg("data"));
   m.def("entities", &entities, py::arg("plan"), py::arg("batch"), py::arg("numbers"));
 }
 

@@ -5,14 +5,14 @@
 #include "features/category.hpp"
 #include "features/finish.hpp"
 #include "features/plan.hpp"
+#include "features/program.hpp"
 
 namespace edgecore::features {
-
-enum class Cell : std::uint8_t { kAbsent, kValue, kOutside };
 
 // Null is absent, and so are infinities and NaN of a float without a grid: no sum holds them.
 inline Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::size_t row,
                         std::int64_t& out) {
+  if (series.program) return series.program->run(rows, row, out);
   if (series.field < 0) return Cell::kValue;
   const auto field = static_cast<std::size_t>(series.field);
   if (!rows.present(row, field)) return Cell::kAbsent;
@@ -37,6 +37,17 @@ inline Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::siz
     out = rows.i64(row, field);
   }
   return out >= series.low && out <= series.high ? Cell::kValue : Cell::kOutside;
+}
+
+// Expressions of the plan that divide by zero, or overflow, in this row.
+inline std::uint64_t undefined_cells(const Plan& plan, const RowBatch& rows, std::size_t row) {
+  if (!plan.divides()) return 0;
+  std::uint64_t count = 0;
+  std::int64_t ignored = 0;
+  for (const SeriesPlan& series : plan.series())
+    count += series.program && series.program->divides() &&
+             series.program->run(rows, row, ignored) == Cell::kUndefined;
+  return count;
 }
 
 }  // namespace edgecore::features

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "features/answer.hpp"
+#include "features/cells.hpp"
 #include "features/engine_impl.hpp"
 
 namespace edgecore::features {
@@ -31,6 +32,9 @@ std::uint64_t Engine::late_rows() const {
 }
 std::uint64_t Engine::ahead_rows() const {
   return impl_->ahead_rows;
+}
+std::uint64_t Engine::undefined_values() const {
+  return impl_->undefined_values;
 }
 std::uint64_t Engine::evicted() const {
   return impl_->evicted;
@@ -188,6 +192,7 @@ Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count
     const std::size_t row = first + i;
     EDGECORE_ASSIGN(const Applied applied, impl.apply(rows, row, position + i));
     impl.last_aside = applied != Applied::kYes;
+    if (!impl.last_aside) impl.undefined_values += undefined_cells(*impl.plan, rows, row);
     impl.position = position + i;
   }
   return Status::ok();

@@ -76,6 +76,8 @@ class Engine {
   std::uint64_t late_rows() const;
   std::uint64_t ahead_rows() const;
   std::uint64_t evicted() const;
+  // Values of expressions that were no number, in rows applied since it was made or restored.
+  std::uint64_t undefined_values() const;
   // Answers as of a time before it never change: no row of such a time is applied any more. None
   // without `idle`, and before the first row.
   std::optional<std::int64_t> final_before() const;

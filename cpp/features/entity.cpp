@@ -37,9 +37,8 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
     const SeriesPlan& series = plan.series()[i];
     const Cell cell = stored_cell(series, rows, row, stored);
     if (cell == Cell::kOutside)
-      return Status::invalid("field '" +
-                             plan.schema()->fields[static_cast<std::size_t>(series.field)].name +
-                             "': a value outside its declared range reached the features");
+      return Status::invalid(series.name +
+                             ": a value outside its declared range reached the features");
     if (cell == Cell::kValue && !series_[i].reserve(series, newest))
       return Status::exhausted("features: an entity has more than " + std::to_string(kEventsMax) +
                                " events in its window; shorten the window or thin the source");

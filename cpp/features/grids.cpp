@@ -96,13 +96,18 @@ Status set_grid(const Field& field, SeriesPlan& series) {
     if (field.range_max)
       series.high = std::min(series.high, static_cast<std::int64_t>(*field.range_max));
   }
+  series.declared = field.range_min && field.range_max;
+  finish_grid(series);
+  return Status::ok();
+}
+
+void finish_grid(SeriesPlan& series) {
   const auto span =
       static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
   series.narrow = span <= std::numeric_limits<std::uint32_t>::max();
   series.small = series.grid == Grid::kInteger && series.unit == 1 && series.low >= -kWhole &&
                  series.high <= kWhole &&
                  series.denominator <= static_cast<std::uint64_t>(kWhole) / kEventsMax;
-  return Status::ok();
 }
 
 void set_categories(SeriesPlan& series) {
@@ -112,7 +117,19 @@ void set_categories(SeriesPlan& series) {
   series.small = true;
 }
 
-std::optional<std::int64_t> stored_edge(const Field& field, const SeriesPlan& series, double edge) {
+std::optional<Decimal> decimal_of(double value) {
+  constexpr int kScaleMax = 18;  // 10^18 is the last power that fits
+  std::int64_t power = 1;
+  for (int scale = 0; scale <= kScaleMax; ++scale) {
+    const auto found = grid_from_double(value, scale);
+    if (!found) break;
+    if (!found->off_grid) return Decimal{found->value, power};
+    if (scale < kScaleMax) power *= 10;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::int64_t> stored_edge(const SeriesPlan& series, double edge) {
   if (edge - edge != 0) return std::nullopt;  // infinite or NaN
   if (series.grid == Grid::kFloat) return float_key(edge);
   if (series.grid == Grid::kUnsigned) {
@@ -126,8 +143,12 @@ std::optional<std::int64_t> stored_edge(const Field& field, const SeriesPlan& se
     const auto steps = steps_of(edge, series.resolution);
     return steps && one_value(series, *steps) == edge ? steps : std::nullopt;
   }
-  const auto found = grid_from_double(edge, field.scale);
-  return found && !found->off_grid ? std::optional(found->value) : std::nullopt;
+  const auto decimal = decimal_of(edge);
+  if (!decimal) return std::nullopt;
+  const Int128 steps = Int128{decimal->value} * static_cast<Int128>(series.denominator);
+  const Int128 stored = steps / decimal->power;
+  if (steps % decimal->power != 0 || stored > kI64Max || stored < kI64Min) return std::nullopt;
+  return static_cast<std::int64_t>(stored);
 }
 
 }  // namespace edgecore::features

@@ -7,6 +7,7 @@
 #include "base/bytes.hpp"
 #include "features/decay.hpp"
 #include "features/grids.hpp"
+#include "features/program.hpp"
 #include "features/ratios.hpp"
 #include "features/spans.hpp"
 #include "features/value_plan.hpp"
@@ -122,8 +123,7 @@ class Planner {
       const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
       if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
     }
-    if (operator_of(spec.op).family == Family::kValues)
-      EDGECORE_TRY(plan_values(spec, field_of(series), series));
+    if (operator_of(spec.op).family == Family::kValues) EDGECORE_TRY(plan_values(spec, series));
     feature.plain = spec.ttl_ns == 0 && spec.min_count == 0 && spec.min_coverage == 0;
     plan_->horizon_ns_ = std::max(plan_->horizon_ns_, feature.horizon_ns);
     plan_->features_.push_back(feature);
@@ -182,7 +182,33 @@ class Planner {
     return check_value_parameters(spec);
   }
 
+  // Of one expression: what reads the same one shares it.
+  Result<std::size_t> series_of_expression(const FeatureSpec& spec, const std::string& name) {
+    if (!spec.field.empty() || operator_of(spec.op).takes == Takes::kNothing)
+      return Status::invalid(name +
+                             " reads a field or an expression, not both, if its operator does");
+    for (std::size_t i = 0; i < plan_->series_.size(); ++i)
+      if (plan_->series_[i].program && plan_->series_[i].expression == spec.expression) return i;
+    const auto named = [&](const Status& status) {
+      return Status(status.outcome(), name + ": " + std::string(status.message()));
+    };
+    auto parsed = parse_expression(spec.expression);
+    if (!parsed.is_ok()) return named(parsed.status());
+    auto program = Program::compile(parsed.value(), *plan_->schema_);
+    if (!program.is_ok()) return named(program.status());
+    SeriesPlan series;
+    series.program = std::move(program).value();
+    series.expression = spec.expression;
+    series.name = "the expression of " + name;
+    series.program->describe(series);
+    finish_grid(series);
+    plan_->divides_ |= series.program->divides();
+    plan_->series_.push_back(std::move(series));
+    return plan_->series_.size() - 1;
+  }
+
   Result<std::size_t> series_for(const FeatureSpec& spec, const std::string& name) {
+    if (!spec.expression.empty()) return series_of_expression(spec, name);
     int field = -1;
     const Takes takes = operator_of(spec.op).takes;
     if (takes == Takes::kNothing) {
@@ -196,31 +222,34 @@ class Planner {
       return Status::invalid(name + " names no field");
     }
     for (std::size_t i = 0; i < plan_->series_.size(); ++i)
-      if (plan_->series_[i].field == field) return i;
+      if (!plan_->series_[i].program && plan_->series_[i].field == field) return i;
     SeriesPlan series;
     series.field = field;
-    if (field >= 0)
+    if (field >= 0) {
+      series.name = "field '" + spec.field + "'";
       EDGECORE_TRY(set_grid(plan_->schema_->fields[static_cast<std::size_t>(field)], series));
+    }
     plan_->series_.push_back(std::move(series));
     return plan_->series_.size() - 1;
   }
 
-  Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) const {
+  static Status check_dtype(const FeatureSpec& spec, SeriesPlan& series, const std::string& name) {
     const Op op = spec.op;
     const Operator& row = operator_of(op);
     if (row.takes == Takes::kRows || row.takes == Takes::kNothing) return Status::ok();
-    if (is_variable(field_of(series).dtype)) {
+    if (series.grid == Grid::kNone || series.grid == Grid::kCategory) {
       if (row.takes != Takes::kValues)
-        return Status::incompatible(name + ": the operator needs a number, field '" + spec.field +
-                                    "' is text");
+        return Status::incompatible(name + ": the operator needs a number, " + series.name +
+                                    " is text");
       set_categories(series);
     }
     const bool bounded = row.takes == Takes::kBounded;
     const bool squares = op == Op::kStd || op == Op::kVariance;
     if ((bounded || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
-      return Status::incompatible(name + ": an exact " + std::string(row.name) +
-                                  " needs a grid; declare field '" + spec.field +
-                                  "' as decimal(k) or with resolution= and range=");
+      return Status::incompatible(
+          name + ": an exact " + std::string(row.name) + " needs a grid; declare " + series.name +
+          (series.program ? " over fields that are decimal(k)" : " as decimal(k)") +
+          " or with resolution= and range=");
     series.needs_bound |= bounded;
     series.needs_order |= row.ordered;
     if (row.takes == Takes::kTruth) return check_truth(series, name);
@@ -232,17 +261,13 @@ class Planner {
     return Status::ok();
   }
 
-  const Field& field_of(const SeriesPlan& series) const {
-    return plan_->schema_->fields[static_cast<std::size_t>(series.field)];
-  }
-
   // Sums always fit: 2^63 * kEventsMax < 2^126. Squares do when the range is declared.
   Status check_sums() const {
     for (const SeriesPlan& series : plan_->series_)
       if (series.needs_bound && (series.low <= -kSquareBound || series.high >= kSquareBound))
         return Status::incompatible(
-            "field '" + field_of(series).name +
-            "': an exact std, variance or ewma needs a range= of less than 2^52 grid steps either "
+            series.name +
+            ": an exact std, variance or ewma needs a range= of less than 2^52 grid steps either "
             "way");
     return Status::ok();
   }
@@ -272,7 +297,7 @@ class Planner {
       }
       if (operator_of(feature.op).family == Family::kValues) {
         const SeriesPlan& plan = plan_->series_[series_of_[i]];
-        find_values(plan_->view_.features[i], field_of(plan), plan, plan_->features_[i]);
+        find_values(plan_->view_.features[i], plan, plan_->features_[i]);
         values = static_cast<int>(values_of(plan, span));
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
@@ -305,11 +330,16 @@ class Planner {
     out.put(plan_->view_.rules.max_entities);
     out.put(plan_->view_.rules.max_bytes);
     for (const SeriesPlan& series : plan_->series_) {
-      out.put(static_cast<std::uint8_t>(series.field < 0));
-      if (series.field >= 0) {
-        const Field& field = plan_->schema_->fields[static_cast<std::size_t>(series.field)];
-        text(field.name);
-        out.put_bytes(field.fingerprint);
+      text(as_text(series.expression));
+      std::vector<std::size_t> fields;
+      if (series.program)
+        fields = series.program->fields();
+      else if (series.field >= 0)
+        fields.push_back(static_cast<std::size_t>(series.field));
+      out.put(static_cast<std::uint32_t>(fields.size()));
+      for (const std::size_t field : fields) {
+        text(plan_->schema_->fields[field].name);
+        out.put_bytes(plan_->schema_->fields[field].fingerprint);
       }
       out.put(static_cast<std::uint8_t>(series.grid));
       out.put(series.denominator);

@@ -50,11 +50,14 @@ inline constexpr std::int64_t kLastWindowNs = std::int64_t{86'400} * 1'000'000'0
 // of a field, every sum is proven to fit.
 inline constexpr std::uint32_t kEventsMax = 1u << 22;
 
+class Program;  // an expression, compiled; see program.hpp
+
 struct FeatureSpec {
   std::string name;
   Op op = Op::kCount;
   std::uint16_t version = 1;
   std::string field;  // kRecency: empty. kCount: empty counts rows, else non-null values
+  Bytes expression;   // in the place of a field (expression.hpp); empty: none
   // W; kLast, kRecency: how far back they look, 0 = kLastWindowNs; kEwma: the half-life.
   std::int64_t window_ns = 0;
   std::int64_t ttl_ns = 0;  // 0 = no ttl
@@ -113,13 +116,18 @@ struct ValuePlan {
   std::vector<std::int64_t> edges;       // ascending, stored; bins are what lies between them
 };
 
-// Events of one field (or, field -1, all rows): what the features of that field share.
+// Events of one field, of one expression, or (field -1, no program) all rows: what the features of
+// it share.
 struct SeriesPlan {
   int field = -1;
+  std::shared_ptr<const Program> program;  // makes the values of an expression
+  Bytes expression;                        // of the program
+  std::string name;                        // for messages
   Grid grid = Grid::kNone;
   std::uint64_t denominator = 1;
   double unit = 1;
   double resolution = 0;           // > 0: stored = value / resolution, ties to even
+  bool declared = false;           // the bounds are: they are no dtype's own
   bool narrow = false;             // high - low fits 32 bits: stored as u32 above `low`
   std::int64_t low = 0, high = 0;  // inclusive bounds of stored values
   bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
@@ -180,6 +188,7 @@ class Plan {
   const SchemaPtr& schema() const { return schema_; }
   std::size_t width() const { return features_.size(); }
   int entity_field() const { return entity_field_; }  // -1: none
+  bool divides() const { return divides_; }           // an expression may give no number
   const std::vector<SeriesPlan>& series() const { return series_; }
   const std::vector<FeaturePlan>& features() const { return features_; }
   const std::vector<Group>& groups() const { return groups_; }
@@ -194,6 +203,7 @@ class Plan {
   ViewSpec view_;
   SchemaPtr schema_;
   int entity_field_ = -1;
+  bool divides_ = false;
   std::vector<SeriesPlan> series_;
   std::vector<FeaturePlan> features_;
   std::vector<Group> groups_;

@@ -105,8 +105,8 @@ Status check_truth(const SeriesPlan& series, const std::string& name) {
   if (series.grid == Grid::kInteger && series.denominator == 1 && series.unit == 1 &&
       series.low >= 0 && series.high <= 1)
     return Status::ok();
-  return Status::incompatible(name + ": a time in which something is true needs a bool, or an " +
-                              "integer with range=(0, 1)");
+  return Status::incompatible(name + ": a time in which something is true needs a bool, a " +
+                              "comparison, or an integer with range=(0, 1)");
 }
 
 void read_span(const Plan& plan, const Group& group, Series& events, std::int64_t as_of,

@@ -123,7 +123,7 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
 bool Sweep::gather(const SeriesPlan& series, Events& events) {
   const std::size_t rows = places_.size();
   events.dense = true;
-  if (series.field < 0) return true;
+  if (series.field < 0 && !series.program) return true;
   events.stored.resize(rows);
   for (std::size_t i = 0; i < rows && events.dense; ++i)
     events.dense =

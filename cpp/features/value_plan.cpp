@@ -26,24 +26,22 @@ std::size_t place_of(const std::vector<T>& ascending, T value) {
                                   ascending.begin());
 }
 
-Status plan_quantile(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
-                     ValuePlan& needs) {
+Status plan_quantile(const FeatureSpec& spec, const SeriesPlan& series, ValuePlan& needs) {
   needs.bucket_steps = steps_of(series) / kBuckets + 1;
-  if (needs.bucket_steps > 1 && (!field.range_min || !field.range_max))
-    return Status::incompatible("feature '" + spec.name + "': declare the range= of field '" +
-                                field.name + "', which bounds the error of a quantile");
+  if (needs.bucket_steps > 1 && !series.declared)
+    return Status::incompatible("feature '" + spec.name + "': declare the range= of " +
+                                series.name + ", which bounds the error of a quantile");
   put_once(needs.permilles, spec.permille);
   return Status::ok();
 }
 
-Status plan_bin(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
-                ValuePlan& needs) {
+Status plan_bin(const FeatureSpec& spec, const SeriesPlan& series, ValuePlan& needs) {
   for (const auto& edge : {spec.at_least, spec.below}) {
     if (!edge) continue;
-    const auto stored = stored_edge(field, series, *edge);
+    const auto stored = stored_edge(series, *edge);
     if (!stored)
       return Status::invalid("feature '" + spec.name + "': edge " + std::to_string(*edge) +
-                             " is not on the grid of field '" + field.name + "'");
+                             " is not on the grid of " + series.name);
     put_once(needs.edges, *stored);
   }
   return Status::ok();
@@ -67,7 +65,7 @@ Status check_value_parameters(const FeatureSpec& spec) {
   return Status::ok();
 }
 
-Status plan_values(const FeatureSpec& spec, const Field& field, SeriesPlan& series) {
+Status plan_values(const FeatureSpec& spec, SeriesPlan& series) {
   const std::size_t at = values_of(series, span_of(spec));
   if (at == series.values.size()) {
     series.values.emplace_back();
@@ -76,13 +74,12 @@ Status plan_values(const FeatureSpec& spec, const Field& field, SeriesPlan& seri
   ValuePlan& needs = series.values[at];
   needs.distinct |= spec.op == Op::kDistinct;
   needs.modes |= spec.op == Op::kMostFrequent;
-  if (spec.op == Op::kQuantile) return plan_quantile(spec, field, series, needs);
-  if (spec.op == Op::kBin) return plan_bin(spec, field, series, needs);
+  if (spec.op == Op::kQuantile) return plan_quantile(spec, series, needs);
+  if (spec.op == Op::kBin) return plan_bin(spec, series, needs);
   return Status::ok();
 }
 
-void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& series,
-                 FeaturePlan& feature) {
+void find_values(const FeatureSpec& spec, const SeriesPlan& series, FeaturePlan& feature) {
   const ValuePlan& needs = series.values[values_of(series, span_of(spec))];
   if (spec.op == Op::kQuantile) {
     feature.part = static_cast<std::uint16_t>(place_of(needs.permilles, spec.permille));
@@ -93,7 +90,7 @@ void find_values(const FeatureSpec& spec, const Field& field, const SeriesPlan& 
   if (spec.op != Op::kBin) return;
   // Bin b holds the values that b edges are not above.
   const auto bin_from = [&](double edge) {
-    return static_cast<std::uint16_t>(place_of(needs.edges, *stored_edge(field, series, edge)) + 1);
+    return static_cast<std::uint16_t>(place_of(needs.edges, *stored_edge(series, edge)) + 1);
   };
   feature.part = spec.at_least ? bin_from(*spec.at_least) : std::uint16_t{0};
   feature.part_end =

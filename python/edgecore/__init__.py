@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgecore.artifacts import ArtifactStore as ArtifactStore
     from edgecore.device.agent import Device as Device
+    from edgecore.expressions import col as col
+    from edgecore.expressions import where as where
     from edgecore.features import Agg as Agg
     from edgecore.features import Distinct as Distinct
     from edgecore.features import Ewma as Ewma
@@ -52,6 +54,8 @@ _HOMES = {
     "Schema": "edgecore.schema",
     "TimeIn": "edgecore.features",
     "backfill": "edgecore.features",
+    "col": "edgecore.expressions",
+    "where": "edgecore.expressions",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from edgecore._core import features as _core
 from edgecore.errors import Invalid
+from edgecore.expressions import Expression
 from edgecore.feature_spec import AGGREGATES, Feature, duration_text
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 class Agg:
     """Operators over windows of one field: a feature for each pair, ``<field>_<op>_<window>``.
 
+    :param field: a name, or an expression, which needs a `name` in the field's place.
     :param ops: of ``count sum mean std variance min max range first delta rate distinct
         most_frequent``, and quantiles ``p0.1`` to ``p99.9``; ``delta`` is the last value of the
         window minus its first, ``rate`` that per second (a counter that is reset gives a negative
@@ -33,28 +35,32 @@ class Agg:
     :param gap: the session of events, back from the newest, whose neighbours are at most this
         apart; over, and its window empty, once the newest is older. The window caps it.
         Names have ``_hop_<hop>`` or ``_gap_<gap>`` at their end.
+    :param unit: the field's, or the stream is refused; :param convert: a unit that is converted to
+        it, exactly: ``unit="degC", convert="degF"``.
     """
 
     def __init__(
         self,
-        field: str,
+        field: str | Expression,
         ops: str | Sequence[str],
         *,
         window: Duration | Sequence[Duration],
+        name: str = "",
         **judged: Any,
     ) -> None:
         windows = [window] if isinstance(window, str | int) else list(window)
         names = [ops] if isinstance(ops, str) else list(ops)
-        found = {op: _aggregate(field, op) for op in names}
+        called = _called(field, name)
+        found = {op: _aggregate(called, op) for op in names}
         self.features = [
-            Feature(f"{field}_{op}_{_label(span)}{_suffix(judged)}", field=field, window=span,
+            Feature(f"{called}_{op}_{_label(span)}{_suffix(judged)}", field=field, window=span,
                     **how, **judged)
             for span in windows
             for op, how in found.items()
         ]  # fmt: skip
 
 
-def _aggregate(field: str, op: str) -> dict[str, Any]:
+def _aggregate(called: str, op: str) -> dict[str, Any]:
     """The operator that is meant, and its parameter."""
     if op in AGGREGATES:
         return {"op": op}
@@ -64,14 +70,20 @@ def _aggregate(field: str, op: str) -> dict[str, Any]:
     if written and len(whole) in (1, 2) and int(digits) > 0:
         return {"op": "quantile", "permille": int(digits)}
     known = ", ".join(AGGREGATES)
-    raise Invalid(f"Agg of {field!r}: {op!r} is none of {known}, p0.1 to p99.9")
+    raise Invalid(f"Agg of {called!r}: {op!r} is none of {known}, p0.1 to p99.9")
 
 
 class Distinct:
     """How many different values a field has in each window: ``<field>_distinct_<window>``. Exact;
     the field may be a text."""
 
-    def __init__(self, field: str, *, window: Duration | Sequence[Duration], **judged: Any) -> None:
+    def __init__(
+        self,
+        field: str | Expression,
+        *,
+        window: Duration | Sequence[Duration],
+        **judged: Any,
+    ) -> None:
         self.features = Agg(field, "distinct", window=window, **judged).features
 
 
@@ -79,7 +91,13 @@ class MostFrequent:
     """The most frequent value of a field in each window, of equally frequent ones the least:
     ``<field>_most_frequent_<window>``. Exact; of a text its :func:`category_code`."""
 
-    def __init__(self, field: str, *, window: Duration | Sequence[Duration], **judged: Any) -> None:
+    def __init__(
+        self,
+        field: str | Expression,
+        *,
+        window: Duration | Sequence[Duration],
+        **judged: Any,
+    ) -> None:
         self.features = Agg(field, "most_frequent", window=window, **judged).features
 
 
@@ -91,13 +109,20 @@ class Histogram:
     """
 
     def __init__(
-        self, field: str, *, edges: Sequence[float], window: Duration, **judged: Any
+        self,
+        field: str | Expression,
+        *,
+        edges: Sequence[float],
+        window: Duration,
+        name: str = "",
+        **judged: Any,
     ) -> None:
+        called = _called(field, name)
         if not edges:
-            raise Invalid(f"Histogram of {field!r}: at least one edge is needed")
+            raise Invalid(f"Histogram of {called!r}: at least one edge is needed")
         bounds = [None, *edges, None]
         self.features = [
-            Feature(f"{field}_bin{i}_{_label(window)}{_suffix(judged)}", "bin", field, window,
+            Feature(f"{called}_bin{i}_{_label(window)}{_suffix(judged)}", "bin", field, window,
                     at_least=low, below=high, **judged)
             for i, (low, high) in enumerate(pairwise(bounds))
         ]  # fmt: skip
@@ -107,8 +132,11 @@ class Last:
     """The newest value of a field, no older than `within`: ``<field>_last``. Of a text its
     :func:`category_code`."""
 
-    def __init__(self, field: str, *, within: Duration = "1d", **judged: Any) -> None:
-        self.features = [Feature(f"{field}_last", "last", field, within, **judged)]
+    def __init__(
+        self, field: str | Expression, *, within: Duration = "1d", name: str = "", **judged: Any
+    ) -> None:
+        called = f"{_called(field, name)}_last"
+        self.features = [Feature(called, "last", field, within, **judged)]
 
 
 class Ewma:
@@ -116,9 +144,11 @@ class Ewma:
     ``<field>_ewma_<half life>``. It looks 16 half-lives back, in panes of an eighth of one; an
     eighth must be whole nanoseconds."""
 
-    def __init__(self, field: str, *, half_life: Duration, **judged: Any) -> None:
-        name = f"{field}_ewma_{_label(half_life)}"
-        self.features = [Feature(name, "ewma", field, half_life, **judged)]
+    def __init__(
+        self, field: str | Expression, *, half_life: Duration, name: str = "", **judged: Any
+    ) -> None:
+        called = f"{_called(field, name)}_ewma_{_label(half_life)}"
+        self.features = [Feature(called, "ewma", field, half_life, **judged)]
 
 
 class TimeIn:
@@ -127,15 +157,18 @@ class TimeIn:
     An event's value holds until the next event, the newest one's until the time that is asked for;
     the last event before the window holds into it if it lies within one more window.
 
-    :param field: a bool, or an integer with ``range=(0, 1)``.
+    :param field: a bool, an integer with ``range=(0, 1)``, or an expression that is a truth, such
+        as ``col("mode") == "run"``, which needs a `name`.
     :param hold: an event's value holds for at most this long; the time after it is not known, and
         coverage says so. :param hop: as in :class:`Agg`. Both are in the name, as there.
     :param judged: ``ttl`` and the like, as in :class:`Agg`.
     """
 
-    def __init__(self, field: str, *, window: Duration, **judged: Any) -> None:
-        name = f"{field}_time_in_{_label(window)}{_suffix(judged)}"
-        self.features = [Feature(name, "time_in", field, window, **judged)]
+    def __init__(
+        self, field: str | Expression, *, window: Duration, name: str = "", **judged: Any
+    ) -> None:
+        called = f"{_called(field, name)}_time_in_{_label(window)}{_suffix(judged)}"
+        self.features = [Feature(called, "time_in", field, window, **judged)]
 
 
 class Ratio:
@@ -156,6 +189,12 @@ class Recency:
 
     def __init__(self, *, within: Duration = "1d", **judged: Any) -> None:
         self.features = [Feature("recency", "recency", "", within, **judged)]
+
+
+def _called(field: str | Expression, name: str) -> str:
+    if isinstance(field, Expression) and not name:
+        raise Invalid(f"a feature of the expression {field} needs a name=")
+    return name or str(field)
 
 
 def _label(window: Duration) -> str:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from edgecore._core import features as _core
 from edgecore.errors import Incompatible, Invalid
+from edgecore.expressions import Expression, col
+from edgecore.units import conversion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from edgecore.schema import Schema
 
     Duration = str | int  # "90s", or nanoseconds
 
@@ -74,10 +78,17 @@ def _permille(value: int) -> int:
     return value
 
 
+def _expression(body: object) -> list[object]:
+    return Expression.from_canonical(body).canonical()
+
+
 # What a feature may say beside its name, operator, version and window: by key of its definition,
 # the default, which is not encoded, and what makes a valid value of the one given.
 PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "field": ("", str),
+    "expr": (None, _expression),
+    "unit": ("", str),
+    "convert": ("", str),
     "ttl": (0, duration_ns),
     "on_stale": ("use", _on_stale),
     "default": (None, float),
@@ -102,6 +113,8 @@ class Feature:
 
     :param version: of the operator, the newest of this build if not given. An older one keeps its
         bits and has its own identity; :meth:`FeatureView.plan` refuses one that a build lacks.
+    :param field: a name, or an :class:`~edgecore.expressions.Expression` in a field's place; what
+        is encoded of it is then ``expr``.
     :param parameters: those of ``PARAMETERS``, for most of which :class:`Agg` says what they are.
     :raises Invalid: an operator or a parameter that there is not, or a value out of range.
     """
@@ -109,6 +122,9 @@ class Feature:
     __slots__ = ("name", "op", "version", "window", *PARAMETERS)
 
     field: str
+    expr: list[object] | None
+    unit: str
+    convert: str
     ttl: int
     on_stale: str
     default: float | None
@@ -127,7 +143,7 @@ class Feature:
         self,
         name: str,
         op: str,
-        field: str,
+        field: str | Expression,
         window: Duration,
         *,
         version: int | None = None,
@@ -141,13 +157,23 @@ class Feature:
         self.op = op
         self.version = VERSIONS[op][-1] if version is None else version
         self.window = duration_ns(window)
-        given = {"field": field, **parameters}
+        reads = {"field": field} if isinstance(field, str) else {"expr": field.canonical()}
+        given = {**reads, **parameters}
         try:
             for key, (default, valid) in PARAMETERS.items():
                 value = given.get(key, default)
                 setattr(self, key, default if value == default else valid(value))
+            self._check_source()
         except Invalid as error:
             raise Invalid(f"feature {name!r}: {error}") from None
+
+    def _check_source(self) -> None:
+        if self.expr is not None and self.field:
+            raise Invalid("it reads a field or an expression, not both")
+        if self.unit and not self.field:
+            raise Invalid("unit= is of a field; in an expression write col(name, unit)")
+        if self.convert:
+            conversion(self.convert, self.unit)
 
     def canonical(self) -> dict[str, object]:
         """What is encoded: only what differs from the defaults."""
@@ -171,6 +197,8 @@ class Feature:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that it reads."""
+        if self.expression is not None:
+            return self.expression.fields
         return (self.field,) if self.field else ()
 
     @property
@@ -178,12 +206,46 @@ class Feature:
         """Names of the features of the view that it is made of."""
         return (self.numerator, self.denominator) if self.op == "ratio" else ()
 
-    def core(self, fingerprint: bytes) -> dict[str, object]:
+    @property
+    def expression(self) -> Expression | None:
+        """What it reads in a field's place."""
+        return None if self.expr is None else Expression.from_canonical(self.expr)
+
+    def source(self, schema: Schema) -> Expression | None:
+        """What it reads over a schema in its field's place, a conversion included; None: the field.
+
+        :raises Incompatible: a field whose unit is another than the one that is wanted."""
+        units = {field.name: field.unit for field in schema.fields}
+
+        def require(field: str, wanted: str) -> None:
+            if wanted and units.get(field, wanted) != wanted:
+                raise Incompatible(
+                    f"feature {self.name!r} wants field {field!r} in {wanted!r}, stream "
+                    f"{schema.stream!r} has it in {units[field] or 'no unit'!r}"
+                )
+
+        if (expression := self.expression) is not None:
+            for field, wanted in expression.columns():
+                require(field, wanted)
+            return expression
+        if self.convert and units.get(self.field) == self.convert:
+            factor, offset = conversion(self.convert, self.unit)
+            return col(self.field) * factor + offset
+        require(self.field, self.unit)
+        return None
+
+    def core(self, schema: Schema, fingerprint: bytes) -> dict[str, object]:
         """As the compiled plan takes it. Raises ``Incompatible`` for an operator's version that
         this build lacks."""
         if self.version not in VERSIONS[self.op]:
             raise Incompatible(_not_here(self.name, self.op, self.version))
-        return {**self.canonical(), "fingerprint": fingerprint}
+        body = self.canonical()
+        for key in ("expr", "unit", "convert"):
+            body.pop(key, None)
+        if (source := self.source(schema)) is not None:
+            body.pop("field", None)
+            body["expr"] = source.to_bytes()
+        return {**body, "fingerprint": fingerprint}
 
     def __repr__(self) -> str:
         return f"Feature({self.name!r}, {self.op}@{self.version})"

@@ -117,6 +117,7 @@ class FeatureView:
                  **self.rules.of_time()}  # fmt: skip
         made: dict[str, bytes] = {}
         for spec in sorted(self.specs, key=lambda spec: len(spec.operands)):
+            spec.source(schema)  # a unit that is wanted is there
             params = {k: v for k, v in spec.canonical().items() if k not in _NOT_PARAMS}
             definition = {
                 "op": f"{spec.op}@{spec.version}",
@@ -200,7 +201,7 @@ class FeatureView:
         prints = self.fingerprints_for(schema)
         plan = _core.Plan(
             self.name, self.entity, self.source, self.lateness,
-            [spec.core(one) for spec, one in zip(self.specs, prints, strict=True)],
+            [spec.core(schema, one) for spec, one in zip(self.specs, prints, strict=True)],
             blake3(self.fingerprint + b"".join(prints)), schema, self.rules.core(),
         )  # fmt: skip
         self._planned = (schema, plan)

@@ -165,6 +165,12 @@ class FeatureStore:
         return sum(engine.ahead_rows for engine in self._engines.values())
 
     @property
+    def undefined_values(self) -> int:
+        """Values of expressions that were no number (a division by zero, an overflow), in the rows
+        since it was opened."""
+        return sum(engine.undefined_values for engine in self._engines.values())
+
+    @property
     def evicted(self) -> int:
         """Entities that were let go to keep views within their bounds."""
         return sum(engine.evicted for engine in self._engines.values())
