@@ -9,6 +9,7 @@
 #include "features/batch.hpp"
 #include "features/category.hpp"
 #include "features/engine.hpp"
+#include "features/entity.hpp"
 #include "features/expression.hpp"
 
 namespace edgecore::bindings {
@@ -352,6 +353,20 @@ py::list operators() {
   return out;
 }
 
+// (kind, denominator, unit) of what each feature reads; None where it reads other features.
+py::list grids(const Plan& plan) {
+  std::vector<py::object> found(plan.width(), py::none());
+  for (const features::Group& group : plan.groups()) {
+    const auto& series = plan.series()[static_cast<std::size_t>(group.series)];
+    for (const std::uint16_t feature : group.features)
+      found[feature] =
+          py::make_tuple(static_cast<int>(series.grid), series.denominator, series.unit);
+  }
+  py::list out;
+  for (const py::object& one : found) out.append(one);
+  return out;
+}
+
 void bind_engine(py::module_& m) {
   const auto number = [](auto method) {
     return
@@ -414,6 +429,27 @@ void bind_features(py::module_& m) {
                                for (const features::FeaturePlan& one : plan.features())
                                  out.append(one.error);
                                return out;
+                             })
+      .def_property_readonly("horizons",
+                             [](const Plan& plan) {
+                               py::list out;
+                               for (const features::FeaturePlan& one : plan.features())
+                                 out.append(one.horizon_ns);
+                               return out;
+                             })
+      .def_property_readonly("grids", &grids)
+      .def_property_readonly("entity_bytes",
+                             [](const Plan& plan) {
+                               features::Entity entity;
+                               entity.reset(plan);
+                               return entity.memory_bytes(plan);
+                             })
+      .def_property_readonly("event_bytes",
+                             [](const Plan& plan) {
+                               std::size_t total = 0;
+                               for (const features::SeriesPlan& one : plan.series())
+                                 total += features::event_bytes(one);
+                               return total;
                              })
       .def_property_readonly("state_digest",
                              [](const Plan& plan) { return to_py_bytes(plan.state_digest()); });

@@ -460,13 +460,15 @@ Newest Series::before(const SeriesPlan& plan, std::uint32_t at) const {
   return settled_;
 }
 
+std::size_t event_bytes(const SeriesPlan& plan) {
+  if (plan.grid == Grid::kNone) return sizeof(std::int64_t);
+  return sizeof(std::int64_t) + (plan.narrow ? sizeof(std::uint32_t) : sizeof(std::int64_t));
+}
+
 std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
-  const std::size_t each = sizeof(std::int64_t) + (plan.grid == Grid::kNone ? 0
-                                                   : plan.narrow            ? 4
-                                                                            : 8);
   std::size_t values_bytes = plan.values.size() * sizeof(Values);
   for (std::size_t i = 0; i < plan.values.size(); ++i) values_bytes += values_[i].memory_bytes();
-  return capacity_ * each + minima_.memory_bytes() + maxima_.memory_bytes() +
+  return capacity_ * event_bytes(plan) + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
          plan.decays.size() * sizeof(Decay) + (ranges_ ? ranges_->memory_bytes() : 0) +
          values_bytes + (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);

@@ -84,6 +84,9 @@ struct Ends {
   std::int64_t first = 0, last = 0;  // stored
 };
 
+// Memory of one event that is held, by itself: minima, ranks and order keys come on top.
+std::size_t event_bytes(const SeriesPlan& plan);
+
 // Not thread-safe. Every call takes the same plan, which is not stored: entities are many.
 class Series {
  public:

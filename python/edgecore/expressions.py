@@ -235,6 +235,14 @@ def _number(numerator: object, denominator: object) -> str:
     return f"{numerator}/{denominator}"
 
 
+def _is_truth(tree: object) -> bool:
+    """As its text shows it: a comparison, or some that are joined."""
+    if not isinstance(tree, list):
+        return isinstance(tree, bool)
+    joined = tree[0] in ("min", "max") and all(map(_is_truth, tree[1:]))
+    return joined or _INFIX.get(tree[0]) == _INFIX["=="]
+
+
 def _show(tree: object, tight: int = 0) -> str:
     """In the language of :func:`expression`."""
     if isinstance(tree, bool):
@@ -254,6 +262,10 @@ def _show(tree: object, tight: int = 0) -> str:
         text = f"{_show(parts[0], mine)} {op} {_show(parts[1], mine + 1)}"
         if len(parts) == 4:
             return f"round({text}, {_number(*parts[2:])})"
+        return f"({text})" if mine < tight else text
+    if op in ("min", "max") and _is_truth(tree):
+        mine, word = (2, "and") if op == "min" else (1, "or")
+        text = f"{_show(parts[0], mine)} {word} {_show(parts[1], mine + 1)}"
         return f"({text})" if mine < tight else text
     if op == "bucket":
         edges = ", ".join(_number(*edge) for edge in parts[1])

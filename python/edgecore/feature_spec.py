@@ -164,8 +164,8 @@ class Feature:
                 value = given.get(key, default)
                 setattr(self, key, default if value == default else valid(value))
             self._check_source()
-        except Invalid as error:
-            raise Invalid(f"feature {name!r}: {error}") from None
+        except (Incompatible, Invalid) as error:
+            raise type(error)(f"feature {name!r}: {error}") from None
 
     def _check_source(self) -> None:
         if self.expr is not None and self.field:

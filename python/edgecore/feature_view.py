@@ -192,6 +192,15 @@ class FeatureView:
             raise Corrupt("feature view: not what this definition encodes to")
         return view
 
+    @staticmethod
+    def from_toml(text: str, where: str = "view") -> FeatureView:
+        """The view of a TOML text (docs/features.md), the same bytes as of one made in Python.
+
+        :param where: the file, for messages. :raises Invalid: names the line and the key."""
+        from edgecore.feature_toml import view_from_toml
+
+        return view_from_toml(text, where)
+
     def plan(self, schema: Schema) -> _core.Plan:
         """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
         field, or an operator can't be exact over it (the message says what to declare)."""

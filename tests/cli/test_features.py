@@ -147,3 +147,83 @@ def test_features_backfill_bad_words_are_one_line(
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
+
+
+VIEW_TOML = """
+name = "pump_health"
+entity = "pump"
+source = "telemetry"
+lateness = "30s"
+[[features]]
+field = "temp"
+ops = ["mean", "variance", "p95"]
+window = "1m"
+ttl = "5m"
+[[features]]
+kind = "time_in"
+expr = "temp * 5 / 9 > 20"
+name = "hot"
+window = "1h"
+[[features]]
+kind = "recency"
+"""
+
+
+def test_features_show_of_a_toml_file_says_what_each_feature_is(made: Path, capsys: Any) -> None:
+    (made / "view.toml").write_text(VIEW_TOML)
+    assert run("features", "show", made / "view.toml") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("view pump_health of stream telemetry, by pump; ")
+    assert "lateness 30s" in told
+    assert "temp_p95_1m       quantile@1 95 %" in told
+    assert "fingerprint" not in told
+    assert run("features", "show", made / "view.toml", "--schema", made / "rows.toml") == 0
+    told = capsys.readouterr().out
+    view = FeatureView.from_toml(VIEW_TOML)
+    for name, fingerprint in zip(view.names, view.fingerprints_for(SCHEMA), strict=True):
+        row = next(line for line in told.splitlines() if line.split()[:1] == [name])
+        assert fingerprint.hex()[:12] in row
+    assert "state of an entity: " in told
+
+
+def test_features_show_as_json_has_units_grids_horizons_and_errors(made: Path, capsys: Any) -> None:
+    (made / "view.toml").write_text(VIEW_TOML)
+    (made / "units.toml").write_text(SCHEMA_TOML + 'unit = "degC"\n')
+    assert run("features", "show", made / "view.toml", "--schema", made / "units.toml",
+               "--json") == 0  # fmt: skip
+    told = json.loads(capsys.readouterr().out)
+    mean, variance, p95, hot, recency = told["features"]
+    assert (mean["unit"], variance["unit"], hot["unit"], recency["unit"]) == (
+        "degC", "(degC)^2", "s", "s")  # fmt: skip
+    assert (mean["grid"], hot["grid"], recency["grid"]) == ("0.001", "1", "")
+    assert mean["horizon"] == 300 * SECOND
+    assert hot["horizon"] == 7200 * SECOND
+    assert (mean["error"], mean["ttl"], hot["reads"]) == (0, 300 * SECOND, "temp * 5 / 9 > 20")
+    assert 0 < p95["error"] <= 0.1
+    assert told["event_bytes"] == 12 + 12 + 8
+    assert told["entity_bytes"] > 0
+
+
+def test_features_show_of_a_release_uses_the_schema_in_it(made: Path, capsys: Any) -> None:
+    bundle = made / "bundle"
+    bundle.mkdir()
+    view = FeatureView.from_toml(VIEW_TOML)
+    (bundle / "view.cbor").write_bytes(view.to_bytes())
+    (bundle / "schema.cbor").write_bytes(SCHEMA.canonical_bytes)
+    assert run("features", "show", bundle) == 0
+    assert view.fingerprints_for(SCHEMA)[0].hex()[:12] in capsys.readouterr().out
+    assert run("features", "show", made) == 15
+    (made / "other.toml").write_text(SCHEMA_TOML.replace("telemetry", "other"))
+    assert run("features", "show", made / "view.cbor", "--schema", made / "other.toml") == 16
+    assert "reads stream 'telemetry'" in capsys.readouterr().err
+
+
+def test_features_backfill_takes_a_toml_view_and_names_the_line_it_cannot_read(
+    made: Path, capsys: Any
+) -> None:
+    (made / "view.toml").write_text(VIEW_TOML)
+    assert run("features", "parity", made / "view.toml", made / "log") == 0
+    assert "\n0 differing bits" in capsys.readouterr().out
+    (made / "view.toml").write_text(VIEW_TOML.replace("window", "widnow", 1))
+    assert run("features", "show", made / "view.toml") == 16
+    assert "line 9, key 'widnow'" in capsys.readouterr().err

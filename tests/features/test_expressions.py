@@ -16,6 +16,7 @@ import edgecore as ec
 from edgecore._core import features as core
 from edgecore.errors import Corrupt, EdgecoreError, Incompatible, Invalid
 from edgecore.expressions import Expression, col, expression, where
+from edgecore.feature_kinds import Histogram, Ratio, TimeIn
 from edgecore.features import MISSING, Feature, FeatureStore, prepare
 from edgecore.fs import MemoryFs
 
@@ -261,6 +262,10 @@ def test_expressions_text_and_operators_give_the_same_bytes_and_come_back() -> N
         ("0.1 * a", a.__rmul__(0.1)),
         ("where(mode == 'run' and on, a, -b)",
          where((col("mode") == "run") & col("on"), a, -b)),
+        ("(a < 1 or b < 2) and (a < 3 and min(b < 4, true)) and b",
+         ((a < 1) | (b < 2)) & ((a < 3) & (b < 4).min(True)) & b),
+        ("min(a, b < 1) and (b < 1 or (b < 2 or on))",
+         a.min(b < 1) & ((b < 1) | ((b < 2) | col("on")))),
         ("round(a / b, 0.001)", (a / b).round(0.001)),
         ("bucket(clip(a, -1, 1), 0, 1/2)", None),
         ("col('a', 'degC') >= 1e-3 or not on",
@@ -420,3 +425,35 @@ def test_units_of_expressions_and_of_what_has_none() -> None:
                             features=[ec.Last("free", unit="1", convert="%")])  # fmt: skip
     rows = [{"time": START, "free": 12.5}]
     assert ec.backfill(floats, rows, schema=temperature("")).values[0] == 0.125
+
+
+def test_expressions_serve_every_kind_of_operator() -> None:
+    running, tenth = col("mode") == "run", col("a") / 10
+    view = ec.FeatureView("v", entity="", source="s", features=[
+        TimeIn(running, name="running", window="1m"),
+        ec.Agg(tenth, ["p50", "distinct", "most_frequent"], window="1m", name="tenth"),
+        ec.Agg(tenth, "mean", window="1m", hop="30s", name="tenth"),
+        Histogram(tenth, edges=[0.025, 1], window="1m", name="tenth"),
+        ec.Agg(running, "count", window="1m", name="told"),
+        Ratio("share", "tenth_bin1_1m", "told_count_1m")])  # fmt: skip
+    rows = [{"time": START + i * 10 * SECOND, "a": a, "mode": mode} for i, (a, mode) in
+            enumerate([(0.25, "run"), (-0.5, "idle"), (0.25, "run"), (10, "run")])]  # fmt: skip
+    found = ec.backfill(view, rows, schema=SCHEMA)
+    width = found.width
+    last = dict(zip(view.names, found.values[-width:], strict=True))
+    assert last["running_time_in_1m"] == 20
+    assert (last["tenth_distinct_1m"], last["tenth_most_frequent_1m"]) == (3, 0.025)
+    assert [last[f"tenth_bin{i}_1m"] for i in range(3)] == [1, 2, 1]
+    assert (last["told_count_1m"], last["share"]) == (4, 0.5)
+    assert abs(last["tenth_p50_1m"] - 0.025) <= 0.01
+    store = FeatureStore.open("f", views=[view], schemas=[SCHEMA], fs=MemoryFs())
+    for row in rows:
+        store.update("s", row)
+    read = store.read("v", "", int(rows[-1]["time"]))  # type: ignore[call-overload]
+    assert bytes(read.values) == bytes(found.values[-width:])
+    no_truth = TimeIn(tenth, name="x", window="1m")
+    off_grid = Histogram(tenth, edges=[0.0001], window="1m", name="x")
+    with pytest.raises(Incompatible, match="comparison"):
+        ec.FeatureView("v", entity="", source="s", features=[no_truth]).plan(SCHEMA)
+    with pytest.raises(Invalid, match="not on the grid"):
+        ec.FeatureView("v", entity="", source="s", features=[off_grid]).plan(SCHEMA)

@@ -29,6 +29,8 @@ _PARTS_MAX = 1 << 30
 
 def register(subparsers: Any) -> None:
     """Adds the command's parsers; each sets ``run``, a function of the arguments."""
+    from edgecore.cli import features_show
+
     features = subparsers.add_parser("features", help="features of history; the same bits or not")
     commands = features.add_subparsers(dest="features_command", required=True)
 
@@ -59,6 +61,7 @@ def register(subparsers: Any) -> None:
     one.add_argument("--until", metavar="TIME", help="answer rows before this")
     two = add("parity", _parity, "replay on every path and count bits that differ; exit 1 if any",
               "LOG", about)  # fmt: skip
+    features_show.add(commands)
     two.add_argument("--points", type=int, default=POINTS,
                      help=f"how many restores, and how many cuts (default {POINTS})")  # fmt: skip
 
@@ -73,11 +76,10 @@ def read_view(path: str) -> FeatureView:
     data = PosixFs().read_file(path, DEFINITION_BYTES_MAX)
     if not path.endswith(".toml"):
         return FeatureView.from_bytes(data)
-    read: Any = getattr(FeatureView, "from_toml", None)
-    if read is None:
-        raise Invalid(f"{path}: this build reads views as CBOR only")
-    view: FeatureView = read(data.decode())
-    return view
+    try:
+        return FeatureView.from_toml(data.decode(), path)
+    except UnicodeDecodeError:
+        raise Invalid(f"{path}: is not UTF-8 text") from None
 
 
 def read_time(text: str | None) -> int | None:

@@ -33,7 +33,7 @@ HOMES = {
 SUMMARIES = {
     "demo": "the whole path on this machine, checked",
     "device": "init, run, status of a device",
-    "features": "backfill over history; parity of all paths",
+    "features": "show views; backfill over history; parity of all paths",
     "hub": "init, serve, invite, publish, order, export",
     "lineage": "rebuild a prediction from the log",
     "log": "inspect, verify, export a log",
