@@ -28,12 +28,31 @@ std::size_t remainder_of(std::int64_t pane) {
 void Decay::add(std::int64_t pane, std::int64_t stored) {
   const auto shift = static_cast<int>(kHalfLives - 1 - (pane_ - pane) / kPanesPerHalfLife);
   const std::size_t at = remainder_of(pane);
-  values_[at] += static_cast<Int128>(stored) * (std::int64_t{1} << shift);
+  const Int128 value = static_cast<Int128>(stored) * (std::int64_t{1} << shift);
+  values_[at] += value;
   counts_[at] += std::uint64_t{1} << shift;
+  if (!weighed_) return;
+  const std::uint32_t weight = kEighths[remainder_of(pane_ - pane)];
+  all_values_ += value * weight;
+  all_weights_ += static_cast<std::uint64_t>(weight) << shift;
+}
+
+// All panes as of the last one.
+void Decay::weigh() {
+  weighed_ = true;
+  all_values_ = 0;
+  all_weights_ = 0;
+  for (std::int64_t r = 0; r < kPanesPerHalfLife; ++r) {
+    const std::size_t at = remainder_of(pane_ - r);
+    const std::uint32_t weight = kEighths[static_cast<std::size_t>(r)];
+    all_values_ += values_[at] * weight;
+    all_weights_ += counts_[at] * weight;
+  }
 }
 
 void Decay::begin_at(const EventView& events, std::int64_t pane_ns, std::int64_t pane) {
   valid_ = true;
+  weighed_ = false;
   pane_ = pane;
   values_.fill(0);
   counts_.fill(0);
@@ -45,6 +64,7 @@ void Decay::begin_at(const EventView& events, std::int64_t pane_ns, std::int64_t
 
 // The next pane: the one that is as old as the horizon goes, and its fellows count half.
 void Decay::enter(const EventView& events, std::int64_t pane_ns, std::int64_t pane) {
+  weighed_ = false;
   const std::size_t at = remainder_of(pane);
   const std::int64_t oldest = start_of(pane - kPanes + 1, pane_ns);
   for (; begin_ < end_ && events.times[begin_] < oldest; ++begin_) {
@@ -85,12 +105,9 @@ Weighted Decay::sums(const EventView& events, std::int64_t pane_ns, std::int64_t
   Weighted out;
   out.count = end_ - begin_;
   out.begin = begin_;
-  for (std::int64_t r = 0; r < kPanesPerHalfLife; ++r) {
-    const std::size_t at = remainder_of(now - r);
-    const std::uint32_t weight = kEighths[static_cast<std::size_t>(r)];
-    out.values += values_[at] * weight;
-    out.weights += counts_[at] * weight;
-  }
+  if (!weighed_) weigh();
+  out.values = all_values_;
+  out.weights = all_weights_;
   return out;
 }
 

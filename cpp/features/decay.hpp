@@ -51,6 +51,7 @@ class Decay {
   Weighted sums(const EventView& events, std::int64_t pane_ns, std::int64_t as_of);
 
  private:
+  void weigh();
   void begin_at(const EventView& events, std::int64_t pane_ns, std::int64_t pane);
   void enter(const EventView& events, std::int64_t pane_ns, std::int64_t pane);
   void add(std::int64_t pane, std::int64_t stored);
@@ -60,6 +61,9 @@ class Decay {
   std::uint32_t begin_ = 0, end_ = 0;  // events that are in the sums
   std::array<Int128, kPanesPerHalfLife> values_{};
   std::array<std::uint64_t, kPanesPerHalfLife> counts_{};
+  bool weighed_ = false;  // the two sums over all panes are these
+  Int128 all_values_ = 0;
+  std::uint64_t all_weights_ = 0;
 };
 
 }  // namespace edgecore::features

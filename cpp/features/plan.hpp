@@ -113,6 +113,7 @@ struct ValuePlan {
   bool distinct = false, modes = false;
   std::vector<std::uint16_t> permilles;  // of the quantiles
   std::uint64_t bucket_steps = 1;        // stored steps that one bucket of a quantile holds
+  std::uint64_t bucket_inverse = 0;      // above 1: 2^64 / bucket_steps, rounded up
   std::vector<std::int64_t> edges;       // ascending, stored; bins are what lies between them
 };
 

@@ -71,6 +71,18 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
     possible_ = possible_ && group.window != Group::kSpan && !has_range(plan, group);
+  if (possible_) use_tables();
+}
+
+// Where there are rows enough to make a table of all values worth its while.
+void Sweep::use_tables() {
+  for (std::size_t g = 0; g < plan_.groups().size(); ++g) {
+    const Group& group = plan_.groups()[g];
+    if (group.values < 0) continue;
+    const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+    if (static_cast<std::uint64_t>(series.high - series.low) / 16 <= order_.size())
+      kept_[g].use_table(series, series.values[static_cast<std::size_t>(group.values)]);
+  }
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -115,6 +127,8 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     if (plan_.ratios().empty()) continue;
     for (std::size_t i = first; i < first + count; ++i) answer_ratios(plan_, answers_of(i));
   }
+  for (std::size_t g = 0; g < groups.size(); ++g)
+    if (groups[g].values >= 0) empty_kept(g);
   return true;
 }
 

@@ -75,6 +75,7 @@ class Sweep {
   std::uint32_t upto(const Events& events, std::size_t row) const {
     return events.dense ? static_cast<std::uint32_t>(row + 1) : events.upto[row];
   }
+  void use_tables();
   bool gather(const SeriesPlan& series, Events& events);
   bool gather_some(const SeriesPlan& series, Events& events);
   static bool accumulate(const SeriesPlan& series, Events& events);
@@ -89,6 +90,7 @@ class Sweep {
   void write_tile(std::size_t first, std::size_t count);
   void answer_rest(std::size_t group, std::size_t first, std::size_t count);
   void answer_newest_rows(const Group& group, std::size_t first, std::size_t count);
+  void empty_kept(std::size_t group);
   void answer_decay(std::size_t group, std::size_t row);
   void answer_row(std::size_t group, std::size_t first, std::size_t at);
   void judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,

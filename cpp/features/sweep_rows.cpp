@@ -65,6 +65,16 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   judge(group, found, end, kPanes * pane, row);
 }
 
+// For the next entity.
+void Sweep::empty_kept(std::size_t g) {
+  const Group& group = plan_.groups()[g];
+  const Events& events = events_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  const std::uint32_t end = upto(events, places_.size() - 1);
+  kept_[g].move(series, series.values[static_cast<std::size_t>(group.values)], view(events, end),
+                end);
+}
+
 // One row's window, as the streaming kernel answers it.
 void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
   const Group& group = plan_.groups()[g];

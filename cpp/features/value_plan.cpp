@@ -2,6 +2,7 @@
 #include "features/value_plan.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "features/grids.hpp"
 #include "features/spans.hpp"
@@ -31,6 +32,9 @@ Status plan_quantile(const FeatureSpec& spec, const SeriesPlan& series, ValuePla
   if (needs.bucket_steps > 1 && !series.declared)
     return Status::incompatible("feature '" + spec.name + "': declare the range= of " +
                                 series.name + ", which bounds the error of a quantile");
+  needs.bucket_inverse = needs.bucket_steps > 1
+                             ? std::numeric_limits<std::uint64_t>::max() / needs.bucket_steps + 1
+                             : 0;
   put_once(needs.permilles, spec.permille);
   return Status::ok();
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/exact.hpp"
 #include "features/sliding.hpp"
 
 namespace edgecore::features {
@@ -76,8 +77,15 @@ std::uint32_t above_low(const SeriesPlan& plan, std::int64_t stored) {
                                     static_cast<std::uint64_t>(plan.low));
 }
 
+// The inverse divides exactly: neither takes more than 32 bits.
 std::uint32_t bucket_of(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
-  if (plan.narrow) return above_low(plan, stored) / static_cast<std::uint32_t>(needs.bucket_steps);
+  if (plan.narrow) {
+    const std::uint32_t above = above_low(plan, stored);
+    return needs.bucket_inverse == 0
+               ? above
+               : static_cast<std::uint32_t>(static_cast<UInt128>(above) * needs.bucket_inverse >>
+                                            64);
+  }
   return static_cast<std::uint32_t>(
       (static_cast<std::uint64_t>(stored) - static_cast<std::uint64_t>(plan.low)) /
       needs.bucket_steps);
@@ -95,14 +103,27 @@ bool keeps_tally(const ValuePlan& needs, bool many) {
 }  // namespace
 
 void Values::clear() {
+  begin_ = end_ = 0;
+  if (!table_.empty()) return;
   many_ = false;
-  begin_ = end_ = different_ = 0;
+  different_ = 0;
   narrow_.clear();
   wide_.clear();
   buckets_.clear();
   cursors_.clear();
   bins_.clear();
   tally_.clear();
+}
+
+bool Values::use_table(const SeriesPlan& plan, const ValuePlan& needs) {
+  if (!plan.narrow || needs.modes) return false;
+  const auto last = static_cast<std::uint64_t>(plan.high - plan.low);
+  if (last >= kTableMax) return false;
+  table_.assign(static_cast<std::size_t>(last) + 1, 0);
+  if (needs.permilles.empty()) return true;
+  buckets_.assign(kBuckets, 0);
+  cursors_.assign(needs.permilles.size(), {});
+  return true;
 }
 
 // Here and below `by` is 1, or kLess.
@@ -115,6 +136,16 @@ void Values::count_bucket(const SeriesPlan& plan, const ValuePlan& needs, std::i
     if (bucket < cursor.bucket) cursor.below += by;
 }
 
+void Values::count_in_table(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
+                            std::uint32_t by) {
+  std::uint32_t& count = table_[above_low(plan, stored)];
+  if (by == kLess)
+    different_ -= --count == 0 ? 1 : 0;
+  else
+    different_ += count++ == 0 ? 1 : 0;
+  count_bucket(plan, needs, stored, by);
+}
+
 void Values::count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by) {
   if (bins_.empty()) bins_.assign(needs.edges.size() + 1, 0);
   const auto next = std::upper_bound(needs.edges.begin(), needs.edges.end(), stored);
@@ -123,6 +154,7 @@ void Values::count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_
 
 void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
   if (!needs.edges.empty()) count_bin(needs, stored, 1);
+  if (!table_.empty()) return count_in_table(plan, needs, stored, 1);
   if (!many_ && narrow_.size() + wide_.size() == kFewMax) to_many(plan, needs);
   if (keeps_tally(needs, many_)) tally_.add(stored, needs.modes);
   if (!keeps_order(needs)) return;
@@ -138,6 +170,7 @@ void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t st
 
 void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
   if (!needs.edges.empty()) count_bin(needs, stored, kLess);
+  if (!table_.empty()) return count_in_table(plan, needs, stored, kLess);
   if (keeps_tally(needs, many_)) tally_.remove(stored, needs.modes);
   if (!keeps_order(needs)) return;
   if (many_)
@@ -151,7 +184,8 @@ void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t
 // One leaves for one that enters, as they do when time goes on.
 void Values::replace(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t old,
                      std::int64_t fresh) {
-  if (many_ || !keeps_order(needs) || keeps_tally(needs, many_) || !needs.edges.empty()) {
+  const bool ordered = table_.empty() && !many_ && keeps_order(needs);
+  if (!ordered || keeps_tally(needs, many_) || !needs.edges.empty()) {
     remove(plan, needs, old);
     add(plan, needs, fresh);
   } else if (plan.narrow) {
@@ -222,6 +256,7 @@ void Values::forget(const SeriesPlan& plan, const ValuePlan& needs, const EventV
 void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
                   std::uint32_t begin) {
   if (begin >= end_ || events.end <= begin_) {  // nothing of what it holds stays
+    for (; begin_ < end_ && !table_.empty(); ++begin_) remove(plan, needs, events.stored(begin_));
     clear();
     begin_ = end_ = begin;
   }
@@ -255,15 +290,21 @@ std::int64_t Values::quantile(const SeriesPlan& plan, const ValuePlan& needs,
                               const EventView& events, std::size_t which) {
   const std::uint64_t permille = needs.permilles[which];
   const auto rank = static_cast<std::uint32_t>((permille * count() + 999) / 1000 - 1);
-  if (!many_) {
+  if (!many_ && table_.empty()) {
     return plan.narrow ? plan.low + static_cast<std::int64_t>(narrow_[rank]) : wide_[rank];
   }
   Cursor& cursor = cursors_[which];
   while (rank < cursor.below) cursor.below -= buckets_[--cursor.bucket];
   while (rank >= cursor.below + buckets_[cursor.bucket]) cursor.below += buckets_[cursor.bucket++];
   if (needs.bucket_steps == 1) return plan.low + static_cast<std::int64_t>(cursor.bucket);
-  if (count() <= kFewMax) return among(plan, needs, events, cursor.bucket, rank - cursor.below);
   const std::uint64_t first = cursor.bucket * needs.bucket_steps;
+  if (count() <= kFewMax) {
+    if (table_.empty()) return among(plan, needs, events, cursor.bucket, rank - cursor.below);
+    std::uint32_t before = cursor.below;
+    std::uint64_t at = first;
+    while (rank >= before + table_[at]) before += table_[at++];
+    return plan.low + static_cast<std::int64_t>(at);
+  }
   const std::uint64_t span =
       static_cast<std::uint64_t>(plan.high) - static_cast<std::uint64_t>(plan.low);
   const std::uint64_t last = std::min(first + needs.bucket_steps - 1, span);
@@ -278,9 +319,10 @@ std::uint32_t Values::in_bins(std::size_t from, std::size_t to) const {
 }
 
 std::size_t Values::memory_bytes() const {
-  return narrow_.capacity() * sizeof(std::uint32_t) + wide_.capacity() * sizeof(std::int64_t) +
-         buckets_.capacity() * sizeof(std::uint32_t) + cursors_.capacity() * sizeof(Cursor) +
-         bins_.capacity() * sizeof(std::uint32_t) + tally_.memory_bytes();
+  return (narrow_.capacity() + table_.capacity()) * sizeof(std::uint32_t) +
+         wide_.capacity() * sizeof(std::int64_t) + buckets_.capacity() * sizeof(std::uint32_t) +
+         cursors_.capacity() * sizeof(Cursor) + bins_.capacity() * sizeof(std::uint32_t) +
+         tally_.memory_bytes();
 }
 
 }  // namespace edgecore::features

@@ -19,10 +19,15 @@ namespace edgecore::features {
 
 inline constexpr std::uint32_t kFewMax = 1024;
 inline constexpr std::uint32_t kBuckets = 1024;
+inline constexpr std::uint64_t kTableMax = 1u << 20;
 
 class Values {
  public:
   void clear();
+  // From now on each value that the field can have has a count: the same answers, faster, for who
+  // has memory as large as the field's range and looks at one entity at a time. False where that
+  // is above kTableMax, or modes are asked for. It is empty, and must be when it is cleared.
+  bool use_table(const SeriesPlan& plan, const ValuePlan& needs);
   // Every index goes down by `shift`.
   void shift(std::uint32_t shift) {
     begin_ -= shift;
@@ -66,6 +71,8 @@ class Values {
                std::int64_t fresh);
   void count_bucket(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
                     std::uint32_t by);
+  void count_in_table(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
+                      std::uint32_t by);
   void count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by);
   void to_many(const SeriesPlan& plan, const ValuePlan& needs);
   void to_few(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events);
@@ -74,10 +81,11 @@ class Values {
 
   bool many_ = false;  // more than kFewMax since it last had kFewMax / 2
   std::uint32_t begin_ = 0, end_ = 0;
-  std::uint32_t different_ = 0;         // of the ordered ones
+  std::uint32_t different_ = 0;         // of the ordered ones, or those of the table
   std::vector<std::uint32_t> narrow_;   // in order, above the series' low; or
   std::vector<std::int64_t> wide_;      // in order
-  std::vector<std::uint32_t> buckets_;  // counts, where ranks are asked for and many_
+  std::vector<std::uint32_t> table_;    // or counts by value above low
+  std::vector<std::uint32_t> buckets_;  // counts, where ranks are asked for, and many_ or a table_
   std::vector<Cursor> cursors_;         // per quantile of the plan
   std::vector<std::uint32_t> bins_;     // counts, one more than the plan has edges; or empty
   Tally tally_;
