@@ -45,7 +45,7 @@ Status check_ratio(const FeatureSpec& spec, const std::string& name) {
     return Status::invalid(name + " names no two features to divide");
   const bool judged = spec.ttl_ns > 0 || spec.on_stale != OnStale::kUse || spec.default_value ||
                       spec.min_coverage > 0 || spec.min_count > 0;
-  if (judged || spec.window_ns != 0 || !spec.field.empty())
+  if (judged || spec.window_ns != 0 || !spec.field.empty() || !spec.expression.empty())
     return Status::invalid(name + ": a ratio has no window, field or judgement of its own; it is " +
                            "judged as the worse of what it divides");
   return Status::ok();
