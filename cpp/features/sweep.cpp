@@ -66,23 +66,13 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       tiles_(plan.groups().size()),
       columns_(plan.width() * kStride),
       decays_(plan.groups().size()),
+      listed_(plan.groups().size()),
+      counted_(plan.groups().size()),
       kept_(plan.groups().size()) {
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
     possible_ = possible_ && group.window != Group::kSpan && !has_range(plan, group);
-  if (possible_) use_tables();
-}
-
-// Where there are rows enough to make a table of all values worth its while.
-void Sweep::use_tables() {
-  for (std::size_t g = 0; g < plan_.groups().size(); ++g) {
-    const Group& group = plan_.groups()[g];
-    if (group.values < 0) continue;
-    const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
-    if (static_cast<std::uint64_t>(series.high - series.low) / 16 <= order_.size())
-      kept_[g].use_table(series, series.values[static_cast<std::size_t>(group.values)]);
-  }
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -105,7 +95,7 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     if (!gather(plan_.series()[i], events_[i])) return false;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     decays_[g].clear();
-    kept_[g].clear();
+    if (groups[g].values >= 0) keep_values(g);
     Window& window = windows_[g];
     window.begin = window.middle = window.end = 0;
     window.low = kInfinite;
@@ -128,7 +118,7 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     for (std::size_t i = first; i < first + count; ++i) answer_ratios(plan_, answers_of(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
-    if (groups[g].values >= 0) empty_kept(g);
+    if (groups[g].values >= 0) empty_values(g);
   return true;
 }
 

@@ -75,7 +75,6 @@ class Sweep {
   std::uint32_t upto(const Events& events, std::size_t row) const {
     return events.dense ? static_cast<std::uint32_t>(row + 1) : events.upto[row];
   }
-  void use_tables();
   bool gather(const SeriesPlan& series, Events& events);
   bool gather_some(const SeriesPlan& series, Events& events);
   static bool accumulate(const SeriesPlan& series, Events& events);
@@ -90,7 +89,8 @@ class Sweep {
   void write_tile(std::size_t first, std::size_t count);
   void answer_rest(std::size_t group, std::size_t first, std::size_t count);
   void answer_newest_rows(const Group& group, std::size_t first, std::size_t count);
-  void empty_kept(std::size_t group);
+  void keep_values(std::size_t group);
+  void empty_values(std::size_t group);
   void answer_decay(std::size_t group, std::size_t row);
   void answer_row(std::size_t group, std::size_t first, std::size_t at);
   void judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,
@@ -114,7 +114,8 @@ class Sweep {
   std::vector<double> columns_;      // per feature kTile answers, and a gap
   // Per group, where it has such a family: kept as the streaming kernel keeps them.
   std::vector<Decay> decays_;
-  std::vector<Values> kept_;
+  std::vector<Values> listed_, counted_;
+  std::vector<Values*> kept_;  // which of the two an entity has
 };
 
 }  // namespace edgecore::features

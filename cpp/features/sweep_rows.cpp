@@ -65,14 +65,25 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   judge(group, found, end, kPanes * pane, row);
 }
 
+// Of an entity with rows enough, each value that there can be is counted.
+void Sweep::keep_values(std::size_t g) {
+  const Group& group = plan_.groups()[g];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
+  const bool many = static_cast<std::uint64_t>(series.high - series.low) / 16 <= places_.size();
+  const bool counted = many && (counted_[g].has_table() || counted_[g].use_table(series, needs));
+  kept_[g] = counted ? &counted_[g] : &listed_[g];
+  kept_[g]->clear();
+}
+
 // For the next entity.
-void Sweep::empty_kept(std::size_t g) {
+void Sweep::empty_values(std::size_t g) {
   const Group& group = plan_.groups()[g];
   const Events& events = events_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
   const std::uint32_t end = upto(events, places_.size() - 1);
-  kept_[g].move(series, series.values[static_cast<std::size_t>(group.values)], view(events, end),
-                end);
+  kept_[g]->move(series, series.values[static_cast<std::size_t>(group.values)], view(events, end),
+                 end);
 }
 
 // One row's window, as the streaming kernel answers it.
@@ -90,8 +101,8 @@ void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
   totals.begin = begin;
   if (group.values >= 0) {
     const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
-    const ValueWindow values{&kept_[g], &needs, view(events, end)};
-    kept_[g].move(series, needs, values.events, begin);
+    const ValueWindow values{kept_[g], &needs, view(events, end)};
+    kept_[g]->move(series, needs, values.events, begin);
     found.values = &values;
     judge(group, found, end, width, first + i);
     return;

@@ -28,6 +28,7 @@ class Values {
   // has memory as large as the field's range and looks at one entity at a time. False where that
   // is above kTableMax, or modes are asked for. It is empty, and must be when it is cleared.
   bool use_table(const SeriesPlan& plan, const ValuePlan& needs);
+  bool has_table() const { return !table_.empty(); }
   // Every index goes down by `shift`.
   void shift(std::uint32_t shift) {
     begin_ -= shift;
