@@ -4,6 +4,7 @@ bins; texts as categories. The page and every path are held to exact oracles."""
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 from collections import Counter
@@ -21,6 +22,7 @@ from edgecore.fs import MemoryFs
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
+VECTOR = Path(__file__).parents[2] / "docs/formats/vectors/feature-values.json"
 NAB = (
     "nab/data/realKnownCause/machine_temperature_system_failure.csv",
     "nab/data/realAWSCloudwatch/ec2_cpu_utilization_24ae8d.csv",
@@ -190,6 +192,39 @@ def test_values_of_a_text_are_the_codes_of_the_page() -> None:
     store.update("telemetry", {"time": START + 9 * SECOND, "pump": "a", "mode": None, "on": False})
     reading = store.read(view, "a", START + 9 * SECOND)
     assert list(reading.values) == [category_code(texts[-1]), category_code(""), 4, 0]
+
+
+def test_values_vector_is_read_and_answers_as_the_page_says() -> None:
+    golden = json.loads(VECTOR.read_text())
+    assert {text: category_code(text) for text in golden["codes"]} == golden["codes"]
+    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    view = ec.FeatureView.from_bytes(bytes.fromhex(golden["bytes"]))
+    prints = [one.hex() for one in view.fingerprints_for(schema)]
+    assert prints == [one["fingerprint"] for one in golden["features"]]
+    assert view.plan(schema).errors == golden["errors"]
+    store = store_of(view, schema)
+    for number, event in enumerate(golden["events"], 1):
+        row = {name: value for name, value in event.items() if value is not None}
+        store.update("telemetry", {**row, "source_seq": number}, number)
+    for read in golden["reads"]:
+        reading = store.read(view, read["entity"], read["as_of"])
+        values = [None if value != value else value for value in reading.values]
+        assert (values, list(reading.states)) == (read["values"], read["states"])
+        # By hand, of what lies in the minute.
+        inside = [
+            event for event in golden["events"]
+            if event["pump"] == read["entity"]
+            and read["as_of"] - 60 * SECOND < event["time"] <= read["as_of"]
+        ]  # fmt: skip
+        temps = [float(event["temp"]) for event in inside if event["temp"]]
+        modes = [golden["codes"][event["mode"]] for event in inside if event["mode"]]
+        if temps:
+            assert values[:4] == [
+                rank(temps, 500), rank(temps, 950), len(set(temps)), most_frequent(temps),
+            ]  # fmt: skip
+            assert sum(values[4:7]) == len(temps)
+        if modes:
+            assert values[8:] == [most_frequent(modes), len(set(modes))]
 
 
 def test_values_definitions_that_cannot_be_served_say_why() -> None:
