@@ -57,8 +57,9 @@ class Reading:
 
     values (f64, NaN where MISSING), states (u8: FRESH, STALE, MISSING), ages (i64 ns since the
     field's newest event, -1 never), coverage (f64, known share of the window), reasons (u8, index
-    into :data:`REASONS`). ``final``: FINAL, no row that is still to come can change any of it; else
-    PROVISIONAL, as always in a view without ``idle=``.
+    into :data:`REASONS`; ``approximate``: FRESH, within the plan's ``errors`` of what is exact).
+    ``final``: FINAL, no row that is still to come can change any of it; else PROVISIONAL, as always
+    in a view without ``idle=``.
     """
 
     __slots__ = ("ages", "coverage", "entities", "final", "names", "reasons", "states", "values")
