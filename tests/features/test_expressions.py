@@ -159,6 +159,9 @@ def random_rows(chance: random.Random, count: int) -> list[dict[str, Any]]:
             "on": chance.random() < 0.5, "mode": chance.choice(["run", "idle", ""]),
             "was": chance.choice(["run", "idle"]),
         }  # fmt: skip
+        if chance.random() < 0.3:  # the ends of what bounds are proven from
+            row |= {"a": chance.choice([-50, 50]), "b": chance.choice([-9, 9]),
+                    "c": chance.choice([-30, 30]), "d": 2**64 - 1}  # fmt: skip
         rows.append({key: value for key, value in row.items() if chance.random() < 0.9})
     return rows
 

@@ -16,6 +16,7 @@
 
 #include "base/normalise.hpp"
 #include "base/rows.hpp"
+#include "expression_bytes.hpp"
 #include "features/batch.hpp"
 #include "features/engine.hpp"
 
@@ -118,6 +119,34 @@ inline void add_values(ViewSpec& out, const auto& add) {
   }
 }
 
+// Expressions in their encoding: on grids, over a text, and in doubles, where a contraction of the
+// product and the sum would show.
+inline void add_expressions(ViewSpec& out, const auto& add) {
+  using encoded::column;
+  using encoded::node;
+  const std::string power = node("*", column("temp"), column("code"));
+  const std::string share = encoded::list(
+      {encoded::text("/"), column("temp"), column("code"), encoded::whole(1), encoded::whole(7)});
+  const std::string runs =
+      node("==", column("mode"), encoded::list({encoded::text("text"), encoded::text("mode 1")}));
+  const std::string real =
+      node("+", node("*", column("load"), encoded::number(1, 3)), column("temp"));
+  const auto put = [&](Op op, const std::string& name, const std::string& tree) {
+    add(op, name, "", 60);
+    const std::string bytes = encoded::expression(tree);
+    out.features.back().expression.assign(as_byte_span(bytes).begin(), as_byte_span(bytes).end());
+  };
+  for (const Op op : {Op::kMean, Op::kStd, Op::kMax, Op::kDelta, Op::kEwma, Op::kQuantile}) {
+    for (const auto& [name, tree] : {std::pair("power", power), std::pair("share", share)}) {
+      put(op, name + std::string(operator_of(op).name), tree);
+      if (op == Op::kQuantile) out.features.back().permille = 500;
+    }
+  }
+  put(Op::kTimeIn, "runs", runs);
+  for (const Op op : {Op::kSum, Op::kMin, Op::kFirst})
+    put(op, "real" + std::string(operator_of(op).name), real);
+}
+
 inline ViewSpec view() {
   ViewSpec out;
   out.name = "matrix";
@@ -160,6 +189,7 @@ inline ViewSpec view() {
     }
   }
   add_values(out, add);
+  add_expressions(out, add);
   for (const std::string field : {"temp", "load", "flow", "wide", "mode"})
     add(Op::kLast, "last", field, 600);
   add_spans(out);
