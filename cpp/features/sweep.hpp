@@ -115,7 +115,8 @@ class Sweep {
   // Per group, where it has such a family: kept as the streaming kernel keeps them.
   std::vector<Decay> decays_;
   std::vector<Values> listed_, counted_;
-  std::vector<Values*> kept_;  // which of the two an entity has
+  std::vector<Values*> kept_;                 // which of the two an entity has
+  std::uint64_t table_room_ = 4 * kTableMax;  // counts that further tables may have
 };
 
 }  // namespace edgecore::features

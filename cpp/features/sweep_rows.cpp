@@ -65,14 +65,17 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   judge(group, found, end, kPanes * pane, row);
 }
 
-// Of an entity with rows enough, each value that there can be is counted.
+// Of an entity with rows enough, each value that there can be is counted, while tables are few.
 void Sweep::keep_values(std::size_t g) {
   const Group& group = plan_.groups()[g];
   const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
   const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
-  const bool many = static_cast<std::uint64_t>(series.high - series.low) / 16 <= places_.size();
-  const bool counted = many && (counted_[g].has_table() || counted_[g].use_table(series, needs));
-  kept_[g] = counted ? &counted_[g] : &listed_[g];
+  const auto span = static_cast<std::uint64_t>(series.high - series.low);
+  const bool many = span / 16 <= places_.size();
+  if (many && !counted_[g].has_table() && span < table_room_ &&
+      counted_[g].use_table(series, needs))
+    table_room_ -= span;
+  kept_[g] = many && counted_[g].has_table() ? &counted_[g] : &listed_[g];
   kept_[g]->clear();
 }
 
