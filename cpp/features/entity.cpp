@@ -7,7 +7,9 @@
 #include "features/spans.hpp"
 
 namespace edgecore::features {
+namespace {
 
+// The known share of a window, without the gaps in it.
 double known_share(const Series& events, const Totals& totals, std::int64_t window,
                    std::int64_t as_of, const Gaps& gaps) {
   if (gaps.empty() || totals.count == 0) return events.known_share(totals, window, as_of);
@@ -15,6 +17,8 @@ double known_share(const Series& events, const Totals& totals, std::int64_t wind
   const std::int64_t known = saturating_sub(as_of, from) - gaps.within(from, as_of);
   return static_cast<double>(known) / static_cast<double>(window);
 }
+
+}  // namespace
 
 void Entity::reset(const Plan& plan) {
   seen_ = false;
@@ -65,7 +69,7 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, con
     else if (group.window == Group::kDecay)
       read_decay(plan, group, as_of, to, gaps);
     else if (group.window == Group::kSpan)
-      read_span(plan, group, series_[static_cast<std::size_t>(group.series)], as_of, gaps, to);
+      read_span(plan, group, as_of, to, gaps);
     else if (group.values >= 0)
       read_values(plan, group, as_of, to, gaps);
     else
@@ -73,6 +77,16 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, con
   }
   answer_ratios(plan, to);
   return Status::ok();
+}
+
+void Entity::read_span(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                       const Gaps& gaps) {
+  Series& events = series_[static_cast<std::size_t>(group.series)];
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  answer_span(plan, group,
+              {series, events.view(series), events.settled(), events.ranges(),
+               events.values_at(group.values)},
+              as_of, gaps, to);
 }
 
 void Entity::read_newest(const Plan& plan, const Group& group, std::int64_t as_of,

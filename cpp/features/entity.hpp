@@ -14,8 +14,6 @@ namespace edgecore::features {
 
 enum class Applied : std::uint8_t { kYes, kLate, kAhead };
 
-inline const Gaps kNoGaps;
-
 class Entity {
  public:
   // Empties it; `plan` is the one every later call takes.
@@ -41,6 +39,8 @@ class Entity {
   std::uint64_t state_bytes(const Plan& plan) const;
 
  private:
+  void read_span(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
+                 const Gaps& gaps);
   void read_newest(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to);
   void read_decay(const Plan& plan, const Group& group, std::int64_t as_of, const Answers& to,
                   const Gaps& gaps);
@@ -53,10 +53,6 @@ class Entity {
   std::int64_t newest_ = 0;
   std::unique_ptr<Series[]> series_;
 };
-
-// The known share of a window, without the gaps in it.
-double known_share(const Series& events, const Totals& totals, std::int64_t window,
-                   std::int64_t as_of, const Gaps& gaps);
 
 // The row's entity as text: the field's bytes, or its integer in decimal; null is "". `scratch`
 // holds the digits.

@@ -97,6 +97,7 @@ class Gaps {
  private:
   std::vector<std::pair<std::int64_t, std::int64_t>> spans_;
 };
+inline const Gaps kNoGaps;
 
 // Entities in the order in which they go: by newest event, then by name.
 class Order {

@@ -452,10 +452,7 @@ Newest Series::newest(const SeriesPlan& plan, std::int64_t as_of) const {
 }
 
 Newest Series::settled(const SeriesPlan& plan, std::int64_t pruned) const {
-  return before(plan, begin_after(pruned));
-}
-
-Newest Series::before(const SeriesPlan& plan, std::uint32_t at) const {
+  const std::uint32_t at = begin_after(pruned);
   if (at > begin_) return {true, times_[at - 1], stored(plan, at - 1)};
   return settled_;
 }

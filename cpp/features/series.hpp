@@ -119,11 +119,12 @@ class Series {
   // Where the span begins that it measures, which ends at as_of; totals.count > 0.
   std::int64_t known_from(const Totals& totals, std::int64_t window, std::int64_t as_of) const;
 
-  // Its events, and any range of them: where the plan has spans.
+  // Its events and what is kept of them, where the plan has spans; `values`: which of them, -1:
+  // none.
   EventView view(const SeriesPlan& plan) const;
   Ranges& ranges() { return *ranges_; }
-  // The event before index `at`, be it pruned.
-  Newest before(const SeriesPlan& plan, std::uint32_t at) const;
+  Values* values_at(int values) { return values < 0 ? nullptr : &values_[values]; }
+  const Newest& settled() const { return settled_; }
 
   std::size_t memory_bytes(const SeriesPlan& plan) const;
 

@@ -2,7 +2,6 @@
 #include "features/spans.hpp"
 
 #include "features/answer.hpp"
-#include "features/entity.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -20,8 +19,13 @@ struct Range {
   bool known_before = false;  // it lies within one window before `from`
 };
 
-Range range_of(const SeriesPlan& plan, const Span& span, Series& events, std::int64_t as_of) {
-  const EventView view = events.view(plan);
+Newest before(const SpanEvents& events, std::uint32_t at) {
+  if (at == events.view.begin) return events.settled;
+  return {true, events.view.times[at - 1], events.view.stored(at - 1)};
+}
+
+Range range_of(const Span& span, const SpanEvents& events, std::int64_t as_of) {
+  const EventView& view = events.view;
   Range out;
   out.at = hop_before(as_of, span.hop_ns);
   out.from = saturating_sub(out.at, span.width_ns);
@@ -30,10 +34,9 @@ Range range_of(const SeriesPlan& plan, const Span& span, Series& events, std::in
   if (span.gap_ns > 0 && out.begin < out.end) {
     const bool over =
         between(view.times[out.end - 1], out.at) > static_cast<std::uint64_t>(span.gap_ns);
-    out.begin =
-        over ? out.end : events.ranges().session_begin(view, out.begin, out.end, span.gap_ns);
+    out.begin = over ? out.end : events.ranges.session_begin(view, out.begin, out.end, span.gap_ns);
   }
-  out.before = events.before(plan, out.begin);
+  out.before = before(events, out.begin);
   out.known_before = out.before.any && out.before.time > saturating_sub(out.at, 2 * span.width_ns);
   return out;
 }
@@ -45,18 +48,22 @@ double share(const Span& span, std::int64_t known, std::int64_t from, std::int64
   return static_cast<double>(left) / static_cast<double>(span.width_ns);
 }
 
-// A session whose begin was seen, by an event before it, is known as a whole: only what may be
-// missing since that event could change it.
-double session_share(const Span& span, const Range& range, std::int64_t first, const Gaps& gaps) {
-  if (range.known_before)
-    return share(span, span.width_ns, std::max(range.before.time, range.from), range.at, gaps);
-  if (range.begin == range.end) return 0;
-  return share(span, range.at - first, first, range.at, gaps);
+// Of a window that hops, as of a sliding one. A session whose begin was seen, by an event before
+// it, is known as a whole, also when it is over: only what may be missing since that event could
+// change it.
+double known_share(const Span& span, const Range& range, std::int64_t first, const Gaps& gaps) {
+  const bool some = range.begin < range.end;
+  if (range.known_before && (some || span.gap_ns > 0)) {
+    const std::int64_t from =
+        span.gap_ns > 0 ? std::max(range.before.time, range.from) : range.from;
+    return share(span, span.width_ns, from, range.at, gaps);
+  }
+  return some ? share(span, range.at - first, first, range.at, gaps) : 0;
 }
 
 // How long values held within the window.
-Held held_of(const SeriesPlan& plan, const Span& span, Series& events, const Range& range) {
-  const EventView view = events.view(plan);
+Held held_of(const Span& span, const SpanEvents& events, const Range& range) {
+  const EventView& view = events.view;
   const auto hold = static_cast<std::uint64_t>(span.hold_ns);
   Held out;
   if (range.known_before) {
@@ -66,7 +73,7 @@ Held held_of(const SeriesPlan& plan, const Span& span, Series& events, const Ran
     out.add(range.before.stored, held > outside ? held - outside : 0);
   }
   if (range.begin == range.end) return out;
-  out.merge(events.ranges().held(plan, view, range.begin, range.end, span.hold_ns));
+  out.merge(events.ranges.held(events.plan, view, range.begin, range.end, span.hold_ns));
   const std::uint32_t last = range.end - 1;
   out.add(view.stored(last), std::min(between(view.times[last], range.at), hold));
   return out;
@@ -109,12 +116,12 @@ Status check_truth(const SeriesPlan& series, const std::string& name) {
                               "comparison, or an integer with range=(0, 1)");
 }
 
-void read_span(const Plan& plan, const Group& group, Series& events, std::int64_t as_of,
-               const Gaps& gaps, const Answers& to) {
-  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+void answer_span(const Plan& plan, const Group& group, const SpanEvents& events, std::int64_t as_of,
+                 const Gaps& gaps, const Answers& to) {
   const Span& span = group.span;
-  const EventView view = events.view(series);
-  const Range range = range_of(series, span, events, as_of);
+  EventView view = events.view;
+  const Range range = range_of(span, events, as_of);
+  view.end = range.end;
   Found found;
   Totals& totals = found.totals;
   totals.count = range.end - range.begin;
@@ -123,31 +130,30 @@ void read_span(const Plan& plan, const Group& group, Series& events, std::int64_
   const std::int64_t first = some ? view.times[range.begin] : range.at;
   double coverage = 0;
   if (span.hold_ns > 0) {
-    const Held held = held_of(series, span, events, range);
+    const Held held = held_of(span, events, range);
     found.any_held = range.known_before || some;
     found.on_ns = held.on;
     coverage = share(span, static_cast<std::int64_t>(held.known),
                      range.known_before ? range.from : first, range.at, gaps);
-  } else if (span.gap_ns > 0) {
-    coverage = session_share(span, range, first, gaps);
   } else {
-    coverage = known_share(events, totals, span.width_ns, range.at, gaps);
+    coverage = known_share(span, range, first, gaps);
   }
-  const Newest newest = events.before(series, range.end);
+  const Newest newest = before(events, range.end);
   if (group.values >= 0) {
     // One that is empty stays where it was: a session that is over may go on by an event that is
     // late.
     Values none;
-    const auto at = static_cast<std::size_t>(group.values);
-    const ValueWindow values = some ? events.values(series, at, range.begin, range.end)
-                                    : ValueWindow{&none, &series.values[at], view};
+    const ValuePlan& needs = events.plan.values[static_cast<std::size_t>(group.values)];
+    if (some) events.values->move(events.plan, needs, view, range.begin);
+    const ValueWindow values{some ? events.values : &none, &needs, view};
     found.values = &values;
     answer_window(plan, group, found, newest, coverage, as_of, to);
     return;
   }
   if (some && span.hold_ns == 0)
-    events.ranges().totals(series, view, range.begin, range.end, totals);
-  if (some && group.ends) found.ends = events.ends(series, totals);
+    events.ranges.totals(events.plan, events.view, range.begin, range.end, totals);
+  if (some && group.ends)
+    found.ends = {first, newest.time, view.stored(range.begin), newest.stored};
   answer_window(plan, group, found, newest, coverage, as_of, to);
 }
 

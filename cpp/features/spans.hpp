@@ -34,8 +34,17 @@ Status check_span(const FeatureSpec& spec, const std::string& name);
 // Incompatible: values other than 0 and 1.
 Status check_truth(const SeriesPlan& series, const std::string& name);
 
+// The events of a series, in a stream or in a batch, and what is kept of them.
+struct SpanEvents {
+  const SeriesPlan& plan;
+  EventView view;
+  Newest settled;  // the event before the first of the view
+  Ranges& ranges;
+  Values* values;  // the group's, where it has some
+};
+
 // Answers the features of a group whose window is Group::kSpan.
-void read_span(const Plan& plan, const Group& group, Series& events, std::int64_t as_of,
-               const Gaps& gaps, const Answers& to);
+void answer_span(const Plan& plan, const Group& group, const SpanEvents& events, std::int64_t as_of,
+                 const Gaps& gaps, const Answers& to);
 
 }  // namespace edgecore::features

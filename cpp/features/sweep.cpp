@@ -68,11 +68,12 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       decays_(plan.groups().size()),
       listed_(plan.groups().size()),
       counted_(plan.groups().size()),
-      kept_(plan.groups().size()) {
+      kept_(plan.groups().size()),
+      ranges_(plan.series().size()) {
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
-    possible_ = possible_ && group.window != Group::kSpan && !has_range(plan, group);
+    possible_ = possible_ && (group.window == Group::kSpan || !has_range(plan, group));
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {
@@ -89,10 +90,13 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
     last = times_[i];
   }
   const auto& groups = plan_.groups();
-  if (ties_ && std::any_of(groups.begin(), groups.end(), [](const Group& g) { return g.ends; }))
+  const auto ordered = [](const Group& group) { return group.ends || group.span.hold_ns > 0; };
+  if (ties_ && std::any_of(groups.begin(), groups.end(), ordered))
     return false;  // which one is first or last of a window is for the streaming kernel to say
   for (std::size_t i = 0; i < events_.size(); ++i)
     if (!gather(plan_.series()[i], events_[i])) return false;
+  for (std::size_t i = 0; i < ranges_.size(); ++i)
+    if (plan_.series()[i].span_ns > 0) ranges_[i].reset(plan_.series()[i]);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     decays_[g].clear();
     if (groups[g].values >= 0) keep_values(g);
@@ -105,6 +109,7 @@ bool Sweep::run(std::span<const std::uint32_t> places) {
   for (std::size_t first = 0; first < places.size(); first += kTile) {
     const std::size_t count = std::min(kTile, places.size() - first);
     for (std::size_t g = 0; g < groups.size(); ++g) {
+      if (groups[g].window == Group::kSpan) continue;
       if (groups[g].window == Group::kNewest)
         sweep_newest(g, first, count);
       else if (groups[g].values >= 0 || groups[g].ends)

@@ -17,6 +17,7 @@
 #include "features/answer.hpp"
 #include "features/engine.hpp"
 #include "features/series.hpp"
+#include "features/spans.hpp"
 
 namespace edgecore::features {
 
@@ -91,6 +92,7 @@ class Sweep {
   void answer_newest_rows(const Group& group, std::size_t first, std::size_t count);
   void keep_values(std::size_t group);
   void empty_values(std::size_t group);
+  void answer_span_row(std::size_t group, std::size_t row);
   void answer_decay(std::size_t group, std::size_t row);
   void answer_row(std::size_t group, std::size_t first, std::size_t at);
   void judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,
@@ -117,6 +119,7 @@ class Sweep {
   std::vector<Values> listed_, counted_;
   std::vector<Values*> kept_;                 // which of the two an entity has
   std::uint64_t table_room_ = 4 * kTableMax;  // counts that further tables may have
+  std::vector<Ranges> ranges_;                // per series that has spans
 };
 
 }  // namespace edgecore::features

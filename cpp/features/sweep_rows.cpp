@@ -11,6 +11,8 @@ void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
     if (!tile.in_columns) answer_newest_rows(group, first, count);
   } else if (group.window == Group::kDecay) {
     for (std::size_t row = first; row < first + count; ++row) answer_decay(g, row);
+  } else if (group.window == Group::kSpan) {
+    for (std::size_t row = first; row < first + count; ++row) answer_span_row(g, row);
   } else {
     for (std::size_t i = 0; i < count; ++i)
       if (!tile.in_columns || tile.end[i] - tile.begin[i] < 2) answer_row(g, first, i);
@@ -63,6 +65,16 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   found.totals.count = found.weighted.count;
   found.totals.begin = found.weighted.begin;
   judge(group, found, end, kPanes * pane, row);
+}
+
+void Sweep::answer_span_row(std::size_t g, std::size_t row) {
+  const Group& group = plan_.groups()[g];
+  const auto series = static_cast<std::size_t>(group.series);
+  const Events& events = events_[series];
+  answer_span(
+      plan_, group,
+      {plan_.series()[series], view(events, upto(events, row)), {}, ranges_[series], kept_[g]},
+      times_[row], kNoGaps, answers_of(row));
 }
 
 // Of an entity with rows enough, each value that there can be is counted, while tables are few.

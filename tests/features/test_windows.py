@@ -402,6 +402,30 @@ def test_windows_restored_after_every_row_and_in_a_batch_give_the_same_bits(seed
         assert bytes(one.states) == bytes(found.states[cells])
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_windows_swept_in_a_batch_are_those_of_the_stream(seed: int, ties: bool) -> None:
+    rows = random_rows(random.Random(seed), 300)
+    if not ties:
+        rows = list({row["time"]: row for row in rows}.values())
+    rows.sort(key=lambda row: (row["time"], row["source_seq"]))
+    some = [op for op in OPS if op not in ("range", "first", "delta", "rate")]  # ties: all swept
+    view = view_of(
+        ec.Agg("temp", some if ties else OPS, window="2m", hop="30s"),
+        ec.Agg("temp", some if ties else OPS, window="2m", gap="8s"),
+        ec.Histogram("temp", edges=[0, 20], window="2m", gap="20s", min_coverage=0.5),
+        ec.Agg("mode", ["count", "distinct"], window="90s", hop="1m", ttl="40s"),
+        *([] if ties else [ec.TimeIn("on", window="2m", hold="9s", hop="7s")]),
+    )
+    found = ec.backfill(view, rows, schema=telemetry())
+    store = FeatureStore.open("f", views=[view], schemas=[telemetry()], fs=MemoryFs())
+    for at, row in enumerate(rows):
+        store.update("telemetry", row)
+        reading = store.read(view, "a", row["time"])
+        cells = slice(at * found.width, (at + 1) * found.width)
+        assert bytes(reading.values.cast("B")) == bytes(found.values[cells].tobytes()), at
+        assert bytes(reading.states) == bytes(found.states[cells])
+
+
 def test_windows_are_the_same_from_any_cut_one_horizon_before(seed: int) -> None:
     rows = random_rows(random.Random(seed), 200)
     view = every_kind()
