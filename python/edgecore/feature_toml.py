@@ -33,29 +33,17 @@ from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from typing import Any, NoReturn
 
-# What makes the features of a kind, and the keys it must have; `field` may be an `expr`.
-_KINDS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "agg": (kinds.Agg, ("field", "ops", "window")),
-    "distinct": (kinds.Distinct, ("field", "window")),
-    "ewma": (kinds.Ewma, ("field", "half_life")),
-    "histogram": (kinds.Histogram, ("field", "edges", "window")),
-    "last": (kinds.Last, ("field",)),
-    "most_frequent": (kinds.MostFrequent, ("field", "window")),
-    "ratio": (kinds.Ratio, ("name", "numerator", "denominator")),
-    "recency": (kinds.Recency, ()),
-    "time_in": (kinds.TimeIn, ("field", "window")),
-    "feature": (Feature, ("name", "op", "window")),
-}
-_JUDGED = (*PARAMETERS, "name", "within", "version")
+    Path = tuple[int, ...]  # of a table: (), the view; (i,), its feature i; (i, j) within that
+
+_VIEW = ("name", "entity", "source")
 _DURATIONS = ("window", "half_life", "within", "ttl", "hop", "gap", "hold", "lateness",
               "max_ahead", "idle")  # fmt: skip
 _WHOLE = ("min_count", "permille", "version", "max_entities", "max_bytes")
-_NUMBERS = ("default", "min_coverage", "at_least", "below")
-_LISTS = ("ops", "window", "edges")
-_VIEW = ("name", "entity", "source")
+_NUMBERS = ("default", "min_coverage", "at_least", "below", "edges", "value")
+_LISTS = ("ops", "window", "edges", "value", "fields")
 
 
 class _Lines:
@@ -63,32 +51,71 @@ class _Lines:
     for one; it decides what a message says and nothing else."""
 
     def __init__(self, text: str) -> None:
-        self.tables: list[int] = []
-        self.keys: dict[tuple[int, str], int] = {}  # (table, -1: the view's own; key)
+        self.tables: dict[Path, int] = {(): 1}
+        self.keys: dict[tuple[Path, str], int] = {}
+        at: Path = ()
         for number, line in enumerate(text.splitlines(), 1):
             if re.match(r"\s*\[\[\s*features\s*\]\]", line):
-                self.tables.append(number)
+                at = (at[0] + 1 if at else 0,)
+                self.tables[at] = number
+            elif at and re.match(r"\s*\[\[\s*features\s*\.\s*features\s*\]\]", line):
+                at = (at[0], at[1] + 1 if len(at) == 2 else 0)
+                self.tables[at] = number
             elif found := re.match(r"\s*[\"']?([A-Za-z0-9_-]+)[\"']?\s*=", line):
-                self.keys.setdefault((len(self.tables) - 1, found[1]), number)
+                self.keys.setdefault((at, found[1]), number)
 
-    def place(self, table: int, key: str = "") -> str:
-        header = self.tables[table] if 0 <= table < len(self.tables) else 1
-        if table >= len(self.tables):  # tables in one line
-            header = self.keys.get((-1, "features"), 1)
-        at = self.keys.get((table, key), header)
-        return f"line {at}" + (f", key {key!r}" if key else "")
+    def place(self, table: Path, key: str = "") -> str:
+        known = table
+        while known not in self.tables:  # tables in one line: that of what they are in
+            known = known[:-1]
+        header = self.tables[known] if known == table else self._list_of(known)
+        return f"line {self.keys.get((table, key), header)}" + (f", key {key!r}" if key else "")
+
+    def _list_of(self, table: Path) -> int:
+        return self.keys.get((table, "features"), self.tables[table])
+
+
+class _Kind:
+    """A class that makes features, and which keys a table of it has."""
+
+    def __init__(self, make: Any) -> None:
+        from inspect import Parameter, signature
+
+        parameters = signature(make).parameters.values()
+        named = [one for one in parameters if one.kind not in (
+            Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)]  # fmt: skip
+        self.make = make
+        self.keys = {one.name for one in named}
+        self.needed = [one.name for one in named if one.default is Parameter.empty]
+        self.nested = any(one.kind is Parameter.VAR_POSITIONAL for one in parameters)
+        if any(one.kind is Parameter.VAR_KEYWORD for one in parameters):
+            self.keys |= PARAMETERS.keys() | {"name"}
+        if "field" in self.keys:
+            self.keys.add("expr")
+        if make is Feature:
+            self.needed.remove("field")
+
+
+def _kinds() -> dict[str, _Kind]:
+    """By name: ``most_frequent`` is MostFrequent."""
+    from typing import get_args
+
+    return {
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", one.__name__).lower(): _Kind(one)
+        for one in (*get_args(kinds.Kind), Feature)
+    }
 
 
 class _Reader:
     def __init__(self, text: str, where: str) -> None:
         self.where = where
         self.lines = _Lines(text)
-        self.made: dict[str, int] = {}  # feature -> its table
+        self.kinds = _kinds()
 
-    def refuse(self, table: int, key: str, what: object) -> NoReturn:
+    def refuse(self, table: Path, key: str, what: object) -> NoReturn:
         raise Invalid(f"{self.where}: {self.lines.place(table, key)}: {what}")
 
-    def value(self, table: int, key: str, value: object) -> object:
+    def value(self, table: Path, key: str, value: object) -> object:
         """A key's value, of a type that it can have."""
         if isinstance(value, list):
             if key not in _LISTS or not value:
@@ -96,17 +123,18 @@ class _Reader:
             return [self.one(table, key, item) for item in value]
         return self.one(table, key, value)
 
-    def one(self, table: int, key: str, value: object) -> object:
+    def one(self, table: Path, key: str, value: object) -> object:
+        wanted: Any = str
         if key in _DURATIONS:
-            kind: Any = int | str
+            wanted, said = int | str, "a duration such as '90s'"
         elif key in _WHOLE:
-            kind = int
+            wanted, said = int, "a whole number"
+        elif key in _NUMBERS:
+            wanted, said = int | float, "a number"
         else:
-            kind = int | float if key in _NUMBERS or key == "edges" else str
-        if isinstance(value, bool) or not isinstance(value, kind):
-            wanted = {int: "a whole number", str: "a text"}.get(kind, "a number")
-            self.refuse(table, key, "a duration such as '90s' is needed" if key in _DURATIONS
-                        else f"{wanted} is needed")  # fmt: skip
+            said = "a text"
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            self.refuse(table, key, f"{said} is needed")
         try:
             if key in _DURATIONS:
                 duration_ns(value)  # type: ignore[arg-type]
@@ -116,51 +144,61 @@ class _Reader:
             self.refuse(table, key, error)
         return value
 
-    def table(self, at: int, body: object) -> list[Feature]:
+    def tables(self, within: Path, tables: object) -> Iterator[Any]:
+        if not isinstance(tables, list):
+            self.refuse(within, "features", "features are tables: [[features]]")
+        made: dict[str, Path] = {}
+        for number, body in enumerate(tables):
+            at = (*within, number)
+            one = self.table(at, body)
+            for feature in [one] if isinstance(one, Feature) else one.features:
+                if made.setdefault(feature.name, at) != at:
+                    self.refuse(at, "", f"feature {feature.name!r} is defined twice, also at "
+                                        f"{self.lines.place(made[feature.name])}")  # fmt: skip
+            yield one
+
+    def table(self, at: Path, body: object) -> Any:
         if not isinstance(body, dict):
             self.refuse(at, "", "a feature is a table")
-        kind = body.get("kind", "agg")
-        if not isinstance(kind, str) or kind not in _KINDS:
-            self.refuse(at, "kind", f"{kind!r} is none of {', '.join(sorted(_KINDS))}")
-        make, needed = _KINDS[kind]
-        for key in body:
-            if key not in (*_JUDGED, *needed, "kind"):
-                self.refuse(at, key, f"no parameter of {kind!r}")
-        given = {key: self.value(at, key, value) for key, value in body.items() if key != "kind"}
+        name = body.get("kind", "agg")
+        kind = self.kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            self.refuse(at, "kind", f"{name!r} is none of {', '.join(sorted(self.kinds))}")
+        given, nested = {}, []
+        for key, value in body.items():
+            if key == "features" and kind.nested:
+                nested = list(self.tables(at, value))
+            elif key in kind.keys:
+                given[key] = self.value(at, key, value)
+            elif key != "kind":
+                self.refuse(at, key, f"no parameter of {name!r}")
         if "expr" in given:
             if "field" in given:
                 self.refuse(at, "expr", "a feature reads a field or an expression, not both")
             given["field"] = given.pop("expr")
-        elif kind == "feature":
+        if kind.make is Feature:
             given.setdefault("field", "")
-        for key in needed:
+        for key in kind.needed:
             if key not in given:
-                self.refuse(at, "", f"{kind!r} needs {key!r}")
+                self.refuse(at, "", f"{name!r} needs {key!r}")
         try:
-            made = make(**given)
-        except TypeError as error:
-            self.refuse(at, "", str(error).partition(") ")[2] or error)
+            if kind.nested:
+                return kind.make(*[given.pop(key) for key in kind.needed], *nested, **given)
+            return kind.make(**given)
+        except (TypeError, ValueError) as error:
+            self.refuse(at, "", error)
         except EdgecoreError as error:
             raise type(error)(f"{self.where}: {self.lines.place(at)}: {error}") from None
-        found: list[Feature] = [made] if isinstance(made, Feature) else made.features
-        for feature in found:
-            if self.made.setdefault(feature.name, at) != at:
-                self.refuse(at, "", f"feature {feature.name!r} is defined twice, also at "
-                                    f"{self.lines.place(self.made[feature.name])}")  # fmt: skip
-        return found
 
     def view(self, body: dict[str, Any]) -> FeatureView:
         for key in body:
             if key not in (*_VIEW, "lateness", *KEYS, "features"):
-                self.refuse(-1, key, "no key of a view")
+                self.refuse((), key, "no key of a view")
         for key in (*_VIEW, "features"):
             if key not in body:
                 raise Invalid(f"{self.where}: key {key!r} is missing")
-        tables = body["features"]
-        if not isinstance(tables, list):
-            self.refuse(-1, "features", "features are tables: [[features]]")
-        rest = {key: self.one(-1, key, value) for key, value in body.items() if key != "features"}
-        features = [one for at, table in enumerate(tables) for one in self.table(at, table)]
+        rest = {key: self.one((), key, value) for key, value in body.items() if key != "features"}
+        features = list(self.tables((), body["features"]))
         try:
             return FeatureView(**rest, features=features)  # type: ignore[arg-type]
         except Invalid as error:

@@ -192,7 +192,7 @@ def test_expressions_are_exact_against_fractions(seed: int) -> None:
             else:
                 right = wanted.numerator / wanted.denominator
                 assert value == right, (seed, str(made), row)
-    assert served >= 4
+    assert served >= 2
 
 
 def test_expressions_of_floats_without_a_grid_are_doubles_in_the_written_order() -> None:
