@@ -29,7 +29,8 @@ Range range_of(const Span& span, const SpanEvents& events, std::int64_t as_of) {
   Range out;
   out.at = hop_before(as_of, span.hop_ns);
   out.from = saturating_sub(out.at, span.width_ns);
-  out.end = view.after(out.at);
+  const bool all = view.end > view.begin && view.times[view.end - 1] <= out.at;
+  out.end = all ? view.end : view.after(out.at);
   out.begin = view.after(out.from);
   if (span.gap_ns > 0 && out.begin < out.end) {
     const bool over =

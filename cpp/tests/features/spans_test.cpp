@@ -182,6 +182,38 @@ TEST(Spans, OverThousandsOfEventsAreTheirDefinitions) {
   }
 }
 
+TEST(Spans, ABatchIsTheStreamToTheBit) {
+  const PlanPtr plan = make_plan(view(), schema()).value();
+  const std::size_t width = plan->width();
+  for (const std::int64_t least : {0, 1}) {  // with ties in time, which are streamed; and without
+    Chance chance(static_cast<std::uint64_t>(least) + 7);
+    RowBatch rows(plan->schema());
+    std::int64_t time = kStart;
+    for (std::uint64_t i = 0; i < 4000; ++i) {
+      time += chance.one_in(300) ? kGap + 1 : chance.between(least, 4);
+      const std::size_t row = add_row(rows, time, chance.one_in(5) ? "b" : "a",
+                                      chance.between(-40'000, 150'000), "", i);
+      if (!chance.one_in(7)) rows.set_i64(row, 2, chance.between(0, 1));
+    }
+    const auto order = total_order(rows);
+    std::vector<double> values(order.size() * width);
+    std::vector<std::uint8_t> states(values.size());
+    ASSERT_TRUE(backfill(plan, rows, order, values, states).is_ok());
+    auto engine = Engine::create(plan).value();
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      ASSERT_TRUE(engine->update(rows, order[i], 1, i + 1).is_ok());
+      const Reading reading =
+          read_all(*engine, std::string(rows.text(order[i], 0)), rows.time_ns(order[i]));
+      for (std::size_t f = 0; f < width; ++f) {
+        ASSERT_EQ(std::bit_cast<std::uint64_t>(values[i * width + f]),
+                  std::bit_cast<std::uint64_t>(reading.values[f]))
+            << "feature " << f << " at row " << i << ", least step " << least;
+        ASSERT_EQ(states[i * width + f], reading.states[f]);
+      }
+    }
+  }
+}
+
 TEST(Spans, TheEndsOfTimeNeitherWrapNorCrash) {
   ViewSpec spec = view();
   for (FeatureSpec& one : spec.features) one.window_ns = kDurationMaxNs / 2;
