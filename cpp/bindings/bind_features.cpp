@@ -94,6 +94,7 @@ FeatureSpec spec_of(const py::dict& map) {
       .take("permille", spec.permille)
       .take("at_least", spec.at_least)
       .take("below", spec.below)
+      .take("value", spec.value)
       .take("fingerprint", spec.fingerprint);
   reader.finish();
   return spec;

@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "features/ratios.hpp"
 #include "features/spans.hpp"
 
 namespace edgecore::features {
@@ -244,9 +245,16 @@ void answer_window(const Plan& plan, const Group& group, const Found& window, co
   }
 }
 
+void answer_constants(const Plan& plan, const Answers& to) {
+  for (const Constant& one : plan.constants())
+    write(to, one.feature, {one.value, State::kFresh, Reason::kNone}, 0, 1);
+}
+
 void answer_never(const Plan& plan, const Answers& to, Reason reason) {
   for (std::size_t i = 0; i < plan.width(); ++i)
     write(to, i, {kNan, State::kMissing, reason}, kNeverNs, 0);
+  answer_constants(plan, to);
+  answer_ratios(plan, to);
 }
 
 }  // namespace edgecore::features

@@ -42,7 +42,10 @@ void answer_window(const Plan& plan, const Group& group, const Found& window, co
 void answer_newest(const Plan& plan, const Group& group, const Newest& newest, std::int64_t as_of,
                    const Answers& to);
 
-// All MISSING: the answer for an entity that is not known.
+// Those that no event changes: FRESH, of age 0.
+void answer_constants(const Plan& plan, const Answers& to);
+
+// All MISSING, but for constants: the answer for an entity that is not known.
 void answer_never(const Plan& plan, const Answers& to, Reason reason = Reason::kNever);
 
 }  // namespace edgecore::features

@@ -75,6 +75,7 @@ Status Entity::read(const Plan& plan, std::int64_t as_of, const Answers& to, con
     else
       read_window(plan, group, as_of, to, gaps);
   }
+  answer_constants(plan, to);
   answer_ratios(plan, to);
   return Status::ok();
 }

@@ -38,6 +38,8 @@ constexpr std::array kOperators = {
     Operator{Op::kMostFrequent, "most_frequent", 1, Family::kValues, Takes::kValues, false, kNoDdof,
              kNone, "v"},
     Operator{Op::kBin, "bin", 1, Family::kValues, Takes::kNumbers, false, kNoDdof, "0", "0 or 1"},
+    Operator{Op::kConstant, "constant", 1, Family::kNothing, Takes::kNothing, false, kNoDdof, "c",
+             "c"},
 };
 
 constexpr bool numbered_in_order() {

@@ -34,17 +34,19 @@ enum class Op : std::uint8_t {
   kDistinct,
   kMostFrequent,
   kBin,
+  kConstant,
 };
 
 // What an operator reads, and so which events it depends on.
 enum class Family : std::uint8_t {
-  kTotals,  // count, exact sums and extremes of a window; horizon max(2 W, ttl)
-  kEnds,    // of a window too: its first and last event besides; horizon max(2 W, ttl)
-  kNewest,  // the newest event; horizon W
-  kDecay,   // panes of an eighth of the half-life W (decay.hpp); horizon 32 W
-  kHeld,    // how long values of a window held (spans.hpp); horizon max(2 W, ttl)
-  kRatio,   // two features' answers (ratios.hpp); horizon the longer of theirs
-  kValues,  // the values of a window as a set (values.hpp); horizon max(2 W, ttl)
+  kTotals,   // count, exact sums and extremes of a window; horizon max(2 W, ttl)
+  kEnds,     // of a window too: its first and last event besides; horizon max(2 W, ttl)
+  kNewest,   // the newest event; horizon W
+  kDecay,    // panes of an eighth of the half-life W (decay.hpp); horizon 32 W
+  kHeld,     // how long values of a window held (spans.hpp); horizon max(2 W, ttl)
+  kRatio,    // two features' answers (ratios.hpp); horizon the longer of theirs
+  kValues,   // the values of a window as a set (values.hpp); horizon max(2 W, ttl)
+  kNothing,  // no event; horizon 0
 };
 
 // What a field must be.

@@ -19,7 +19,8 @@ namespace {
 constexpr std::int64_t kSquareBound = std::int64_t{1} << 52;
 static_assert(kEventsMax == 1u << 22);
 constexpr std::int64_t kHalfLifeMinNs = 8'000;  // panes of all times fit i64 with room
-constexpr std::uint8_t kStateVersion = 3;       // of what series hold
+constexpr std::size_t kNoSeries = std::numeric_limits<std::size_t>::max();
+constexpr std::uint8_t kStateVersion = 3;  // of what series hold
 
 bool reads_newest(Op op) {
   return operator_of(op).family == Family::kNewest;
@@ -90,6 +91,7 @@ class Planner {
       if (plan_->view_.features[i].name == spec.name)
         return Status::invalid(name + " is defined twice");
     if (operator_of(spec.op).family == Family::kRatio) return reserve_ratio(spec, name);
+    if (spec.op == Op::kConstant) return add_constant(spec, index);
     EDGECORE_ASSIGN(const std::size_t at, series_for(spec, name));
     SeriesPlan& series = plan_->series_[at];
     EDGECORE_TRY(check_dtype(spec, series, name));
@@ -160,17 +162,43 @@ class Planner {
       features[ratio.feature].error = std::numeric_limits<double>::quiet_NaN();
   }
 
+  Status add_constant(const FeatureSpec& spec, std::size_t index) {
+    FeaturePlan feature;
+    feature.op = spec.op;
+    feature.plain = true;
+    plan_->features_.push_back(feature);
+    series_of_.push_back(kNoSeries);
+    // + 0: one zero.
+    plan_->constants_.push_back({static_cast<std::uint16_t>(index), *spec.value + 0.0});
+    return Status::ok();
+  }
+
+  static Status check_constant(const FeatureSpec& spec, const std::string& name) {
+    if (spec.value.has_value() != (spec.op == Op::kConstant))
+      return Status::invalid(name + ": a constant has a value, and nothing else has");
+    if (spec.op != Op::kConstant) return Status::ok();
+    if (*spec.value - *spec.value != 0)
+      return Status::invalid(name + ": the value of a constant is a finite number");
+    if (!spec.field.empty() || spec.window_ns != 0 || spec.ttl_ns != 0 || spec.min_coverage != 0 ||
+        spec.min_count != 0)
+      return Status::invalid(name + ": a constant has no field, no window and nothing to judge");
+    return Status::ok();
+  }
+
   static Status check_numbers(const FeatureSpec& spec, const std::string& name) {
     if (find_operator(spec.op, spec.version) == nullptr)
       return Status::incompatible(name + ": operator " + std::to_string(static_cast<int>(spec.op)) +
                                   "@" + std::to_string(spec.version) + " is not in this build");
     if (spec.name.empty()) return Status::invalid("a feature has no name");
     EDGECORE_TRY(check_span(spec, name));
+    EDGECORE_TRY(check_constant(spec, name));
     if (operator_of(spec.op).family == Family::kDecay &&
         (spec.window_ns < kHalfLifeMinNs || spec.window_ns > kDurationMaxNs / 2 / kHalfLives ||
          spec.window_ns % kPanesPerHalfLife != 0))
       return Status::invalid(name + ": a half-life is 8 us to 11 days, in steps of 8 ns");
-    const bool windowed = !reads_newest(spec.op) && operator_of(spec.op).family != Family::kRatio;
+    const Family family = operator_of(spec.op).family;
+    const bool windowed =
+        !reads_newest(spec.op) && family != Family::kRatio && family != Family::kNothing;
     if (spec.window_ns < (windowed ? 1 : 0) || spec.window_ns > kDurationMaxNs / 2)
       return Status::invalid(name + ": window is above 0 and at most 183 days");
     if (spec.ttl_ns < 0 || spec.ttl_ns > kDurationMaxNs)
@@ -276,6 +304,7 @@ class Planner {
     for (std::size_t i = 0; i < plan_->features_.size(); ++i) {
       const FeaturePlan& feature = plan_->features_[i];
       if (operator_of(feature.op).family == Family::kRatio) continue;
+      if (series_of_[i] == kNoSeries) continue;
       const auto series = static_cast<int>(series_of_[i]);
       const Span span = span_of(plan_->view_.features[i]);
       const bool ends = operator_of(feature.op).family == Family::kEnds;

@@ -32,6 +32,7 @@ enum class Reason : std::uint8_t {
   kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
   kEvicted = 6,      // unknown, and may have been let go to keep the view's state within its bound
   kApproximate = 7,  // FRESH, and within Plan::error of what is exact
+  // 8 is "behind", of views that read several streams: python/edgecore/feature_join.py.
 };
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.
@@ -75,6 +76,7 @@ struct FeatureSpec {
   std::uint16_t permille = 0;          // kQuantile: 1 to 999
   // kBin: the values v with at_least <= v < below, in the field's unit; absent = no bound.
   std::optional<double> at_least, below;
+  std::optional<double> value;  // kConstant: what it is
   Digest fingerprint{};  // its identity over the schema; made in edgecore.features, carried here
 };
 
@@ -161,6 +163,12 @@ struct FeaturePlan {
   double error = 0;  // at most that far from exact, in the field's unit; NaN: no bound is known
 };
 
+// A feature that no event changes.
+struct Constant {
+  std::uint16_t feature = 0;
+  double value = 0;
+};
+
 // Features that read the same window of the same series: its totals are taken once.
 struct Group {
   static constexpr int kNewest = -1;  // kLast and kRecency: the newest event, no window
@@ -194,6 +202,7 @@ class Plan {
   const std::vector<FeaturePlan>& features() const { return features_; }
   const std::vector<Group>& groups() const { return groups_; }
   const std::vector<Ratio>& ratios() const { return ratios_; }
+  const std::vector<Constant>& constants() const { return constants_; }
   // The longest horizon of its features: how much history warms a new engine.
   std::int64_t horizon_ns() const { return horizon_ns_; }
   // Identity of the state that an engine of this plan holds; snapshots carry it.
@@ -209,6 +218,7 @@ class Plan {
   std::vector<FeaturePlan> features_;
   std::vector<Group> groups_;
   std::vector<Ratio> ratios_;
+  std::vector<Constant> constants_;
   std::int64_t horizon_ns_ = 0;
   Digest state_digest_{};
 };

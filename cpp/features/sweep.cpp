@@ -70,6 +70,9 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
       counted_(plan.groups().size()),
       kept_(plan.groups().size()),
       ranges_(plan.series().size()) {
+  for (const Constant& one : plan.constants())
+    std::fill_n(columns_.begin() + static_cast<std::ptrdiff_t>(one.feature * kStride), kStride,
+                one.value);
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())

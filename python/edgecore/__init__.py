@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgecore.expressions import col as col
     from edgecore.expressions import where as where
     from edgecore.features import Agg as Agg
+    from edgecore.features import AsOf as AsOf
+    from edgecore.features import Constant as Constant
     from edgecore.features import Distinct as Distinct
     from edgecore.features import Ewma as Ewma
     from edgecore.features import FeatureStore as FeatureStore
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from edgecore.features import Ratio as Ratio
     from edgecore.features import Recency as Recency
     from edgecore.features import TimeIn as TimeIn
+    from edgecore.features import Vector as Vector
     from edgecore.features import backfill as backfill
     from edgecore.inference import Model as Model
     from edgecore.log import Log as Log
@@ -36,6 +39,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Agg": "edgecore.features",
     "ArtifactStore": "edgecore.artifacts",
+    "AsOf": "edgecore.features",
+    "Constant": "edgecore.features",
     "Device": "edgecore.device.agent",
     "Distinct": "edgecore.features",
     "Ewma": "edgecore.features",
@@ -53,6 +58,7 @@ _HOMES = {
     "Recency": "edgecore.features",
     "Schema": "edgecore.schema",
     "TimeIn": "edgecore.features",
+    "Vector": "edgecore.features",
     "backfill": "edgecore.features",
     "col": "edgecore.expressions",
     "where": "edgecore.expressions",

@@ -22,7 +22,7 @@ from edgecore.errors import Invalid, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from edgecore.feature_view import FeatureView
@@ -56,8 +56,9 @@ class Backfilled:
         arrival: bool = False,
         since: int = TIME_MIN,
         until: int = TIME_MAX,
+        answers: tuple[bytearray, bytearray, bytearray, bytearray, bytearray, int] | None = None,
     ) -> None:
-        found = _core.backfill(plan, batch, arrival, since, until)
+        found = answers or _core.backfill(plan, batch, arrival, since, until)
         times, values, states, numbers, final, self.late = found
         self.names = view.names
         self.width = len(view.names)
@@ -175,6 +176,8 @@ def backfill(
     known: str = "event",
     since: int | None = None,
     until: int | None = None,
+    joined: Iterable[tuple[Schema, Any]] = (),
+    positions: Mapping[str, Sequence[int]] | None = None,
 ) -> Backfilled:
     """What a stream would have answered at each row, by the same kernel, to the bit.
 
@@ -184,11 +187,28 @@ def backfill(
         in order of arrival; late ones count, or not, as they did in the stream.
     :param since, until: answer rows with times (ns) in [since, until) only; rows of one horizon
         before (:func:`warm_from`) warm them, so that the answers are those of an uncut backfill.
+    :param joined: schema and rows of each other stream that the view reads; rows of another stream
+        come before those of the same time. All answers are then PROVISIONAL.
+    :param positions: for ``ingest`` with other streams, by stream the position of each row in the
+        log, whose order is that of arrival.
     :raises Invalid: a bad row. :raises Incompatible: as :meth:`FeatureView.plan`.
     """
     if known not in KNOWN:
         raise Invalid(f"known={known!r}: one of {', '.join(KNOWN)}")
     arrival = known == "ingest"
+    if view.joins:
+        from edgecore import feature_join
+
+        if arrival and positions is None:
+            raise Invalid(f"view {view.name!r} reads several streams: give the rows' positions=")
+        others = list(joined)
+        schemas = feature_join.streams(schema, [one for one, _ in others])
+        batches = {one.stream: prepare(one, given) for one, given in [(schema, rows), *others]}
+        plan, answers = feature_join.backfill(
+            view, batches, schemas, positions if arrival else None,
+            TIME_MIN if since is None else since, TIME_MAX if until is None else until,
+        )  # fmt: skip
+        return Backfilled(view, plan, batches[schema.stream], answers=answers)
     if isinstance(rows, str | os.PathLike):
         rows = read_parquet(os.fspath(rows), schema, arrival=arrival)
     return Backfilled(

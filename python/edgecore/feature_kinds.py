@@ -197,6 +197,33 @@ def _called(field: str | Expression, name: str) -> str:
     return name or str(field)
 
 
+class Constant:
+    """A number that no event changes: FRESH, of age 0, for every entity. Several numbers (an
+    embedding that belongs to the model) are features ``<name>_0``, ``<name>_1``, ..."""
+
+    def __init__(self, name: str, value: float | Sequence[float]) -> None:
+        if isinstance(value, int | float):
+            self.features = [Feature(name, "constant", "", 0, value=value)]
+        else:
+            self.features = [
+                Feature(f"{name}_{at}", "constant", "", 0, value=one)
+                for at, one in enumerate(value)
+            ]
+
+
+class Vector:
+    """A vector that arrives as fields of events, an embedding say, as it is: the newest value of
+    each field, no older than `within`, as ``<name>_<field>``. A field that an event leaves null
+    keeps its own; a source gives all of a vector, or none of it."""
+
+    def __init__(
+        self, name: str, fields: Sequence[str], *, within: Duration = "1d", **judged: Any
+    ) -> None:
+        self.features = [
+            Feature(f"{name}_{field}", "last", field, within, **judged) for field in fields
+        ]
+
+
 def _label(window: Duration) -> str:
     return window if isinstance(window, str) else duration_text(window)
 
@@ -214,7 +241,19 @@ def category_code(text: str | bytes) -> int:
 
 
 # What a view is made of, beside :class:`Feature` itself.
-Kind = Agg | Distinct | Ewma | Histogram | Last | MostFrequent | Ratio | Recency | TimeIn
+Kind = (
+    Agg
+    | Constant
+    | Distinct
+    | Ewma
+    | Histogram
+    | Last
+    | MostFrequent
+    | Ratio
+    | Recency
+    | TimeIn
+    | Vector
+)
 
-__all__ = ["Agg", "Distinct", "Ewma", "Histogram", "Kind", "Last", "MostFrequent", "Ratio",
-           "Recency", "TimeIn", "category_code"]  # fmt: skip
+__all__ = ["Agg", "Constant", "Distinct", "Ewma", "Histogram", "Kind", "Last", "MostFrequent",
+           "Ratio", "Recency", "TimeIn", "Vector", "category_code"]  # fmt: skip

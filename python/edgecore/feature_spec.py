@@ -82,6 +82,15 @@ def _expression(body: object) -> list[object]:
     return Expression.from_canonical(body).canonical()
 
 
+def _join(body: Mapping[str, Any]) -> dict[str, object]:
+    if body.keys() != {"stream", "entity", "lateness"} or not body["stream"]:
+        raise Invalid("a join has a stream, an entity and a lateness")
+    stream, entity, lateness = body["stream"], body["entity"], body["lateness"]
+    if not isinstance(stream, str) or not isinstance(entity, str) or type(lateness) is not int:
+        raise Invalid("a join names a stream and a field, and its lateness is in nanoseconds")
+    return {"stream": stream, "entity": entity, "lateness": lateness}
+
+
 # What a feature may say beside its name, operator, version and window: by key of its definition,
 # the default, which is not encoded, and what makes a valid value of the one given.
 PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
@@ -102,6 +111,8 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "permille": (0, _permille),
     "at_least": (None, float),
     "below": (None, float),
+    "value": (None, float),
+    "join": (None, _join),
 }
 
 
@@ -138,6 +149,8 @@ class Feature:
     permille: int
     at_least: float | None
     below: float | None
+    value: float | None
+    join: dict[str, object] | None
 
     def __init__(
         self,

@@ -90,6 +90,12 @@ class FeatureView:
                 if operand not in self._by_name or self._by_name[operand].operands:
                     raise Invalid(f"feature {feature.name!r} divides {operand!r}, which is no "
                                   f"feature of view {name!r}, or a ratio itself")  # fmt: skip
+        self.joins = {str(spec.join["stream"]) for spec in self.specs if spec.join}
+        if source in self.joins or all(spec.join for spec in self.specs):
+            raise Invalid(f"view {name!r}: it reads its own stream, and others by AsOf")
+        for feature in self.specs:
+            if any(self._by_name[one].join for one in feature.operands):
+                raise Invalid(f"feature {feature.name!r} divides features of another stream")
         definition = {
             "name": name, "entity": entity, "source": source, "lateness": self.lateness,
             "features": [feature.canonical() for feature in self.specs], **self.rules.canonical(),
@@ -98,7 +104,7 @@ class FeatureView:
         self.fingerprint = blake3(self._bytes)
         self._planned: tuple[Schema, _core.Plan] | None = None  # the last: neither changes
 
-    def fingerprints_for(self, schema: Schema) -> list[bytes]:
+    def fingerprints_for(self, schema: Schema, joined: Iterable[Schema] = ()) -> list[bytes]:
         """Identities of the features over a schema, in their order: what models bind to.
 
         BLAKE3 of the operator's version, the parameters, the definitions of the fields that it
@@ -106,9 +112,14 @@ class FeatureView:
         with the fingerprints of the two features instead of fields. Another feature or field
         changes none; what a field means changes those that read it.
 
-        :raises Incompatible: the schema lacks a field that the view reads."""
+        :param joined: schemas of the other streams that it reads.
+        :raises Incompatible: a schema is not there, or lacks a field that the view reads."""
         from cbor2 import dumps
 
+        if self.joins:
+            from edgecore.feature_join import fingerprints, streams
+
+            return fingerprints(self, streams(schema, joined))
         prints = {field.name: field.fingerprint for field in schema.fields}
         entity = (
             _meaning(prints, self.entity, f"view {self.name!r}", schema) if self.entity else b""
@@ -203,7 +214,13 @@ class FeatureView:
 
     def plan(self, schema: Schema) -> _core.Plan:
         """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
-        field, or an operator can't be exact over it (the message says what to declare)."""
+        field, or an operator can't be exact over it (the message says what to declare), and for a
+        view of several streams."""
+        if self.joins:
+            raise Incompatible(
+                f"view {self.name!r} also reads stream {min(self.joins)!r}: a FeatureStore and a "
+                "backfill serve it; this path takes views of one stream"
+            )
         planned = self._planned
         if planned is not None and planned[0] is schema:
             return planned[1]

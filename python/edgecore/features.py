@@ -22,8 +22,10 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
+from edgecore.feature_join import AsOf, Joined
 from edgecore.feature_kinds import (
     Agg,
+    Constant,
     Distinct,
     Ewma,
     Histogram,
@@ -32,6 +34,7 @@ from edgecore.feature_kinds import (
     Ratio,
     Recency,
     TimeIn,
+    Vector,
     category_code,
 )
 from edgecore.feature_spec import Feature, duration_ns
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
     from edgecore.schema import Schema
 
 FRESH, STALE, MISSING = 0, 1, 2
-REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few", "evicted", "approximate")
+REASONS = ("", "never", "warming", "ttl", "empty_window", "too_few", "evicted", "approximate",
+           "behind")  # fmt: skip
 LATE, AHEAD = 1, 2  # why a row was set aside
 NEVER = -1  # the age where there is no event
 SNAPSHOT_BYTES_MAX = 1 << 30
@@ -108,7 +112,7 @@ class FeatureStore:
         self.rebuilt: dict[str, str] = {}
         self._fs = fs
         self._views = {view.name: view for view in views}
-        self._engines: dict[str, _core.Engine] = {}
+        self._engines: dict[str, _core.Engine | Joined] = {}
         self._schemas = {schema.stream: schema for schema in schemas}
         self._feeds: dict[str, _core.Feed] = {}
         fs.make_directories(path)
@@ -117,9 +121,7 @@ class FeatureStore:
                 raise Invalid(f"view {view.name!r} reads stream {view.source!r}: give its schema")
             self._engines[view.name] = self._open(view)
         for stream, schema in self._schemas.items():
-            readers = [v.name for v in self._views.values() if v.source == stream]
-            engines = [self._engines[name] for name in readers]
-            self._feeds[stream] = _core.Feed(schema, engines)
+            self._feeds[stream] = _core.Feed(schema, self._reading(stream))
         self._next = max((engine.position for engine in self._engines.values()), default=0) + 1
 
     @staticmethod
@@ -136,19 +138,37 @@ class FeatureStore:
 
         return FeatureStore(str(path), views, schemas, PosixFs() if fs is None else fs)
 
+    def _reading(self, stream: str) -> list[_core.Engine]:
+        out: list[_core.Engine] = []
+        for view in self._views.values():
+            engine = self._engines[view.name]
+            if isinstance(engine, Joined):
+                out += engine.reading(stream)
+            elif view.source == stream:
+                out.append(engine)
+        return out
+
+    def _total(self, count: str) -> int:
+        return sum(
+            engine.total(count) if isinstance(engine, Joined) else getattr(engine, count)
+            for engine in self._engines.values()
+        )
+
     def _file(self, view: str) -> str:
         return f"{self.path}/{blake3(view.encode()).hex()[:16]}.features"
 
-    def _open(self, view: FeatureView) -> _core.Engine:
-        plan = view.plan(self._schemas[view.source])
+    def _open(self, view: FeatureView) -> _core.Engine | Joined:
+        plan = None if view.joins else view.plan(self._schemas[view.source])
         file = self._file(view.name)
         if self._fs.exists(file):
             try:
                 data = self._fs.read_file(file, SNAPSHOT_BYTES_MAX)
+                if plan is None:
+                    return Joined(view, self._schemas, data)
                 return _core.Engine.restore(plan, data)
             except (Corrupt, Incompatible) as error:
                 self.rebuilt[view.name] = f"{error.word}: {error}"
-        return _core.Engine(plan)
+        return Joined(view, self._schemas) if plan is None else _core.Engine(plan)
 
     @property
     def position(self) -> int:
@@ -158,28 +178,28 @@ class FeatureStore:
     @property
     def late_rows(self) -> int:
         """Rows that came too late to count, over all views."""
-        return sum(engine.late_rows for engine in self._engines.values())
+        return self._total("late_rows")
 
     @property
     def ahead_rows(self) -> int:
         """Rows too far ahead of their stream to count, over all views."""
-        return sum(engine.ahead_rows for engine in self._engines.values())
+        return self._total("ahead_rows")
 
     @property
     def undefined_values(self) -> int:
         """Values of expressions that were no number (a division by zero, an overflow), in the rows
         since it was opened."""
-        return sum(engine.undefined_values for engine in self._engines.values())
+        return self._total("undefined_values")
 
     @property
     def evicted(self) -> int:
         """Entities that were let go to keep views within their bounds."""
-        return sum(engine.evicted for engine in self._engines.values())
+        return self._total("evicted")
 
     @property
     def memory_bytes(self) -> int:
         """Heap of the entities' state, from capacities."""
-        return sum(engine.memory_bytes for engine in self._engines.values())
+        return self._total("memory_bytes")
 
     def update(self, stream: str, row: Mapping[str, Any], position: int = 0) -> None:
         """One event. `position`: of the log; without one the store counts. A row that a view has
@@ -216,9 +236,8 @@ class FeatureStore:
         """Events of the stream with times (ns) in (begin, end] may be missing: until a window has
         left the span, its coverage counts it as not known. Raises ``Invalid`` for end < begin."""
         at = position or self._next
-        for view in self._views.values():
-            if view.source == stream:
-                self._engines[view.name].gap(begin, end, at)
+        for engine in self._reading(stream):
+            engine.gap(begin, end, at)
         self._next = at + 1
 
     def take_set_aside(self) -> list[tuple[str, int, int, int, int]]:
@@ -237,8 +256,8 @@ class FeatureStore:
 
 
 __all__ = [
-    "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "Backfilled",
-    "Distinct", "Ewma", "Feature", "FeatureStore", "FeatureView", "Histogram", "Last",
-    "MostFrequent", "Ratio", "Reading", "Recency", "TimeIn", "backfill", "category_code",
+    "AHEAD", "FRESH", "LATE", "MISSING", "NEVER", "REASONS", "STALE", "Agg", "AsOf", "Backfilled",
+    "Constant", "Distinct", "Ewma", "Feature", "FeatureStore", "FeatureView", "Histogram", "Last",
+    "MostFrequent", "Ratio", "Reading", "Recency", "TimeIn", "Vector", "backfill", "category_code",
     "duration_ns", "prepare",
 ]  # fmt: skip

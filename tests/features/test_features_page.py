@@ -47,9 +47,9 @@ def run_shell(text: str, out: io.StringIO) -> None:
 
 
 def check(told: list[str], rows: int) -> None:
-    assert len(told) == 9
-    assert told[4].startswith("view derived of stream machine, one entity; ")
-    told = told[3:]
+    assert len(told) == 10
+    assert told[5].startswith("view derived of stream machine, one entity; ")
+    told = told[4:]
     assert told[2].startswith(f"{rows} rows, ")
     lines = told[3].splitlines()
     assert len(lines) == 20

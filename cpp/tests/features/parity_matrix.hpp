@@ -193,6 +193,11 @@ inline ViewSpec view() {
   for (const std::string field : {"temp", "load", "flow", "wide", "mode"})
     add(Op::kLast, "last", field, 600);
   add_spans(out);
+  FeatureSpec constant;
+  constant.op = Op::kConstant;
+  constant.name = "constant";
+  constant.value = 0.1;
+  out.features.push_back(constant);
   add(Op::kRecency, "recency", "", 600);
   return out;
 }

@@ -1,0 +1,262 @@
+"""Views that read other streams as of the same times, against an oracle that looks at all rows."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from typing import Any
+
+import pytest
+
+import edgecore as ec
+from edgecore.digest import blake3
+from edgecore.errors import Incompatible, Invalid, Stale
+from edgecore.features import FRESH, MISSING, REASONS, FeatureStore
+from edgecore.fs import MemoryFs
+
+SECOND = 10**9
+START = 1_700_000_000 * SECOND
+LATENESS = 60
+
+Step = tuple[str, dict[str, Any]]
+
+
+def telemetry() -> ec.Schema:
+    fields = [ec.Field("pump", "category"), ec.Field("temp", "decimal(3)", range=(-40, 150))]
+    return ec.Schema("telemetry", tier="bulk", fields=fields)
+
+
+def weather(**outside: Any) -> ec.Schema:
+    field = {"dtype": "decimal(1)", "range": (-50, 60), **outside}
+    return ec.Schema("weather", tier="bulk", fields=[ec.Field("outside", **field)])
+
+
+def orders() -> ec.Schema:
+    fields = [ec.Field("line", "category"), ec.Field("units", "i32", range=(0, 1000))]
+    return ec.Schema("orders", tier="bulk", fields=fields)
+
+
+SCHEMAS = {schema.stream: schema for schema in (telemetry(), weather(), orders())}
+
+
+def view(**more: Any) -> ec.FeatureView:
+    return ec.FeatureView("pump", entity="pump", source="telemetry", lateness="30s", features=[
+        ec.AsOf("weather", ec.Last("outside", within="10m")),
+        ec.Agg("temp", "mean", window="1m"),
+        ec.AsOf("orders", ec.Agg("units", ["sum", "count"], window="5m"), entity="line"),
+        ec.Constant("bias", 0.5),
+    ], **more)  # fmt: skip
+
+
+def steps(seed: int, count: int) -> list[Step]:
+    """In order of arrival: disorder within the lateness, ties between streams."""
+    chance = random.Random(seed)
+    out: list[Step] = []
+    time = START
+    for number in range(count):
+        time += chance.choice([0, 0, 1, 5, 20, 200]) * SECOND
+        stream = chance.choice(["telemetry", "telemetry", "weather", "orders"])
+        row: dict[str, Any] = {"time": time, "source_seq": number + 1}
+        if stream == "telemetry":
+            row |= {"pump": chance.choice("ab"), "temp": chance.randrange(100) / 8}
+        elif stream == "weather":
+            row |= {"outside": chance.randrange(-100, 100) / 10}
+        else:
+            row |= {"line": chance.choice("abc"), "units": chance.randrange(1000)}
+        if stream != "telemetry" and chance.random() < 0.3:
+            row["time"] -= chance.randrange(LATENESS * SECOND)
+        out.append((stream, row))
+    return out
+
+
+def want(rows: list[Step], pump: str, as_of: int) -> list[float | None]:
+    """Of all rows given, whatever their order."""
+
+    def found(stream: str, key: str, window: int, **of: str) -> list[float]:
+        inside = [
+            row for name, row in rows
+            if name == stream and as_of - window * SECOND < row["time"] <= as_of
+            and all(row[k] == v for k, v in of.items())
+        ]  # fmt: skip
+        inside.sort(key=lambda row: (row["time"], row["source_seq"]))
+        return [row[key] for row in inside]
+
+    outside = found("weather", "outside", 600)
+    temp = found("telemetry", "temp", 60, pump=pump)
+    units = found("orders", "units", 300, line=pump)
+    ever = found("orders", "units", 600, line=pump)
+    return [
+        outside[-1] if outside else None, sum(temp) / len(temp) if temp else None,
+        sum(units) if units else None, len(units) if ever else None, 0.5,
+    ]  # fmt: skip
+
+
+def said(values: Any, states: Any) -> list[float | None]:
+    assert all(state in (FRESH, MISSING) for state in states)
+    assert all(math.isnan(v) == (s == MISSING) for v, s in zip(values, states, strict=True))
+    return [None if s == MISSING else v for v, s in zip(values, states, strict=True)]
+
+
+def opened(fs: MemoryFs) -> FeatureStore:
+    return FeatureStore.open("f", views=[view()], schemas=SCHEMAS.values(), fs=fs)
+
+
+def test_join_store_equals_the_oracle_at_every_row_and_across_restarts(seed: int) -> None:
+    fs = MemoryFs()
+    store = opened(fs)
+    rows = steps(seed, 160)
+    joined = 0
+    for at, (stream, row) in enumerate(rows):
+        store.update(stream, row, position=at + 1)
+        if at % 23 == 7:
+            store.snapshot()
+            store = opened(fs)
+            assert not store.rebuilt
+            assert store.position == at + 1
+        as_of = max(row["time"] for _, row in rows[: at + 1])
+        reading = store.read("pump", ["a", "b"], as_of)
+        for entity, pump in enumerate("ab"):
+            cells = slice(entity * 5, entity * 5 + 5)
+            expected = want(rows[: at + 1], pump, as_of)
+            assert said(reading.values[cells], reading.states[cells]) == expected, at
+            joined += expected[0] is not None and expected[2] is not None
+    assert joined > 20
+    assert store.late_rows == 0
+
+
+def split(rows: list[Step]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, array[int]]]:
+    out: dict[str, list[dict[str, Any]]] = {stream: [] for stream in SCHEMAS}
+    positions = {stream: array("Q") for stream in SCHEMAS}
+    for at, (stream, row) in enumerate(rows):
+        out[stream].append(row)
+        positions[stream].append(at + 1)
+    return out, positions
+
+
+def test_join_backfill_answers_with_all_that_had_happened_by_each_time(seed: int) -> None:
+    rows = steps(seed, 200)
+    tables, _ = split(rows)
+    found = ec.backfill(
+        view(), tables["telemetry"], schema=telemetry(),
+        joined=[(SCHEMAS[one], tables[one]) for one in ("weather", "orders")],
+    )  # fmt: skip
+    assert len(found) == len(tables["telemetry"])
+    for at in range(len(found)):
+        row = tables["telemetry"][found.numbers[at]]
+        # Of its own stream a row sees those before it in total order, of the others all.
+        seen = [
+            (name, one) for name, one in rows
+            if name != "telemetry"
+            or (one["time"], one["source_seq"]) <= (row["time"], row["source_seq"])
+        ]  # fmt: skip
+        cells = slice(at * 5, at * 5 + 5)
+        got = said(found.values[cells], found.states[cells])
+        assert got == want(seen, row["pump"], row["time"])
+
+
+def test_join_backfill_as_known_at_ingest_has_the_bits_of_the_stream(seed: int) -> None:
+    rows = steps(seed, 200)
+    # Late rows of the view's own stream too, some of them too late.
+    chance = random.Random(seed + 1)
+    for stream, row in rows:
+        if stream == "telemetry" and chance.random() < 0.3:
+            row["time"] -= chance.randrange(60 * SECOND)
+        if stream == "weather" and chance.random() < 0.3:  # ahead, and what follows is late
+            row["time"] += chance.randrange(150 * SECOND)
+    tables, positions = split(rows)
+    found = ec.backfill(
+        view(), tables["telemetry"], schema=telemetry(), known="ingest", positions=positions,
+        joined=[(SCHEMAS[one], tables[one]) for one in ("weather", "orders")],
+    )  # fmt: skip
+    store = opened(MemoryFs())
+    at = missed = behind = 0
+    for position, (stream, row) in enumerate(rows, 1):
+        late = store.late_rows
+        store.update(stream, row, position=position)
+        if stream != "telemetry":
+            continue
+        cells = slice(at * 5, at * 5 + 5)
+        at += 1
+        if store.late_rows > late:
+            assert bytes(found.states[cells]) == bytes([MISSING] * 5)
+            missed += 1
+            continue
+        reading = store.read("pump", row["pump"], row["time"])
+        assert found.values[cells].tobytes() == reading.values.tobytes()
+        assert found.states[cells].tobytes() == reading.states.tobytes()
+        behind += "behind" in [REASONS[one] for one in reading.reasons]
+    assert at == len(found)
+    assert found.late == store.late_rows > missed
+    assert missed
+    assert behind
+
+
+def test_join_a_stream_that_is_too_far_ahead_is_missing_and_says_so() -> None:
+    store = opened(MemoryFs())
+    store.update("telemetry", {"time": START, "pump": "a", "temp": 20})
+    store.update("weather", {"time": START, "outside": 3})
+    store.update("weather", {"time": START + LATENESS * SECOND, "outside": 9})
+    assert store.read("pump", "a", START).values[0] == 3.0
+    store.update("weather", {"time": START + LATENESS * SECOND + 1, "outside": 9})
+    found = store.read("pump", ["a", "b"], START)
+    assert [REASONS[found.reasons[at]] for at in (0, 5)] == ["behind", "behind"]
+    assert found.states[0] == MISSING
+    assert found.values[1] == 20.0
+    store.update("telemetry", {"time": START + 31 * SECOND, "pump": "a", "temp": 20})
+    with pytest.raises(Stale):
+        store.read("pump", "a", START)
+
+
+def test_join_fingerprints_cover_the_other_streams_definition_and_nothing_else() -> None:
+    before = view().fingerprints_for(telemetry(), [weather(), orders()])
+    assert len(set(before)) == 5
+    after = view().fingerprints_for(telemetry(), [weather(unit="degC"), orders()])
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True] + [False] * 4
+    alone = ec.FeatureView("pump", entity="pump", source="telemetry", lateness="30s",
+                           features=[ec.Agg("temp", "mean", window="1m")])  # fmt: skip
+    assert alone.fingerprints_for(telemetry()) == [before[1]]
+    plain = ec.FeatureView("w", entity="", source="weather", lateness="1m",
+                           features=[ec.Last("outside", within="10m")])  # fmt: skip
+    assert plain.fingerprints_for(weather())[0] != before[0]
+    assert ec.FeatureView.from_bytes(view().to_bytes()) == view()
+
+
+def test_join_is_refused_by_name_where_one_stream_is_all_there_is() -> None:
+    log = ec.Log.open("log", schemas=list(SCHEMAS.values()), flusher="manual", fs=MemoryFs())
+    with pytest.raises(Incompatible, match="also reads stream 'orders'"):
+        ec.Pipeline(log, view(), schema=telemetry())
+    with pytest.raises(Incompatible, match="also reads stream 'weather': give its schema"):
+        view().fingerprints_for(telemetry())
+    with pytest.raises(Incompatible, match="also reads stream 'orders': give its schema"):
+        FeatureStore.open("f", views=[view()], schemas=[telemetry(), weather()], fs=MemoryFs())
+    with pytest.raises(Invalid, match="several streams: give the rows' positions="):
+        ec.backfill(view(), [], schema=telemetry(), known="ingest")
+    for features in ([ec.AsOf("telemetry", ec.Last("temp"))], [ec.AsOf("weather", ec.Recency())]):
+        with pytest.raises(Invalid, match="reads its own stream, and others"):
+            ec.FeatureView("v", entity="", source="telemetry", features=features)
+    with pytest.raises(Invalid, match="place it beside"):
+        ec.AsOf("weather", ec.Constant("c", 1))
+
+
+def test_join_state_that_is_damaged_or_of_another_view_is_not_used() -> None:
+    fs = MemoryFs()
+    store = opened(fs)
+    for position, (stream, row) in enumerate(steps(3, 40), 1):
+        store.update(stream, row, position=position)
+    store.snapshot()
+    name = blake3(b"pump").hex()[:16] + ".features"
+    whole = fs.read_file(f"f/{name}", 1 << 20)
+    for at in range(8, len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        fs.write_atomic(f"f/{name}", bytes(damaged))
+        again = opened(fs)
+        assert again.rebuilt["pump"].startswith("Corrupt")
+        assert again.position == 0
+    fs.write_atomic(f"f/{name}", whole[:50])
+    assert opened(fs).rebuilt["pump"].startswith("Corrupt")
+    plain = ec.FeatureView("pump", entity="pump", source="telemetry", features=[ec.Last("temp")])
+    single = FeatureStore.open("f", views=[plain], schemas=[telemetry()], fs=fs)
+    single.snapshot()
+    assert opened(fs).rebuilt["pump"].startswith("Incompatible")
