@@ -44,7 +44,7 @@ class Stream {
     entity_.reset(plan_);
     for (const std::size_t place : places) {
       const std::size_t row = order_[place];
-      EDGECORE_ASSIGN(const Applied applied, entity_.apply(plan_, rows_, row, sources_));
+      EDGECORE_ASSIGN(const Applied applied, entity_.apply(plan_, rows_, row, sources_, computed_));
       const Answers to = missing_at(place, plan_.width(), values_, states_);
       if (applied != Applied::kLate)
         EDGECORE_TRY(entity_.read(plan_, rows_.time_ns(row), to));
@@ -65,6 +65,7 @@ class Stream {
   std::uint64_t* late_;
   Entity entity_;
   Sources sources_;
+  Computed computed_;
 };
 
 }  // namespace

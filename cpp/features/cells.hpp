@@ -39,15 +39,4 @@ inline Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::siz
   return out >= series.low && out <= series.high ? Cell::kValue : Cell::kOutside;
 }
 
-// Expressions of the plan that divide by zero, or overflow, in this row.
-inline std::uint64_t undefined_cells(const Plan& plan, const RowBatch& rows, std::size_t row) {
-  if (!plan.divides()) return 0;
-  std::uint64_t count = 0;
-  std::int64_t ignored = 0;
-  for (const SeriesPlan& series : plan.series())
-    count += series.program && series.program->divides() &&
-             series.program->run(rows, row, ignored) == Cell::kUndefined;
-  return count;
-}
-
 }  // namespace edgecore::features

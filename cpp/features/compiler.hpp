@@ -96,7 +96,7 @@ class Compiler {
   void make_real(std::size_t below);
   Status unify(std::size_t count, Act act);
   Status binary(Act act);
-  Status unbounded(Typed& value);
+  static Status unbounded(Typed& value);
   static Status in_bound(const Typed& value, Act act);
   static void set_truth(Typed& value);
   Status multiply_two();

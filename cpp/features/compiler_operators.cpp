@@ -49,7 +49,6 @@ Status Compiler::binary(Act act) {
 Status Compiler::unbounded(Typed& value) {
   value.low = -kInfinite;
   value.high = kInfinite;
-  made_->divides_ = true;  // or overflows
   return Status::ok();
 }
 
@@ -272,7 +271,6 @@ Status Compiler::divide_whole(const Rational& size) {
   Step& step = emit(Code::kDivide);
   step.whole = up / shared;
   step.over = down / shared;
-  made_->divides_ = true;
   left.constant = false;
   // Between the divisors nearest to and farthest from 0, of each sign, the quotient is monotone.
   Interval steps;

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "features/answer.hpp"
-#include "features/cells.hpp"
 #include "features/engine_impl.hpp"
 
 namespace edgecore::features {
@@ -112,7 +111,7 @@ Result<Applied> Engine::Impl::apply(const RowBatch& rows, std::size_t row, std::
   std::optional<std::int64_t> newest;
   if (entity.seen()) newest = entity.newest();
   const std::uint64_t held = newest && rules.max_bytes > 0 ? bytes_of(id) : 0;
-  Result<Applied> found = entity.apply(*plan, rows, row, sources);
+  Result<Applied> found = entity.apply(*plan, rows, row, sources, computed);
   if (!found.is_ok()) {
     if (!newest) forget(id);
     return found.status();
@@ -192,7 +191,7 @@ Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count
     const std::size_t row = first + i;
     EDGECORE_ASSIGN(const Applied applied, impl.apply(rows, row, position + i));
     impl.last_aside = applied != Applied::kYes;
-    if (!impl.last_aside) impl.undefined_values += undefined_cells(*impl.plan, rows, row);
+    if (!impl.last_aside) impl.undefined_values += impl.computed.undefined;
     impl.position = position + i;
   }
   return Status::ok();

@@ -34,6 +34,7 @@ struct Engine::Impl {
   std::uint64_t position = 0;
   std::uint64_t late_rows = 0, ahead_rows = 0;
   std::uint64_t undefined_values = 0;
+  Computed computed;
   std::vector<SetAside> aside;  // a ring of kSetAsideMax from `aside_at` on, when full
   std::size_t aside_at = 0;
   bool last_aside = false;

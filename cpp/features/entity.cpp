@@ -27,7 +27,7 @@ void Entity::reset(const Plan& plan) {
 }
 
 Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_t row,
-                              Sources& sources) {
+                              Sources& sources, Computed& computed) {
   const std::int64_t time = rows.time_ns(row);
   const std::int64_t newest = seen_ ? std::max(newest_, time) : time;
   const std::int64_t open = saturating_sub(newest, plan.view().lateness_ns);
@@ -37,12 +37,18 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
     return Status::exhausted("features: more than " + std::to_string(kSourcesMax) + " sources");
   // Nothing is applied before everything is known to fit.
   std::int64_t stored = 0;
+  computed.values.clear();
+  computed.undefined = 0;
   for (std::size_t i = 0; i < plan.series().size(); ++i) {
     const SeriesPlan& series = plan.series()[i];
     const Cell cell = stored_cell(series, rows, row, stored);
     if (cell == Cell::kOutside)
       return Status::invalid(series.name +
                              ": a value outside its declared range reached the features");
+    if (series.program) {
+      computed.values.push_back({cell == Cell::kValue, stored});
+      computed.undefined += cell == Cell::kUndefined;
+    }
     if (cell == Cell::kValue && !series_[i].reserve(series, newest))
       return Status::exhausted("features: an entity has more than " + std::to_string(kEventsMax) +
                                " events in its window; shorten the window or thin the source");
@@ -50,10 +56,17 @@ Result<Applied> Entity::apply(const Plan& plan, const RowBatch& rows, std::size_
   seen_ = true;
   newest_ = newest;
   Event event{time, 0, {rows.source_seq(row), source}};
+  const Computed::One* next = computed.values.data();
   for (std::size_t i = 0; i < plan.series().size(); ++i) {
     const SeriesPlan& series = plan.series()[i];
-    if (stored_cell(series, rows, row, event.stored) == Cell::kValue)
-      series_[i].insert(series, event, open, sources);
+    bool has_value = false;
+    if (series.program) {
+      has_value = next->has_value;
+      event.stored = (next++)->stored;
+    } else {
+      has_value = stored_cell(series, rows, row, event.stored) == Cell::kValue;
+    }
+    if (has_value) series_[i].insert(series, event, open, sources);
   }
   return Applied::kYes;
 }

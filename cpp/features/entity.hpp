@@ -14,14 +14,26 @@ namespace edgecore::features {
 
 enum class Applied : std::uint8_t { kYes, kLate, kAhead };
 
+// What the expressions of a plan make of one row, in the order of their series.
+struct Computed {
+  struct One {
+    bool has_value = false;
+    std::int64_t stored = 0;
+  };
+  std::vector<One> values;
+  std::uint64_t undefined = 0;  // of them: divisions by zero, overflows
+};
+
 class Entity {
  public:
   // Empties it; `plan` is the one every later call takes.
   void reset(const Plan& plan);
 
   // All series take the row, or none does. kLate: older than the lateness allows, not applied.
-  // Invalid: a value outside its declared range. Exhausted: kEventsMax, kSourcesMax.
-  Result<Applied> apply(const Plan& plan, const RowBatch& rows, std::size_t row, Sources& sources);
+  // Invalid: a value outside its declared range. Exhausted: kEventsMax, kSourcesMax. `computed` is
+  // written where the row is applied.
+  Result<Applied> apply(const Plan& plan, const RowBatch& rows, std::size_t row, Sources& sources,
+                        Computed& computed);
 
   // Stale: see Engine::read. Spans have the right sizes.
   Status read(const Plan& plan, std::int64_t as_of, const Answers& to, const Gaps& gaps = kNoGaps);

@@ -230,7 +230,6 @@ class Planner {
     series.name = "the expression of " + name;
     series.program->describe(series);
     finish_grid(series);
-    plan_->divides_ |= series.program->divides();
     plan_->series_.push_back(std::move(series));
     return plan_->series_.size() - 1;
   }

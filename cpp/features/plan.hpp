@@ -197,7 +197,6 @@ class Plan {
   const SchemaPtr& schema() const { return schema_; }
   std::size_t width() const { return features_.size(); }
   int entity_field() const { return entity_field_; }  // -1: none
-  bool divides() const { return divides_; }           // an expression may give no number
   const std::vector<SeriesPlan>& series() const { return series_; }
   const std::vector<FeaturePlan>& features() const { return features_; }
   const std::vector<Group>& groups() const { return groups_; }
@@ -213,7 +212,6 @@ class Plan {
   ViewSpec view_;
   SchemaPtr schema_;
   int entity_field_ = -1;
-  bool divides_ = false;
   std::vector<SeriesPlan> series_;
   std::vector<FeaturePlan> features_;
   std::vector<Group> groups_;

@@ -34,7 +34,6 @@ class Program {
   // Grid, denominator and bounds of the result.
   void describe(SeriesPlan& series) const;
   const std::vector<std::size_t>& fields() const { return fields_; }  // of the schema
-  bool divides() const { return divides_; }  // it may give Cell::kUndefined
 
   // kOutside: a field's value beyond its declared range. `out` is the result in stored form.
   Cell run(const RowBatch& rows, std::size_t row, std::int64_t& out) const;
@@ -99,7 +98,6 @@ class Program {
 
   std::vector<Step> steps_;
   std::vector<std::size_t> fields_;
-  bool divides_ = false;
   Grid grid_ = Grid::kInteger;
   std::uint64_t denominator_ = 1;
   std::int64_t low_ = 0, high_ = 0;
