@@ -20,7 +20,7 @@ from edgecore._core import features as _core
 from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid, Stale
 from edgecore.feature_kinds import Constant
-from edgecore.feature_spec import Feature, duration_ns
+from edgecore.feature_spec import Feature
 from edgecore.feature_view import FeatureView
 
 TYPE_CHECKING = False
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore._core import rows as _rows
-    from edgecore.feature_kinds import Kind
-    from edgecore.feature_spec import Duration
     from edgecore.schema import Schema
 
     Answers = tuple[bytearray, bytearray, bytearray, bytearray, bytearray]
@@ -40,39 +38,6 @@ _MAGIC = b"ECJOINED"
 _VERSION = 1
 _FORMATS = "dBqdB"  # of values, states, ages, coverage, reasons
 _ABSENT = (nan, MISSING, NEVER, 0.0, BEHIND)
-
-
-class AsOf:
-    """Features of another stream: ``<stream>_<name>``.
-
-    :param features: what the view of that stream would have: :mod:`edgecore.feature_kinds`.
-    :param entity: its field that holds the same entity as the view's; empty: the stream is one.
-    :param lateness: how far behind its entity's newest event one may arrive and still count, and
-        how far the view's stream may lag behind it: further, its features are MISSING (``behind``).
-    """
-
-    def __init__(
-        self,
-        stream: str,
-        *features: Kind | Feature,
-        entity: str = "",
-        lateness: Duration = "1m",
-    ) -> None:
-        join = {"stream": stream, "entity": entity, "lateness": duration_ns(lateness)}
-        plain = [
-            feature
-            for item in features
-            for feature in ([item] if isinstance(item, Feature) else item.features)
-        ]
-        self.features = []
-        for feature in plain:
-            if feature.operands or feature.op == "constant" or feature.join:
-                raise Invalid(
-                    f"AsOf of {stream!r}: {feature.name!r} reads no event of it; place it beside"
-                )
-            name = f"{stream}_{feature.name}"
-            body = {**feature.canonical(), "name": name, "join": join}
-            self.features.append(Feature.from_canonical(body))
 
 
 class Part:
@@ -355,4 +320,4 @@ def streams(schema: Schema, joined: Iterable[Schema]) -> dict[str, Schema]:
     return out
 
 
-__all__ = ["BEHIND", "AsOf", "Joined", "Part", "backfill", "fingerprints", "parts_of", "streams"]
+__all__ = ["BEHIND", "Joined", "Part", "backfill", "fingerprints", "parts_of", "streams"]

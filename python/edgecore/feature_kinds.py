@@ -7,7 +7,7 @@ from itertools import pairwise
 from edgecore._core import features as _core
 from edgecore.errors import Invalid
 from edgecore.expressions import Expression
-from edgecore.feature_spec import AGGREGATES, Feature, duration_text
+from edgecore.feature_spec import AGGREGATES, Feature, duration_ns, duration_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,6 +224,39 @@ class Vector:
         ]
 
 
+class AsOf:
+    """Features of another stream: ``<stream>_<name>``.
+
+    :param features: what the view of that stream would have: :mod:`edgecore.feature_kinds`.
+    :param entity: its field that holds the same entity as the view's; empty: the stream is one.
+    :param lateness: how far behind its entity's newest event one may arrive and still count, and
+        how far the view's stream may lag behind it: further, its features are MISSING (``behind``).
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *features: Kind | Feature,
+        entity: str = "",
+        lateness: Duration = "1m",
+    ) -> None:
+        join = {"stream": stream, "entity": entity, "lateness": duration_ns(lateness)}
+        plain = [
+            feature
+            for item in features
+            for feature in ([item] if isinstance(item, Feature) else item.features)
+        ]
+        self.features = []
+        for feature in plain:
+            if feature.operands or feature.op == "constant" or feature.join:
+                raise Invalid(
+                    f"AsOf of {stream!r}: {feature.name!r} reads no event of it; place it beside"
+                )
+            name = f"{stream}_{feature.name}"
+            body = {**feature.canonical(), "name": name, "join": join}
+            self.features.append(Feature.from_canonical(body))
+
+
 def _label(window: Duration) -> str:
     return window if isinstance(window, str) else duration_text(window)
 
@@ -243,6 +276,7 @@ def category_code(text: str | bytes) -> int:
 # What a view is made of, beside :class:`Feature` itself.
 Kind = (
     Agg
+    | AsOf
     | Constant
     | Distinct
     | Ewma
@@ -255,5 +289,5 @@ Kind = (
     | Vector
 )
 
-__all__ = ["Agg", "Constant", "Distinct", "Ewma", "Histogram", "Kind", "Last", "MostFrequent",
-           "Ratio", "Recency", "TimeIn", "Vector", "category_code"]  # fmt: skip
+__all__ = ["Agg", "AsOf", "Constant", "Distinct", "Ewma", "Histogram", "Kind", "Last",
+           "MostFrequent", "Ratio", "Recency", "TimeIn", "Vector", "category_code"]  # fmt: skip

@@ -22,9 +22,10 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_join import AsOf, Joined
+from edgecore.feature_join import Joined
 from edgecore.feature_kinds import (
     Agg,
+    AsOf,
     Constant,
     Distinct,
     Ewma,

@@ -260,3 +260,44 @@ def test_join_state_that_is_damaged_or_of_another_view_is_not_used() -> None:
     single = FeatureStore.open("f", views=[plain], schemas=[telemetry()], fs=fs)
     single.snapshot()
     assert opened(fs).rebuilt["pump"].startswith("Incompatible")
+
+
+TOML = """
+name = "pump"
+entity = "pump"
+source = "telemetry"
+lateness = "30s"
+
+[[features]]
+kind = "as_of"
+stream = "weather"
+
+[[features.features]]
+kind = "last"
+field = "outside"
+within = "10m"
+
+[[features]]
+field = "temp"
+ops = "mean"
+window = "1m"
+
+[[features]]
+kind = "as_of"
+stream = "orders"
+entity = "line"
+
+[[features.features]]
+field = "units"
+ops = ["sum", "count"]
+window = "5m"
+
+[[features]]
+kind = "constant"
+name = "bias"
+value = 0.5
+"""
+
+
+def test_join_of_a_toml_view_is_the_same_definition() -> None:
+    assert ec.FeatureView.from_toml(TOML) == view()
