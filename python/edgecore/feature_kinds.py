@@ -246,7 +246,7 @@ class AsOf:
             for item in features
             for feature in ([item] if isinstance(item, Feature) else item.features)
         ]
-        self.features = []
+        self.features: list[Feature] = []
         for feature in plain:
             if feature.operands or feature.op == "constant" or feature.join:
                 raise Invalid(

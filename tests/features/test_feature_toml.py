@@ -144,7 +144,7 @@ def broken(old: str, new: str) -> str:
          "line 23, key 'expr': .* at column 1"),
         ('name = "power"', 'field = "temp"', "line 23, key 'expr': a feature reads a field or an"),
         ('name = "power"', "", "line 21: a feature of the expression .* needs a name="),
-        ('kind = "time_in"', 'kind = "timein"', "line 31, key 'kind': 'timein' is none of agg, as_of"),
+        ('kind = "time_in"', 'kind = "timein"', "line 31, key 'kind': 'timein'"),
         ('kind = "time_in"', "kind = [1]", "line 31, key 'kind'"),
         ("[10, 20.5]", '[10, "x"]', "line 40, key 'edges': a number is needed"),
         ('field = "code"\nwindow = "1h"\n[[features]]\nkind = "most_frequent"',
