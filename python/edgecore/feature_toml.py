@@ -17,6 +17,13 @@
     name = "running"
     window = "1h"
 
+    [[features]]
+    kind = "as_of"                          # of another stream; its features follow
+    stream = "weather"
+    [[features.features]]
+    kind = "last"
+    field = "outside"
+
 A table's keys are the parameters of the class that its kind names. Errors say line and key.
 """
 

@@ -227,3 +227,25 @@ def test_features_backfill_takes_a_toml_view_and_names_the_line_it_cannot_read(
     (made / "view.toml").write_text(VIEW_TOML.replace("window", "widnow", 1))
     assert run("features", "show", made / "view.toml") == 16
     assert "line 9, key 'widnow'" in capsys.readouterr().err
+
+
+def test_features_show_of_several_streams_takes_a_schema_of_each(made: Path, capsys: Any) -> None:
+    joined = '[[features]]\nkind = "as_of"\nstream = "weather"\n[[features.features]]\n' \
+             'kind = "last"\nfield = "outside"\n'  # fmt: skip
+    (made / "view.toml").write_text(VIEW_TOML + joined)
+    (made / "weather.toml").write_text(
+        'stream = "weather"\n[[field]]\nname = "outside"\ndtype = "decimal(1)"\nunit = "degC"\n'
+    )
+    first = ("features", "show", made / "view.toml", "--json", "--schema", made / "rows.toml")
+    assert run(*first) == 11
+    assert "stream 'weather': give its schema" in capsys.readouterr().err
+    assert run(*first, "--schema", made / "weather.toml") == 0
+    told = json.loads(capsys.readouterr().out)
+    outside = told["features"][-1]
+    assert (outside["name"], outside["reads"]) == ("weather_outside_last", "weather: outside")
+    assert (outside["unit"], outside["grid"]) == ("degC", "0.1")
+    view = FeatureView.from_toml((made / "view.toml").read_text())
+    weather = Schema("weather", tier="bulk",
+                     fields=[Field("outside", "decimal(1)", unit="degC")])  # fmt: skip
+    prints = view.fingerprints_for(SCHEMA, [weather])
+    assert [one["fingerprint"] for one in told["features"]] == [one.hex() for one in prints]

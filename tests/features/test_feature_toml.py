@@ -11,7 +11,16 @@ import pytest
 import edgecore as ec
 from edgecore.errors import EdgecoreError, Incompatible, Invalid
 from edgecore.expressions import col, expression
-from edgecore.feature_kinds import Distinct, Ewma, Histogram, MostFrequent, Ratio, TimeIn
+from edgecore.feature_kinds import (
+    Constant,
+    Distinct,
+    Ewma,
+    Histogram,
+    MostFrequent,
+    Ratio,
+    TimeIn,
+    Vector,
+)
 from edgecore.features import Feature, FeatureView
 
 EVERY = """
@@ -85,6 +94,26 @@ window = "1h"
 [[features]]
 kind = "recency"
 [[features]]
+kind = "constant"
+name = "bias"
+value = [1, 2.5]
+[[features]]
+kind = "vector"
+name = "embedding"
+fields = ["volt", "amp"]
+[[features]]
+kind = "as_of"
+stream = "weather"
+lateness = "2m"
+[[features.features]]
+field = "outside"
+ops = "mean"
+window = "1h"
+[[features.features]]
+kind = "last"
+expr = "wind * 2"
+name = "wind"
+[[features]]
 kind = "feature"
 op = "count"
 name = "rows"
@@ -108,7 +137,10 @@ def in_python() -> FeatureView:
             MostFrequent("code", window="1h"), Ewma("temp", half_life="60s", default=1),
             ec.Last("mode", within="5m"),
             Ratio("hot_share", "temp_bin2_1h", "temp_distinct_1h"),
-            Distinct("temp", window="1h"), ec.Recency(),
+            Distinct("temp", window="1h"), ec.Recency(), Constant("bias", [1, 2.5]),
+            Vector("embedding", ["volt", "amp"]),
+            ec.AsOf("weather", ec.Agg("outside", "mean", window="1h"),
+                    ec.Last(col("wind") * 2, name="wind"), lateness="2m"),
             Feature("rows", "count", "", "90s", version=1),
         ],
     )  # fmt: skip
@@ -150,8 +182,11 @@ def broken(old: str, new: str) -> str:
         ('field = "code"\nwindow = "1h"\n[[features]]\nkind = "most_frequent"',
          'field = "temp"\nwindow = "1h"\n[[features]]\nkind = "most_frequent"',
          "defined twice, also at line 43"),
-        ('op = "count"', 'op = "median"', "line 71: feature 'rows': operator 'median' is none of"),
+        ('op = "count"', 'op = "median"', "line 91: feature 'rows': operator 'median' is none of"),
         ("idle = 1000000000", "idle = ", "at line 7"),
+        ('expr = "wind * 2"', 'expr = "wind * * 2"', "line 89, key 'expr'"),
+        ('stream = "weather"', "", "line 79: 'as_of' needs 'stream'"),
+        ('field = "outside"', 'feild = "outside"', "line 84, key 'feild': no parameter of 'agg'"),
     ],
 )  # fmt: skip
 def test_toml_errors_name_the_line_and_the_key(old: str, new: str, said: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgecore.cli.features import read_view
 from edgecore.device import schema_file
 from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.feature_join import fingerprints, parts_of
 from edgecore.feature_spec import Feature, duration_text
 from edgecore.feature_view import FeatureView
 from edgecore.schema import Schema
@@ -15,6 +16,7 @@ from edgecore.schema import Schema
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from typing import Any
 
 _COUNTS = ("count", "distinct", "bin")
@@ -28,26 +30,28 @@ def add(commands: Any) -> None:
     parser.add_argument("path", metavar="FILE|RELEASE",
                         help="a definition (TOML or CBOR), a bundle directory, or a manifest "
                              "beside its blobs")  # fmt: skip
-    parser.add_argument("--schema", metavar="FILE",
-                        help="of the stream: adds units, grids, errors, fingerprints, state; a "
-                             "release has its own")  # fmt: skip
+    parser.add_argument("--schema", metavar="FILE", action="append", default=[],
+                        help="of the stream, once for each that is read: adds units, grids, "
+                             "errors, fingerprints, state; a release has its own")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 
 
-def read(path: str, schema: str | None) -> tuple[FeatureView, Schema | None]:
-    """The view of a file or release, and the schema it is to be seen over."""
+def read(path: str, schemas: Iterable[str]) -> tuple[FeatureView, dict[str, Schema]]:
+    """The view of a file or release, and the schemas it is to be seen over, by stream."""
     objects = _release(Path(path))
+    known = []
     if objects is None:
-        view, known = read_view(path), None
+        view = read_view(path)
     else:
-        view, known = FeatureView.from_bytes(objects[0]), Schema.from_bytes(objects[1])
-    if schema is not None:
-        known = schema_file.load(schema).schema
-    if known is not None and known.stream != view.source:
-        raise Invalid(f"view {view.name!r} reads stream {view.source!r}, the schema is of "
-                      f"{known.stream!r}")  # fmt: skip
-    return view, known
+        view = FeatureView.from_bytes(objects[0])
+        known = [Schema.from_bytes(objects[1])]
+    known += [schema_file.load(file).schema for file in schemas]
+    for one in known:
+        if one.stream != view.source and one.stream not in view.joins:
+            raise Invalid(f"view {view.name!r} reads stream {view.source!r}, a schema is of "
+                          f"{one.stream!r}")  # fmt: skip
+    return view, {one.stream: one for one in known}
 
 
 def _release(path: Path) -> tuple[bytes, bytes] | None:
@@ -82,7 +86,7 @@ def _unit(feature: Feature, units: dict[str, str]) -> str:
     """Of its answers; "" where it has none, or an expression leaves it open."""
     if feature.op in _SECONDS:
         return "s"
-    if feature.op in _COUNTS or feature.op == "ratio":
+    if feature.op in (*_COUNTS, "ratio", "constant"):
         return ""
     unit = feature.unit or units.get(feature.field, "")
     if not unit:
@@ -90,8 +94,12 @@ def _unit(feature: Feature, units: dict[str, str]) -> str:
     return {"variance": f"({unit})^2", "rate": f"{unit}/s"}.get(feature.op, unit)
 
 
+def _stream(feature: Feature, view: FeatureView) -> str:
+    return str(feature.join["stream"]) if feature.join else view.source
+
+
 def _window(feature: Feature) -> str:
-    if feature.op == "ratio":
+    if feature.op in ("constant", "ratio"):
         return ""
     said = [duration_text(feature.window)]
     said += [
@@ -103,6 +111,14 @@ def _window(feature: Feature) -> str:
 
 
 def _reads(feature: Feature) -> str:
+    if feature.join:
+        return f"{feature.join['stream']}: {_what(feature)}"
+    return _what(feature)
+
+
+def _what(feature: Feature) -> str:
+    if feature.op == "constant":
+        return f"{feature.value or 0:g}"
     if feature.operands:
         return " / ".join(feature.operands)
     if feature.expression is not None:
@@ -133,9 +149,12 @@ def _grid(grid: tuple[int, int, float] | None) -> str:
     return f"{unit / denominator:g}" if digits.strip("0") == "1" else f"1/{digits}"
 
 
-def facts(view: FeatureView, schema: Schema | None) -> dict[str, Any]:
-    """All that is known of the view, as JSON has it; over a schema more than without one."""
-    units = {} if schema is None else {field.name: field.unit for field in schema.fields}
+def facts(view: FeatureView, schemas: dict[str, Schema]) -> dict[str, Any]:
+    """All that is known of the view, as JSON has it; over schemas more than without them."""
+    units = {
+        stream: {field.name: field.unit for field in schema.fields}
+        for stream, schema in schemas.items()
+    }
     told: dict[str, Any] = {
         "view": view.name, "stream": view.source, "entity": view.entity,
         "fingerprint": view.fingerprint.hex(), "bytes": len(view.to_bytes()),
@@ -144,22 +163,27 @@ def facts(view: FeatureView, schema: Schema | None) -> dict[str, Any]:
     features: list[dict[str, Any]] = [
         {
             "name": one.name, "op": _operator(one), "reads": _reads(one), "window": _window(one),
-            "unit": _unit(one, units),
+            "unit": _unit(one, units.get(_stream(one, view), {})),
             **{key: value for key, value in one.canonical().items()
                if key in ("ttl", "on_stale", "default", "min_coverage", "min_count")},
         }
         for one in view.specs
     ]  # fmt: skip
     told["features"] = features
-    if schema is None:
+    if not schemas:
         return told
-    plan = view.plan(schema)
-    columns = zip(plan.grids, plan.horizons, plan.errors, plan.fingerprints, strict=True)
-    for one, (grid, horizon, error, fingerprint) in zip(features, columns, strict=True):
-        one |= {"grid": _grid(grid), "horizon": horizon, "fingerprint": fingerprint.hex(),
-                "error": error if error == error else None}  # fmt: skip
-    told |= {"schema": schema.version, "entity_bytes": plan.entity_bytes,
-             "event_bytes": plan.event_bytes}  # fmt: skip
+    prints = fingerprints(view, schemas)
+    told |= {"entity_bytes": 0, "event_bytes": 0}
+    for part in parts_of(view):
+        plan = part.plan(schemas)
+        columns = zip(part.columns, plan.grids, plan.horizons, plan.errors, strict=True)
+        for at, grid, horizon, error in columns:
+            features[at] |= {
+                "grid": _grid(grid), "horizon": horizon, "fingerprint": prints[at].hex(),
+                "error": error if error == error else None,
+            }  # fmt: skip
+        told["entity_bytes"] += plan.entity_bytes
+        told["event_bytes"] += plan.event_bytes
     return told
 
 
@@ -183,25 +207,25 @@ def _row(one: dict[str, Any], known: bool) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    view, schema = read(options.path, options.schema)
-    told = facts(view, schema)
+    view, schemas = read(options.path, options.schema)
+    told = facts(view, schemas)
     if options.json:
         print(json.dumps(told))
         return 0
     entity = f"by {view.entity}" if view.entity else "one entity"
     print(f"view {view.name} of stream {view.source}, {entity}; {told['fingerprint'][:12]}")
-    rules = [f"lateness {duration_text(view.lateness)}"]
+    rules = [f"lateness {duration_text(view.lateness) if view.lateness else 0}"]
     rules += [f"{key} {duration_text(value) if key in ('max_ahead', 'idle') else value}"
               for key, value in view.rules.canonical().items()]  # fmt: skip
     print("  " + ", ".join(rules))
     heads = ["feature", "operator", "reads", "window", "unit"]
-    heads += [] if schema is None else ["grid", "horizon", "error", "fingerprint"]
-    table = [[*heads, "judged"]] + [_row(one, schema is not None) for one in told["features"]]
+    heads += ["grid", "horizon", "error", "fingerprint"] if schemas else []
+    table = [[*heads, "judged"]] + [_row(one, bool(schemas)) for one in told["features"]]
     filled = [at for at in range(len(table[0])) if any(row[at] for row in table[1:])]
     widths = {at: max(len(row[at]) for row in table) for at in filled}
     for row in table:
         print("  " + "  ".join(f"{row[at]:<{widths[at]}}" for at in filled).rstrip())
-    if schema is not None:
+    if schemas:
         print(f"state of an entity: {told['entity_bytes']} bytes, and {told['event_bytes']} for "
               "each event it holds, before what minima, ranks and late rows need")  # fmt: skip
     return 0
