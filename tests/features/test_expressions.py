@@ -460,3 +460,16 @@ def test_expressions_serve_every_kind_of_operator() -> None:
         ec.FeatureView("v", entity="", source="s", features=[no_truth]).plan(SCHEMA)
     with pytest.raises(Invalid, match="not on the grid"):
         ec.FeatureView("v", entity="", source="s", features=[off_grid]).plan(SCHEMA)
+
+
+def test_units_and_operators_of_a_later_build_are_incompatible_and_not_corrupt() -> None:
+    view = ec.FeatureView("v", entity="", source="s", features=[
+        ec.Last("t", unit="degC", convert="degF"), ec.Last(col("t") * 2, name="x")])  # fmt: skip
+    for feature, key, value in (
+        (0, "convert", "degRa"), (1, "expr", [1, ["cbrt", ["col", "t"]]]),
+        (1, "expr", [2, ["col", "t"]]), (0, "op", "newest"), (0, "version", 9), (0, "until", 1),
+    ):  # fmt: skip
+        definition = cbor2.loads(view.to_bytes())
+        definition["features"][feature][key] = value
+        with pytest.raises(Incompatible):
+            ec.FeatureView.from_bytes(cbor2.dumps(definition, canonical=True))
