@@ -21,7 +21,7 @@ from edgecore.clock import ManualClock
 from edgecore.device import status
 from edgecore.device.agent import Device
 from edgecore.digest import blake3
-from edgecore.errors import Unavailable
+from edgecore.errors import Incompatible, Invalid, Unavailable
 from edgecore.fs import MemoryFs
 from edgecore.hub.server import Hub
 from edgecore.schema import Field, Schema
@@ -249,6 +249,43 @@ def test_agent_life_release_outage_power_cut_and_rollback(works: Works, seed: in
     assert "anomaly/2 rolled_back: observation: " in lines
     check_each_row_answered_once(works)
     assert {row["edge"] for row in works.at_hub("edgecore.update")} >= {"stable", "rolled_back"}
+
+
+def test_agent_upgrade_is_judged_by_what_the_device_has(
+    works: Works, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A build that lacks a version of an operator says so before it is installed."""
+    from edgecore.device import config, upgrade
+    from edgecore.feature_spec import VERSIONS
+
+    works.first_release()
+    works.device.close()
+    settings = config.load(str(works.root / "edge.toml"))
+    schema = works.device.schema
+    (found,) = upgrade.check(settings, works.fs, schema)
+    assert found.facts() == {"role": "active", "release": "anomaly/1", "word": "Ok", "why": ""}
+    for op in VERSIONS:
+        monkeypatch.setitem(VERSIONS, op, [9])
+    (found,) = upgrade.check(settings, works.fs, schema)
+    assert (found.role, found.release, found.word) == ("active", "anomaly/1", "Incompatible")
+    assert "@1 is not in this build, which has " in found.why
+    monkeypatch.undo()
+    (found,) = upgrade.check(settings, works.fs, None)
+    assert "this device has none" in found.why
+    words = ["device", "check-upgrade", str(works.root), "--json"]
+    assert main(words) == Invalid.exit_code  # nothing has enrolled on the disk itself
+    real = upgrade.check
+    monkeypatch.setattr(upgrade, "check", lambda config, _, how: real(config, works.fs, how))
+    capsys.readouterr()
+    assert main(words) == 0
+    (said,) = json.loads(capsys.readouterr().out)["releases"]
+    assert said["word"] == "Ok"
+    for op in VERSIONS:
+        monkeypatch.setitem(VERSIONS, op, [9])
+    assert main(words[:-1]) == Incompatible.exit_code
+    assert "can serve 0 of 1 releases" in capsys.readouterr().out
+    monkeypatch.undo()
+    works.open()
 
 
 def test_agent_anomaly_is_found_and_names_its_event(works: Works) -> None:

@@ -1,4 +1,4 @@
-"""`edgecore device`: init, run, status."""
+"""`edgecore device`: init, run, status, check-upgrade."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINK_FAULT_WAIT_S = 5.0
 
 def register(subparsers: Any) -> None:
     """Adds the command's parsers; each sets ``run``, a function of the arguments."""
-    device = subparsers.add_parser("device", help="a device: init, run, status")
+    device = subparsers.add_parser("device", help="a device: init, run, status, check-upgrade")
     commands = device.add_subparsers(dest="device_command", required=True)
     init = commands.add_parser("init", help="make a device's directory, edge.toml and identity")
     init.add_argument("directory", metavar="DIR")
@@ -34,6 +34,12 @@ def register(subparsers: Any) -> None:
     run.add_argument("config", metavar="edge.toml")
     run.add_argument("--json", action="store_true", help="at the end, its status as one object")
     run.set_defaults(run=_run)
+    upgrade = commands.add_parser(
+        "check-upgrade", help="whether this build can serve the releases of a stopped device"
+    )
+    upgrade.add_argument("config", metavar="edge.toml|DIR")
+    upgrade.add_argument("--json", action="store_true")
+    upgrade.set_defaults(run=_check_upgrade)
     status = commands.add_parser("status", help="what the device last said of itself")
     status.add_argument("config", metavar="edge.toml|DIR")
     status.add_argument("--json", action="store_true")
@@ -182,6 +188,34 @@ def _end(device: Device, thread: Thread) -> None:
         device.drain(monotonic_ns() + DRAIN_NS)
     device.close(leave_log=thread.is_alive())
     _say(device)
+
+
+# ---------------------------------------------------------------- check-upgrade
+
+
+def _check_upgrade(arguments: argparse.Namespace) -> int:
+    """Exits with the outcome of the first release that this build would not start."""
+    import json
+    from pathlib import Path
+
+    from edgecore import errors
+    from edgecore.device import config, upgrade
+    from edgecore.device.agent import schema_of, source_schema
+    from edgecore.fs import PosixFs
+
+    path = Path(arguments.config)
+    if path.is_dir():
+        path = path / "edge.toml"
+    settings = config.load(str(path))
+    found = upgrade.check(settings, PosixFs(), source_schema(settings, schema_of(settings)))
+    bad = [one for one in found if one.word != "Ok"]
+    if arguments.json:
+        print(json.dumps({"releases": [one.facts() for one in found]}))
+    else:
+        for one in found:
+            print(f"{one.role:9} {one.release} {one.word}" + (f": {one.why}" if one.why else ""))
+        print(f"this build can serve {len(found) - len(bad)} of {len(found)} releases")
+    return int(getattr(errors, bad[0].word).exit_code) if bad else 0
 
 
 # ---------------------------------------------------------------- status

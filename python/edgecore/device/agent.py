@@ -64,6 +64,11 @@ def schema_of(config: Config) -> SchemaFile | None:
     return how
 
 
+def source_schema(config: Config, how: SchemaFile | None) -> Schema | None:
+    """Of the stream that releases answer; `how` of :func:`schema_of`."""
+    return HostSource.schema if config.kind == "host" else how.schema if how else None
+
+
 class Device:
     """See the module. Made by :meth:`open`; a context manager. For one thread."""
 
@@ -119,7 +124,7 @@ class Device:
         history = History(self._log, config.name, fs, f"{config.state}/history")
         self._history = history
         self._source = self._open_source(how, history)
-        self.schema = self._schema(how)
+        self.schema = source_schema(config, how)
         self._serving = Serving(self._log, self.schema, fs, f"{config.state}/snapshot")
         self.link: Link | None = None
         self._transport = transport
@@ -171,10 +176,6 @@ class Device:
             entropy=entropy or os.urandom,
             flusher=flusher,
         )
-
-    def _schema(self, how: SchemaFile | None) -> Schema | None:
-        """Of the stream that releases answer."""
-        return HostSource.schema if self.config.kind == "host" else how.schema if how else None
 
     def _rules(self) -> list[Rule]:
         """Of the summaries that are wanted. Raises ``Invalid`` for what the streams can't give."""
@@ -469,4 +470,4 @@ def http_transport(fs: Fs, config: Config) -> HttpTransport:
     return HttpTransport(invited.url, config.timeout_ns / 1e9)
 
 
-__all__ = ["Device", "has_hub", "http_transport", "schema_of"]
+__all__ = ["Device", "has_hub", "http_transport", "schema_of", "source_schema"]
