@@ -397,3 +397,41 @@ def test_summaries_of_rows_that_are_no_longer_kept_are_told_apart(tmp_path: Path
         assert not audit.differ
         assert audit.gone > 0
         assert audit.gone + audit.equal == before.parts
+
+
+VIEW = """
+name = "pump"
+entity = ""
+source = "pump"
+lateness = "2s"
+
+[[features]]
+field = "temp"
+ops = ["count", "max"]
+window = "5s"
+"""
+TOLD = """
+[[view_summary]]
+view = "view.toml"
+period = "5s"
+"""
+
+
+def test_summaries_of_a_view_are_told_once_through_power_cuts_and_reach_the_hub(
+    site: Site, seed: int
+) -> None:
+    (site.root / "view.toml").write_text(VIEW)
+    configure(site, SUMMARY + TOLD)
+    chance = random.Random(seed)
+    for cut in range(3):
+        site.open()
+        site.run(chance.uniform(1, 4))
+        site.crash(seed + cut)
+    site.run_until(site.synced)
+    site.run(3.0)
+    site.run_until(site.synced)
+    held = site.at_hub("pump.view")
+    keys = [(row["time"], row["entity"]) for row in held]
+    assert len(set(keys)) == len(keys) > 50
+    assert site.device is not None
+    check_log(site.device.log)

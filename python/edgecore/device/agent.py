@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from edgecore.device.sources import Source
     from edgecore.device.summaries import Summaries
     from edgecore.device.transport import HttpTransport, Transport
+    from edgecore.device.view_summaries import ViewSummary
     from edgecore.fs import Fs
     from edgecore.pipeline import Predictions
     from edgecore.rules.summary import Rule
@@ -118,7 +119,7 @@ class Device:
         entropy: Callable[[int], bytes],
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
-        rules, begin = self._rules(), self._log.position
+        rules, views, begin = self._rules(), self._views_told(), self._log.position
         for stream, word in config.raw.items():
             check_rule(self._log.schema(stream), word, config.retention, bool(config.max_bytes))
         history = History(self._log, config.name, fs, f"{config.state}/history")
@@ -144,7 +145,7 @@ class Device:
         self._capture = Capture(
             config, self._log, clock, self._source, history, self._serving, self.link,
             self.notices.append,
-            self._summaries(rules, begin), lambda: self._time.may_expire,
+            self._summaries(rules, views, begin), lambda: self._time.may_expire,
         )  # fmt: skip
 
     @staticmethod
@@ -185,14 +186,26 @@ class Device:
                 raise Invalid(f"two summaries are named {rule.name!r}: give one a name")
         return rules
 
-    def _summaries(self, rules: list[Rule], begin: int) -> Callable[[], Summaries] | None:
+    def _views_told(self) -> list[ViewSummary]:
+        """Feature views that are told on a schedule. Raises ``Invalid`` for one that is none, and
+        ``Incompatible`` for one that its stream can't serve."""
+        if not self.config.views_told:
+            return []
+        from edgecore.device.view_summaries import read_view_summary
+
+        return [read_view_summary(one, self._log) for one in self.config.views_told]
+
+    def _summaries(
+        self, rules: list[Rule], views: list[ViewSummary], begin: int
+    ) -> Callable[[], Summaries] | None:
         """What makes them, where there are any or have been."""
-        if not rules and SUMMARIES.stream not in [name for _, name, _ in self._log.partitions()]:
+        known = [name for _, name, _ in self._log.partitions()]
+        if not rules and not views and SUMMARIES.stream not in known:
             return None
         from edgecore.device.summaries import Summaries
 
         directory = f"{self.config.state}/summaries"
-        return partial(Summaries, self._log, self._fs, directory, rules, begin)
+        return partial(Summaries, self._log, self._fs, directory, rules, begin, views)
 
     def _open_source(self, how: SchemaFile | None, history: History) -> Source | None:
         config = self.config

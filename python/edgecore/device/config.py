@@ -187,13 +187,31 @@ class Summary:
             raise Invalid(f"{self.where}: {error}") from None
 
 
+class ViewTold:
+    """One ``[[view_summary]]``: a feature view that is told on a schedule."""
+
+    def __init__(self, where: str, directory: str, table: Any) -> None:
+        where = f"{where}: [[view_summary]]"
+        if not isinstance(table, dict):
+            raise Invalid(f"{where} is a table")
+        check(where, table, {"view": str, "period": str, "name": str, "tier": str})
+        for key in ("view", "period"):
+            if key not in table:
+                raise Invalid(f"{where} needs a {key}")
+        path = str(table["view"])
+        self.path = path if path.startswith("/") else f"{directory}/{path.removeprefix('./')}"
+        self.period_ns = duration_ns(f"{where}: period", table["period"], SECOND)
+        self.name = str(table.get("name", ""))
+        self.tier = _one_of(f"{where}: tier", str(table.get("tier", "diagnostic")), TIERS)
+
+
 class Config:
     """The checked content of an ``edge.toml``; see :data:`EXAMPLE` for what each key means.
 
     ``state``, ``evidence``, ``path`` and ``schema`` are paths that need no directory any more."""
 
     def __init__(self, where: str, directory: str, body: dict[str, Any]) -> None:
-        check(where, body, {**dict.fromkeys(_KEYS, dict), "summary": list})
+        check(where, body, {**dict.fromkeys(_KEYS, dict), "summary": list, "view_summary": list})
         values: dict[str, Any] = {}
         for section, keys in _KEYS.items():
             table = body.get(section, {})
@@ -256,7 +274,10 @@ class Config:
         self.snapshot_every_ns = duration("agent.snapshot_every", 10 * MS)
         self.ingest_every_ns = duration("agent.ingest_every", 10 * MS)
         self.summaries = [Summary(where, table) for table in body.get("summary", [])]
-        shortest = min((summary.period_ns for summary in self.summaries), default=0) // 4
+        self.views_told = [ViewTold(where, directory, one) for one in body.get("view_summary", [])]
+        every = [summary.period_ns for summary in self.summaries]
+        every += [one.period_ns for one in self.views_told]
+        shortest = min(every, default=0) // 4
         self.summary_every_ns = min(max(shortest, SECOND), 10 * SECOND)
         self._check(where)
 
@@ -350,6 +371,12 @@ timeout = "15s"
 # keep = ["sum", "min", "max", "squares"]
 # histogram = {{ temp = [-40, 150, 19] }}   # low, high, equal buckets
 # counts = {{ code = 16 }}  # how often each value came, up to so many different ones
+# tier = "diagnostic"
+
+# What a feature view says of each entity at every whole period, as events of <source>.view.
+# [[view_summary]]
+# view = "pump_view.toml"
+# period = "10m"
 # tier = "diagnostic"
 
 [encryption]

@@ -20,9 +20,10 @@ from edgecore.wire import catalogue, rowbatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from edgecore.device.view_summaries import Teller, ViewSummary
     from edgecore.fs import Fs
     from edgecore.log import Log
     from edgecore.rules.summary import Rule
@@ -173,11 +174,18 @@ class Summaries:
     """All that a device makes. For one thread.
 
     :param rules: what is wanted, each of another name; :param directory: where states are kept;
+    :param views: feature views that are told on a schedule;
     :param begin: a rule that is new counts rows behind this position, or where the one before it of
     its name has ended."""
 
     def __init__(
-        self, log: Log, fs: Fs, directory: str, rules: list[Rule], begin: int | None = None
+        self,
+        log: Log,
+        fs: Fs,
+        directory: str,
+        rules: list[Rule],
+        begin: int | None = None,
+        views: Sequence[ViewSummary] = (),
     ) -> None:
         self._log = log
         self._fs = fs
@@ -189,14 +197,27 @@ class Summaries:
         self.made = 0
         wanted = {rule.name: rule for rule in rules}
         known = rules_of(log)
-        if wanted:
+        if wanted or views:
             fs.make_directories(directory)
+        if wanted:
             log.register(SUMMARIES)
         for name, (position, body) in known.items():
             if body and (name not in wanted or wanted[name].body != body):
                 self._end(name, position, body, name in wanted)
-        self._followers = [self._begin(rule, *known.get(rule.name, (0, b""))) for rule in
-                           wanted.values()]  # fmt: skip
+        self._followers: list[Follower | Teller] = [
+            self._begin(rule, *known.get(rule.name, (0, b""))) for rule in wanted.values()
+        ]
+        behind = log.position if begin is None else begin
+        self._followers += [self._tell(view, behind) for view in views]
+
+    def _tell(self, view: ViewSummary, begin: int) -> Teller:
+        from edgecore.device.view_summaries import Teller
+
+        newest = max((s for s in self._log.schemas() if s.stream == view.name),
+                     key=lambda schema: schema.version, default=None)  # fmt: skip
+        if newest is None or newest != view.schema(newest.version):
+            self._log.register(view.schema(newest.version + 1 if newest is not None else 1))
+        return Teller(self._log, self._fs, self._path(f"view:{view.name}"), view, begin)
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{blake3(name.encode()).hex()[:16]}"

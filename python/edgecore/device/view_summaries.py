@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgecore.device.config import ViewTold
     from edgecore.feature_view import FeatureView
     from edgecore.fs import Fs
     from edgecore.log import Log
@@ -97,6 +98,20 @@ class ViewSummary:
                 row[base] = None if numbers[i] != numbers[i] else numbers[i]
             out.append(row)
         return out
+
+
+def read_view_summary(told: ViewTold, log: Log) -> ViewSummary:
+    """Of a ``[[view_summary]]``, over the newest schema that the log has of its stream."""
+    from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
+    from edgecore.fs import PosixFs
+
+    data = PosixFs().read_file(told.path, DEFINITION_BYTES_MAX)
+    try:
+        view = FeatureView.from_toml(data.decode(), told.path)
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{told.path}: {error}") from None
+    return ViewSummary(view, log.schema(view.source), period_ns=told.period_ns, name=told.name,
+                       tier=told.tier)  # fmt: skip
 
 
 class Teller:
@@ -236,4 +251,4 @@ def _numbers(count: int) -> bytes:
     return array("I", range(count)).tobytes()
 
 
-__all__ = ["Teller", "ViewSummary"]
+__all__ = ["Teller", "ViewSummary", "read_view_summary"]
