@@ -13,6 +13,7 @@ See docs/adr/0035-other-streams-are-parts-of-a-view.md.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from math import nan
 
@@ -152,8 +153,6 @@ class Joined:
 
     @staticmethod
     def _one(engine: _core.Engine, name: str, as_of: int, width: int) -> Answers:
-        from array import array
-
         try:
             return engine.read([name], as_of)
         except Stale:
@@ -278,10 +277,8 @@ def backfill(
     times, numbers = memoryview(found[0]).cast("q"), memoryview(found[3]).cast("I")
     count, step = len(times), len(probe.specs)
     taken = memoryview(found[2])[step - 1 :: step]
-    values = memoryview(bytearray(8 * count * width)).cast("d")
+    values: memoryview[float] = memoryview(array("d", [nan]) * (count * width))
     states = memoryview(bytearray([MISSING]) * (count * width))
-    for at in range(count * width):
-        values[at] = nan
     mine, said = memoryview(found[1]).cast("d"), memoryview(found[2])
     for at, column in enumerate(own.columns):
         values[column::width] = mine[at::step]
