@@ -11,7 +11,7 @@ import pytest
 
 import edgecore as ec
 from edgecore.digest import blake3
-from edgecore.errors import Incompatible, Invalid, Stale
+from edgecore.errors import Corrupt, Incompatible, Invalid, Stale
 from edgecore.features import FRESH, MISSING, REASONS, FeatureStore
 from edgecore.fs import MemoryFs
 
@@ -301,3 +301,19 @@ value = 0.5
 
 def test_join_of_a_toml_view_is_the_same_definition() -> None:
     assert ec.FeatureView.from_toml(TOML) == view()
+
+
+@pytest.mark.parametrize(
+    "join",
+    [1, "weather", {}, {"stream": "", "entity": "", "lateness": 1},
+     {"stream": "weather", "entity": "", "lateness": "1m"},
+     {"stream": "weather", "entity": 3, "lateness": 1},
+     {"stream": "weather", "entity": "", "lateness": 1, "more": 1}],
+)  # fmt: skip
+def test_join_of_a_hostile_definition_is_corrupt(join: object) -> None:
+    from cbor2 import dumps, loads
+
+    body = loads(view().to_bytes())
+    body["features"][0]["join"] = join
+    with pytest.raises(Corrupt, match="feature view"):
+        ec.FeatureView.from_bytes(dumps(body, canonical=True))
