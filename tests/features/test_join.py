@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,3 +318,28 @@ def test_join_of_a_hostile_definition_is_corrupt(join: object) -> None:
     body["features"][0]["join"] = join
     with pytest.raises(Corrupt, match="feature view"):
         ec.FeatureView.from_bytes(dumps(body, canonical=True))
+
+
+def test_join_parity_of_a_log_is_0_bits_and_sees_a_planted_difference(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecore.cli.main import main
+    from edgecore.feature_join_parity import parity
+
+    rows = steps(seed, 150)
+    chance = random.Random(seed + 1)
+    (tmp_path / "view.toml").write_text(TOML)
+    with ec.Log.open(tmp_path / "log", schemas=list(SCHEMAS.values()), flusher="manual") as log:
+        for stream, row in rows:
+            if chance.random() < 0.2:
+                row["time"] -= chance.randrange(60 * SECOND)
+            log.append(stream, row)
+        log.sync()
+        report = parity(view(), log)
+        assert report.bits == 0
+        assert report.compared["batch"] == 5 * sum(stream == "telemetry" for stream, _ in rows)
+        assert report.compared["restore"] > 0
+        monkeypatch.setattr("edgecore.feature_join.Other.take", lambda *_: None)
+        assert parity(view(), log).bits > 0
+        monkeypatch.undo()
+    assert main(["features", "parity", str(tmp_path / "view.toml"), str(tmp_path / "log")]) == 0

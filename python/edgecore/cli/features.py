@@ -12,7 +12,7 @@ from edgecore.cli.log_export import output, time_text
 from edgecore.device import schema_file
 from edgecore.errors import Invalid, Unavailable
 from edgecore.feature_backfill import KNOWN, STATES, Backfilled, arrow, backfill, read_parquet
-from edgecore.feature_parity import PATHS, POINTS, parity, read_log
+from edgecore.feature_parity import PATHS, POINTS, Report, parity, read_log
 from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
 
 TYPE_CHECKING = False
@@ -207,12 +207,24 @@ def _backfill(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace, view: FeatureView) -> Report:
+    if not view.joins:
+        schema, rows = read_rows(options, view, arrival=True)
+        return parity(view, rows, schema, points=options.points)
+    from edgecore import feature_join_parity
+
+    if not Path(options.input).is_dir():
+        raise Invalid(f"view {view.name!r} reads several streams: give a log, {options.input} is "
+                      "no directory of one")  # fmt: skip
+    with log_open.open_log(options.input, options.key) as log:
+        return feature_join_parity.parity(view, log, points=options.points)
+
+
 def _parity(options: argparse.Namespace) -> int:
     if not 1 <= options.points <= _PARTS_MAX:
         raise Invalid(f"--points {options.points}: at least 1")
     view = read_view(options.view)
-    schema, rows = read_rows(options, view, arrival=True)
-    report = parity(view, rows, schema, points=options.points)
+    report = _report(options, view)
     if options.json:
         print(json.dumps({"view": view.name, "stream": view.source, **report.facts()}))
         return 1 if report.bits else 0

@@ -1,0 +1,98 @@
+"""Whether a view of several streams answers the same bits over a log on every path: fed in order of
+position, from history, and restored from its snapshot at several positions."""
+
+from __future__ import annotations
+
+from array import array
+from math import nan
+
+from edgecore._core import features as _core
+from edgecore.feature_backfill import TIME_MAX, TIME_MIN
+from edgecore.feature_join import MISSING, Joined, backfill
+from edgecore.feature_parity import POINTS, Answers, Report, read_log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from edgecore._core import rows as _rows
+    from edgecore.feature_view import FeatureView
+    from edgecore.log import Log
+    from edgecore.schema import Schema
+
+    Step = tuple[int, str, int]  # position, stream, row
+
+
+class _Walk:
+    """Answers at rows of the view's own stream, each taken in before it is answered."""
+
+    def __init__(
+        self,
+        view: FeatureView,
+        batches: dict[str, _rows.Batch],
+        schemas: dict[str, Schema],
+        names: list[str],
+    ) -> None:
+        self.view, self.batches, self.schemas, self.names = view, batches, schemas, names
+        self.times = batches[view.source].column("time")
+
+    def answers(self, joined: Joined, steps: list[Step]) -> tuple[bytearray, bytearray]:
+        values, states = bytearray(), bytearray()
+        width = len(self.view.specs)
+        own = joined.engines[0]
+        for position, stream, row in steps:
+            aside = own.late_rows + own.ahead_rows
+            for engine in joined.reading(stream):
+                engine.update(self.batches[stream], row, 1, position)
+            if stream != self.view.source:
+                continue
+            if own.late_rows + own.ahead_rows != aside:
+                values += array("d", [nan] * width).tobytes()
+                states += bytes([MISSING] * width)
+                continue
+            found = joined.read([self.names[row]], int(self.times[row]))
+            values += found[0]
+            states += found[1]
+        return values, states
+
+
+def parity(view: FeatureView, log: Log, *, points: int = POINTS) -> Report:
+    """Replays the view's streams as the log has them. There are no cuts: ``compared`` says 0."""
+    schemas = {stream: log.schema(stream) for stream in (view.source, *sorted(view.joins))}
+    batches = {stream: read_log(log, schema, stream) for stream, schema in schemas.items()}
+    positions: dict[str, array[int]] = {}
+    for stream in schemas:
+        at = positions[stream] = array("Q")
+        for scanned in log.scan(stream):
+            at.extend(range(scanned.position, scanned.position + scanned.count))
+    steps = sorted(
+        (position, stream, row)
+        for stream, found in positions.items()
+        for row, position in enumerate(found)
+    )
+    joined, width = Joined(view, schemas), len(view.specs)
+    own = batches[view.source]
+    numbers = array("I", range(len(own))).tobytes()
+    walk = _Walk(
+        view, batches, schemas, _core.entities(joined.parts[0].plan(schemas), own, numbers)
+    )
+    count = len(steps)
+    places = sorted({count * (at + 1) // (points + 1) for at in range(points)} - {0, count})
+    values, states, kept = bytearray(), bytearray(), []
+    for first, last in zip([0, *places], [*places, count], strict=True):
+        if first:
+            kept.append((first, len(states) // width, joined.snapshot()))
+        more = walk.answers(joined, steps[first:last])
+        values += more[0]
+        states += more[1]
+    report = Report(view.names, len(own))
+    report.late = joined.total("late_rows")
+    report.entities = joined.engines[0].entities
+    want = Answers.of(values, states, width)
+    _, found = backfill(view, batches, schemas, positions, TIME_MIN, TIME_MAX)
+    report.compare("batch", want, Answers.of(found[1], found[2], width))
+    for first, row, data in kept:
+        again = walk.answers(Joined(view, schemas, data), steps[first:])
+        report.compare("restore", want.rows(row), Answers.of(*again, width))
+    return report
+
+
+__all__ = ["parity"]
