@@ -339,6 +339,45 @@ def prepared(table: Any, steps: list[int]) -> Any:
                            for i, step in enumerate(steps)])  # fmt: skip
 
 
+class OursFlat:
+    """One update and one read of count, mean, std, min and max: what they cost by the number of
+    windows, of entities, and of events in the longest window."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        import tempfile
+
+        import edgecore as ec
+
+        self.version = ec.__version__
+        self.directory = tempfile.TemporaryDirectory(prefix="edgecore-bench-")
+        self.step = 3600 * SECOND_NS // settings["events"] // settings["entities"]
+        widths = [f"{3600 >> i}s" for i in range(settings["windows"])]
+        ops = ["count", "mean", "std", "min", "max"]
+        one = ec.FeatureView("flat", entity="pump", source="telemetry",
+                             features=[ec.Agg("temp", ops, window=widths)])  # fmt: skip
+        self.store = ec.FeatureStore.open(self.directory.name, views=[one], schemas=[schema()])
+        self.rows = generated(settings["entities"])
+        self.at = 0
+        self.run(settings["events"] * settings["entities"] + 100)
+
+    def run(self, count: int) -> float:
+        update, read, rows = self.store.update, self.store.read, self.rows
+        for i in range(self.at, self.at + count):
+            row = rows[i % EVENTS]
+            row["time"] = START_NS + i * self.step
+            update("telemetry", row)
+            read("flat", row["pump"], row["time"])
+        self.at += count
+        return 0.0
+
+
+FLAT = {
+    f"W{windows}/E{entities}/N{events}": {
+        "windows": windows, "entities": entities, "events": events,
+    }
+    for windows, entities, events in
+    [(1, 1, 360), (8, 1, 360), (1, 1, 3600), (1, 1, 36_000), (1, 100, 360)]
+}  # fmt: skip
 BATCH = {"ours": OursBatch, "pandas": Pandas, "polars": Polars}
 CASES = {
     "E1": Case(dict(BATCH), settings={"entities": 1}, scale=EVENTS),
@@ -386,6 +425,9 @@ def more_rows(rounds: int) -> Iterator[dict[str, Any]]:
             yield alone(identity, name, rounds)
 
 
+CASES |= {f"flat/{name}": Case({"ours": OursFlat}, settings=one) for name, one in FLAT.items()}
+
+
 def alone(identity: str, name: str, rounds: int) -> dict[str, Any]:
     worker = start("features", name, CASES[name], "ours")
     try:
@@ -413,3 +455,6 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     yield memory_row("decimal3", "decimal(3)", (0, 100))
     yield memory_row("f64", "f64", None)
     yield quantile_row()
+    for name in FLAT:
+        found = alone(f"features.flat/{name}", f"flat/{name}", rounds)
+        yield found | {"reason": "no peer: the row is what ours grows by"}
