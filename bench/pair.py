@@ -9,6 +9,7 @@ same checksum for the same work, or the row is refused. A side paired with itsel
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -54,9 +55,11 @@ class Worker:
     def __init__(self, command: list[str]) -> None:
         # Runtimes chat; what they say is shown only when a worker fails.
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        # One thread each: numpy's pool spins, and its idling would be charged to its side.
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
         self.version = str(self._answer().get("version", ""))
 
     def _answer(self) -> dict[str, Any]:
