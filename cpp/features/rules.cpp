@@ -45,7 +45,8 @@ bool Guard::take(ByteReader& in) {
   std::uint8_t any = 0;
   if (!in.take(any) || !in.take(newest_) || !in.take(count_) || !in.take(ahead_)) return false;
   any_ = any == 1;
-  return any <= 1 && count_ < kAheadQuorum && (any_ || newest_ == 0);
+  return any <= 1 && count_ < kAheadQuorum && (any_ || (newest_ == 0 && count_ == 0)) &&
+         (count_ > 0 || ahead_ == 0);
 }
 
 // ---------------------------------------------------------------- watermark
@@ -93,7 +94,8 @@ bool Watermark::take(ByteReader& in) {
   std::uint32_t count = 0;
   if (!in.take(any) || any > 1 || !in.take(low) || !in.take(count)) return false;
   if (count > kWatermarkSourcesMax || (any == 1) != (count > 0)) return false;
-  if (any == 1) low_ = low;
+  if (any == 0) return low == 0;
+  low_ = low;
   for (std::uint32_t i = 0; i < count; ++i) {
     std::uint32_t size = 0;
     ByteSpan text;
@@ -104,7 +106,7 @@ bool Watermark::take(ByteReader& in) {
     newest_.emplace_back(std::move(name), newest);
     newest_of_all_ = std::max(newest_of_all_, newest);
   }
-  return true;
+  return low <= newest_of_all_;  // or no row of the stream would be in time again
 }
 
 // ---------------------------------------------------------------- gaps

@@ -48,6 +48,7 @@ class Guard {
   // The row was applied.
   void accept(std::int64_t time);
   std::int64_t ahead_by(std::int64_t time) const;
+  bool any() const { return any_; }  // whether a row was
 
   void put(ByteWriter& out) const;
   bool take(ByteReader& in);

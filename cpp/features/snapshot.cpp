@@ -258,11 +258,18 @@ Status Engine::Impl::read_rules(ByteReader& in) {
   const Rules& rules = plan->view().rules;
   if (!in.take(ahead_rows) || !in.take(evicted) || !in.take(evicted_newest))
     return damaged("too short");
+  // Each row has a position of its own, and lets go of no more than the entity it added.
+  if (late_rows > position || ahead_rows > position - late_rows || evicted > position)
+    return damaged("more rows than its position");
   if (!guard.take(in)) return damaged("an impossible guard");
   if (!watermark.take(in)) return damaged("an impossible watermark");
   if (!gaps.take(in)) return damaged("impossible gaps");
+  if (rules.max_ahead_ns == 0 && (ahead_rows > 0 || guard.any()))
+    return damaged("a guard that is not kept");
   if (watermark.low() && rules.idle_ns == 0) return damaged("a watermark that is not kept");
   if (evicted > 0 && !rules.bounded()) return damaged("entities let go without a bound");
+  if (evicted == 0 && evicted_newest != INT64_MIN)
+    return damaged("the time of an entity let go, of none");
   return Status::ok();
 }
 
@@ -273,17 +280,18 @@ Status Engine::Impl::read_entities(ByteReader& in) {
   if (count > kSourcesMax) return damaged("impossible source counts");
   std::vector<std::uint32_t> source_ids;
   std::string_view name;
-  for (std::uint32_t i = 0; i < count; ++i) {
+  std::string_view last;
+  for (std::uint32_t i = 0; i < count; ++i, last = name) {
     if (!take_text(in, name)) return damaged("ends in its sources");
+    if (i > 0 && name <= last) return damaged("a source twice or out of order");
     source_ids.push_back(sources.intern(name));
-    if (source_ids.back() != i) return damaged("a source twice");
   }
   if (!in.take(count)) return damaged("too short");
   if (count > kEntitiesMax) return damaged("impossible entity counts");
-  for (std::uint32_t e = 0; e < count; ++e) {
+  for (std::uint32_t e = 0; e < count; ++e, last = name) {
     std::int64_t newest = 0;
     if (!take_text(in, name) || !in.take(newest)) return damaged("ends in an entity");
-    if (names.find(name) != Names::kNone) return damaged("an entity twice");
+    if (e > 0 && name <= last) return damaged("an entity twice or out of order");
     EDGECORE_ASSIGN(const std::uint32_t id, entity_of(name));
     Entity& entity = entities[id];
     entity.set_newest(newest);

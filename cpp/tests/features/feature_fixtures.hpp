@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/crc32c.hpp"
 #include "base/normalise.hpp"
 #include "features/batch.hpp"
 #include "features/engine.hpp"
@@ -119,6 +120,13 @@ inline Reading read_all(const Engine& engine, const std::string& entity, std::in
       entity, as_of, Answers{out.values, out.states, out.ages, out.coverage, out.reasons});
   EXPECT_TRUE(status.is_ok()) << status.to_string();
   return out;
+}
+
+// A snapshot whose last four bytes are made its checksum again.
+inline Bytes with_checksum(Bytes bytes) {
+  const std::size_t body = bytes.size() - 4;
+  store_le(bytes.data() + body, crc32c(ByteSpan(bytes).first(body)));
+  return bytes;
 }
 
 // A small seeded generator, the same numbers everywhere.

@@ -1,7 +1,6 @@
 // Restored state goes on as if nothing had happened; batch and stream agree; damage is seen.
 #include <cmath>
 
-#include "base/crc32c.hpp"
 #include "feature_fixtures.hpp"
 
 namespace edgecore::features {
@@ -192,12 +191,6 @@ TEST(Batch, ANaiveAccumulatorIsSeenByTheComparison) {
   EXPECT_GT(sums_differ, 2500u);
   EXPECT_GT(stds_differ, 4500u);
   EXPECT_GT(fused_differ, 2500u);
-}
-
-Bytes with_checksum(Bytes bytes) {
-  const std::size_t body = bytes.size() - 4;
-  store_le(bytes.data() + body, crc32c(ByteSpan(bytes).first(body)));
-  return bytes;
 }
 
 TEST(Snapshot, DamageIsCorruptAndAnotherPlanIncompatible) {
