@@ -362,16 +362,15 @@ def test_agent_trial_with_features_of_its_own_follows_the_log(works: Works) -> N
 def test_agent_release_for_another_stream_is_refused_and_the_running_one_stays(
     works: Works,
 ) -> None:
-    works.first_release()
-    bundle = works.bundle()
-    from edgecore.features import FeatureView, Last
+    from edgecore.device.schema_file import load
 
-    view = FeatureView("other", entity="", source="fan", lateness="1s", features=[Last("temp")])
-    (bundle / "view.cbor").write_bytes(view.to_bytes())
-    works.release(2, bundle)
+    works.first_release()
+    here = load(f"{works.root}/pump.toml").schema
+    works.release(2, works.bundle(schema=Schema("fan", tier=here.tier, fields=here.fields)))
     works.run_until(lambda report: "rolled_back" in works.edges(2))
     reason = works.device.status()["release"]["edges"][-1]["reason"]
     assert "Incompatible" in reason
+    assert "reads the stream fan, this device has pump" in reason
     assert works.finish()["release"]["active"]["path"] == "anomaly/1"
     check_each_row_answered_once(works)
 

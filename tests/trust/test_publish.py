@@ -21,11 +21,37 @@ from edgecore.device.enrol import enrol, fetch_desired
 from edgecore.device.update import Updater
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Exhausted, Stale, Untrusted
+from edgecore.features import Feature, FeatureView
 from edgecore.fs import PosixFs
 from edgecore.hub import publish
 from edgecore.hub.server import Hub
+from edgecore.inference import Binding, Slot
+from edgecore.release import Bundle
+from edgecore.schema import Field, Schema
 from edgecore.trust import repository
 from edgecore.wire import cbor
+
+
+def pump(unit: str, version: int = 1) -> Schema:
+    temp = Field("temp", "decimal(2)", unit=unit, range=(0, 9))
+    return Schema("pump", tier="bulk", version=version, fields=[temp])
+
+
+READ = pump("degC")
+MEAN = Feature("temp_mean", "mean", "temp", "1m", ttl="5m")
+VIEW = FeatureView("pump", entity="", source="pump", features=[MEAN])
+
+
+def readable(made: Bundle, schema: Schema = READ, feature: bytes | None = None) -> Bundle:
+    """With a view, a schema and a binding that fit each other, or as the test says."""
+    feature = feature or VIEW.fingerprints_for(READ)[0]
+    objects = {
+        **made.objects, "view": VIEW.to_bytes(), "schema": schema.canonical_bytes,
+        "binding": Binding([Slot(feature)]).to_bytes(),
+    }  # fmt: skip
+    facts = {name: value for name, value in made.facts.items() if name != "version"}
+    golden = bytes.fromhex(facts["golden_output"])
+    return Bundle(objects, **{**facts, "golden_output": golden, "features": [feature]})
 
 
 class World:
@@ -45,12 +71,16 @@ class World:
         said = self.capsys.readouterr()
         return str(said.err if code else said.out)
 
-    def release(self, version: int, **options: object) -> str:
-        """Signs, publishes and orders a release; returns its digest in hex."""
+    def write(self, version: int, bundle: Bundle) -> Path:
         directory = self.root / f"bundle{version}"
         directory.mkdir(exist_ok=True)
-        for name, data in self.bundle(str(version)).files().items():
+        for name, data in bundle.files().items():
             (directory / name).write_bytes(data)
+        return directory
+
+    def release(self, version: int, **options: object) -> str:
+        """Signs, publishes and orders a release; returns its digest in hex."""
+        directory = self.write(version, readable(self.bundle(str(version))))
         extra = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         words = ["--name", "anomaly", "--version", version, *extra]
         self.run("release", "create", self.releaser, directory, *words)
@@ -315,8 +345,7 @@ def test_publish_a_renewal_that_fails_is_said_and_the_old_one_served(
 
 def test_release_version_once_signed_is_never_signed_otherwise(world: World) -> None:
     world.release(1)
-    for name, data in world.bundle("other").files().items():
-        (world.root / "bundle1" / name).write_bytes(data)
+    world.write(1, readable(world.bundle("other")))
     words = ["--name", "anomaly", "--version", 1]
     said = world.run("release", "create", world.releaser, world.root / "bundle1", *words, code=16)
     assert said == "Invalid: anomaly/1 was signed already; give the release another --version\n"
@@ -345,3 +374,50 @@ def test_hub_order_of_what_is_not_published_is_invalid(world: World) -> None:
     world.release(1)
     said = world.run("hub", "order", world.hub, "anomaly", 7, code=16)
     assert said == "Invalid: anomaly/7 is not published here; published: anomaly/1\n"
+
+
+# ------------------------------------------------------------------ what is refused when made
+
+
+def drafts(world: World) -> list[Path]:
+    return [*(world.releaser / "drafts").iterdir(), *(world.public / "blobs").iterdir()]
+
+
+def test_release_of_a_wrong_feature_is_refused_when_made(world: World) -> None:
+    """A fingerprint that the view does not have, a schema changed after the fit, a wrong word."""
+    right = readable(world.bundle("1"))
+    own = VIEW.fingerprints_for(READ)[0]
+    said_other = readable(world.bundle("1"))
+    said_other.facts["features"] = [bytes(32).hex()]
+    for made, word, says in (
+        (readable(right, feature=bytes([7] * 32)), "Incompatible", "feature 070707070707 of the"),
+        (
+            readable(right, schema=pump("degF")),
+            "Incompatible",
+            f"feature {own.hex()[:12]} of the binding",
+        ),
+        (said_other, "Corrupt", "the binding reads other features than it says"),
+    ):
+        directory = world.write(1, made)
+        for verb in (("release", "create"), ("model", "publish")):
+            words = (*verb, world.releaser, directory, "--name", "anomaly", "--version", 1)
+            said = world.run(*words, code=11 if word == "Incompatible" else 12)
+            assert said.startswith(f"{word}: ")
+            assert says in said
+    assert drafts(world) == []
+
+
+def test_release_that_the_stream_no_longer_feeds_is_refused_when_made(world: World) -> None:
+    directory = world.write(1, readable(world.bundle("1")))
+    words = ("release", "create", world.releaser, directory, "--name", "anomaly", "--version", 1)
+    now = world.root / "now.cbor"
+    now.write_bytes(pump("degF", version=2).canonical_bytes)
+    said = world.run(*words, "--schema", now, code=11)
+    assert said.startswith("Incompatible: unit of field 'temp' was 'degC' and is 'degF' here")
+    assert "feature 'temp_mean' of 'pump'" in said
+    now.write_bytes(Schema("fan", tier="bulk", fields=READ.fields).canonical_bytes)
+    said = world.run(*words, "--schema", now, code=11)
+    assert said.startswith("Incompatible: view 'pump' reads stream 'pump'")
+    assert drafts(world) == []
+    now.write_bytes(READ.canonical_bytes)
+    assert world.run(*words, "--schema", now).startswith("drafted anomaly/1 ")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
+    from edgecore.schema import Schema
     from edgecore.trust.keys import Ed25519Signer
 
 LIMITS = ("min_predictions", "max_seconds", "max_alarm_share", "max_errors")
@@ -71,6 +72,9 @@ def _release_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minimum", type=int, default=0, help="lowest version from now on")
     parser.add_argument(
         "--rollback", type=int, nargs="*", default=[], help="lower versions that may replace it"
+    )
+    parser.add_argument(
+        "--schema", metavar="FILE", help="as the devices' stream is now, to be checked against"
     )
     parser.add_argument("--min-predictions", type=int)
     parser.add_argument("--max-seconds", type=int)
@@ -155,8 +159,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def create(directory: Path, bundle_directory: Path, options: argparse.Namespace) -> Manifest:
-    """Drafts a release: its blobs become public, its manifest waits for :func:`sign`."""
+    """Drafts a release: its blobs become public, its manifest waits for :func:`sign`.
+
+    Raises what :func:`check_features` does, and then nothing was written."""
+    from edgecore.device.schema_file import load
+
     bundle = read_bundle(bundle_directory)
+    check_features(bundle, load(options.schema).schema if options.schema else None)
     given = {name: getattr(options, name) for name in LIMITS}
     manifest = bundle.manifest(
         options.name,
@@ -176,6 +185,27 @@ def create(directory: Path, bundle_directory: Path, options: argparse.Namespace)
         write_public(public / "blobs" / blake3(content).hex(), content)
     write_public(directory / "drafts" / f"{manifest.name}-{manifest.version}.cbor", data)
     return manifest
+
+
+def check_features(bundle: Bundle, here: Schema | None = None) -> None:
+    """What a device asks of a release before it serves it, asked before anyone signs it.
+
+    :param here: the schema that devices have now; by default the one in the bundle.
+    :raises Incompatible: the binding reads a feature that is none of the bundle's view over its
+        schema, or one that means something else over `here` (it says which, and what differs), or
+        the view is of another stream or of several;
+    :raises Corrupt: an object is malformed, or the binding reads others than the bundle says."""
+    from edgecore.features import FeatureView
+    from edgecore.inference import Binding
+    from edgecore.schema import Schema
+
+    view = FeatureView.from_bytes(bundle.objects["view"])
+    trained = Schema.from_bytes(bundle.objects["schema"])
+    needed = [slot.feature for slot in Binding.from_bytes(bundle.objects["binding"]).slots]
+    view.require_same(trained, here or trained, needed)
+    view.plan(here or trained)
+    if [feature.hex() for feature in needed] != bundle.facts["features"]:
+        raise Corrupt(f"{FACTS_FILE}: the binding reads other features than it says; train again")
 
 
 def sign(directory: Path) -> list[Manifest]:
