@@ -22,7 +22,6 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_backfill import Backfilled, backfill, prepare
-from edgecore.feature_join import Joined
 from edgecore.feature_kinds import (
     Agg,
     AsOf,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from edgecore.feature_join import Joined
     from edgecore.fs import Fs
     from edgecore.schema import Schema
 
@@ -143,7 +143,7 @@ class FeatureStore:
         out: list[_core.Engine] = []
         for view in self._views.values():
             engine = self._engines[view.name]
-            if isinstance(engine, Joined):
+            if not isinstance(engine, _core.Engine):
                 out += engine.reading(stream)
             elif view.source == stream:
                 out.append(engine)
@@ -151,7 +151,7 @@ class FeatureStore:
 
     def _total(self, count: str) -> int:
         return sum(
-            engine.total(count) if isinstance(engine, Joined) else getattr(engine, count)
+            getattr(engine, count) if isinstance(engine, _core.Engine) else engine.total(count)
             for engine in self._engines.values()
         )
 
@@ -159,6 +159,8 @@ class FeatureStore:
         return f"{self.path}/{blake3(view.encode()).hex()[:16]}.features"
 
     def _open(self, view: FeatureView) -> _core.Engine | Joined:
+        if view.joins:
+            from edgecore.feature_join import Joined  # only where there is one
         plan = None if view.joins else view.plan(self._schemas[view.source])
         file = self._file(view.name)
         if self._fs.exists(file):
