@@ -120,6 +120,20 @@ def test_view_summaries_a_clock_that_ran_ahead_tells_nothing() -> None:
     assert [row["temp_count_1m"] for row in events(log)] == [1, 6, 6]
 
 
+def test_view_summaries_a_clock_that_ran_ahead_makes_nobody_forgotten() -> None:
+    rows = [{"time": START + i * 10 * SECOND, "pump": "a", "temp": i} for i in range(20)]
+    rows.insert(8, {"time": START + 75 * SECOND, "pump": "b", "temp": 7})  # once, then silent
+    ahead = {"time": START + 10**6 * SECOND, "pump": "a", "temp": 1}
+    found = []
+    for some in (rows, [*rows[:9], ahead, *rows[9:]]):
+        log = opened(MemoryFs())
+        log.append("telemetry", some)
+        Teller(log, MemoryFs(), "told", told(max_ahead="1h")).follow()
+        found.append(events(log))
+    assert "b" in {row["entity"] for row in found[0]}
+    assert found[1] == found[0]
+
+
 def test_view_summaries_state_that_is_damaged_begins_anew_and_tells_nothing_twice() -> None:
     fs = MemoryFs()
     log = opened(fs)

@@ -131,10 +131,11 @@ class Teller:
         self._done = self._last_told()
 
     def _last_told(self) -> int:
-        """The last period that the log holds; what it holds it holds whole, and all before."""
+        """The last period that the log holds behind the state; what it holds it holds whole, and
+        all before. Periods told in front of it are behind us anyhow."""
         last = _NEVER
         if any(stream == self.told.name for _, stream, _ in self._log.partitions()):
-            for scanned in self._log.scan(self.told.name):
+            for scanned in self._log.scan(self.told.name, after=self._position):
                 for row in scanned.rows():
                     if row.get("rule") == self.told.id:
                         last = max(last, row["time"] // self.told.period)
@@ -145,12 +146,13 @@ class Teller:
         more); returns how many rows were appended."""
         done, count = self._append(), 0
         source = self.told.source
+        known = {"time", "source", "source_seq", *(field.name for field in source.fields)}
         self.behind = False
         for scanned in self._log.scan(source.stream, after=self._position):
             if scanned.schema is None or scanned.schema.fingerprint != source.fingerprint:
                 continue
             batch = _rows.Batch(source)
-            batch.extend([{key: value for key, value in row.items() if key in _known(source)}
+            batch.extend([{key: value for key, value in row.items() if key in known}
                           for row in scanned.rows(exact=True)])  # fmt: skip
             names = _core.entities(self.told.plan, batch, _numbers(len(batch)))
             for row, time in enumerate(batch.column("time")):
@@ -167,27 +169,32 @@ class Teller:
         told, engine = self.told, self._engine
         newest = max(self._newest, time)
         closed = (newest - told.view.lateness - 1) // told.period
-        ends = [] if self._newest == _NEVER else self._ends(closed)
+        heard = self._entities
+        ends: list[dict[str, Any]] = []
+        if self._newest != _NEVER:
+            ends, heard = self._ends(closed)
         aside = engine.late_rows + engine.ahead_rows
         engine.update(batch, row, 1, position)
         self._position = position
         if engine.late_rows + engine.ahead_rows != aside:
             return
         self._owed += ends
-        self._k, self._newest = closed, newest
+        self._k, self._newest, self._entities = closed, newest, heard
         self._entities[name] = max(time, self._entities.get(name, time))
 
-    def _ends(self, closed: int) -> list[dict[str, Any]]:
-        """What the periods that end with the next row say, before it is taken in."""
+    def _ends(self, closed: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """What the periods that end with the next row say, before it is taken in, and the entities
+        that are within the horizon then; the row may yet turn out not to count."""
         out: list[dict[str, Any]] = []
+        heard = self._entities
         for k in range(self._k + 1, closed + 1):
             old = k * self.told.period - self.told.plan.horizon_ns
-            self._entities = {name: at for name, at in self._entities.items() if at > old}
-            if not self._entities:
+            heard = {name: at for name, at in heard.items() if at > old}
+            if not heard:
                 break
             if k > self._done:
-                out += self.told.rows(k, sorted(self._entities), self._engine)
-        return out
+                out += self.told.rows(k, sorted(heard), self._engine)
+        return out, heard
 
     def _append(self) -> int:
         done = 0
@@ -239,10 +246,6 @@ class Teller:
             return
         self._engine, self._entities = engine, entities
         self._position, self._k, self._newest = body["position"], k, newest
-
-
-def _known(schema: Schema) -> set[str]:
-    return {"time", "source", "source_seq", *(field.name for field in schema.fields)}
 
 
 def _numbers(count: int) -> bytes:
