@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TEXT_CHARS_MAX = 4096
+EXPONENT_MAX = 400  # of a number in a text, so that it is small to begin with
 
 
 class Expression:
@@ -193,6 +194,8 @@ def _fraction(value: object) -> Fraction:
     if isinstance(value, bool | _Text) or not isinstance(value, int | float | str | Fraction):
         raise Invalid(f"expression: {value!r} is not a number")
     try:
+        if isinstance(value, str) and abs(int(value.lower().partition("e")[2] or 0)) > EXPONENT_MAX:
+            raise Invalid(f"expression: {value!r} is beyond any number that features have")
         return Fraction(repr(value) if isinstance(value, float) else value)
     except (ValueError, ZeroDivisionError):
         raise Invalid(f"expression: {value!r} is not a number") from None

@@ -293,6 +293,7 @@ def test_expressions_text_and_operators_give_the_same_bytes_and_come_back() -> N
         ("a ** 2", "none of"), ("where(on, 'x', 1)", "'x' is not a number"),
         ("min(a)", "min"), ("a + None", "no number"), ("(" * 300 + "a" + ")" * 300, "paren"),
         ("a" * 5000, "4096"), ("-" * 4000 + "a", "can't be read"), ("clip(a, x=1)", "function"),
+        ("a + 1e999999999", "beyond any number"), ("a * 1e-999999999", "beyond any number"),
     ],
 )  # fmt: skip
 def test_expressions_text_that_is_none_is_refused_with_its_column(text: str, said: str) -> None:
