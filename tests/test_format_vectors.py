@@ -167,8 +167,8 @@ def feature_fingerprints(view: dict[str, Any], schema: dict[str, Any]) -> list[d
     return out
 
 
-def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
-    golden = vector("feature-definition.json")
+def checked_view(golden: dict[str, Any]) -> tuple[dict[str, Any], ec.Schema, ec.FeatureView]:
+    """The vector's view, as a map too, and its schema; fingerprints are computed anew."""
     data = bytes.fromhex(golden["bytes"])
     body = cbor2.loads(data)
     assert cbor2.dumps(body, canonical=True) == data
@@ -179,8 +179,14 @@ def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> No
     view = ec.FeatureView.from_bytes(data)
     assert view.to_bytes() == data
     made = [item.hex() for item in view.fingerprints_for(schema)]
-    assert made == [p["fingerprint"] for p in prints]
+    assert made == [one["fingerprint"] for one in prints]
     assert [item.hex() for item in view.plan(schema).fingerprints] == made
+    return body, schema, view
+
+
+def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
+    golden = vector("feature-definition.json")
+    body, schema, view = checked_view(golden)
     store = FeatureStore("features", [view], [schema], MemoryFs())
     for position, event in enumerate(golden["events"], 1):
         row = {name: value for name, value in event.items() if value is not None}
@@ -232,17 +238,7 @@ def value_of(tree: Any, row: dict[str, Any]) -> Any:
 
 def test_vectors_feature_expression_is_read_and_answers_as_its_page_says() -> None:
     golden = vector("feature-expression.json")
-    data = bytes.fromhex(golden["bytes"])
-    body = cbor2.loads(data)
-    assert cbor2.dumps(body, canonical=True) == data
-    assert blake3(data).hex() == golden["fingerprint"]
-    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
-    prints = feature_fingerprints(body, cbor2.loads(schema.canonical_bytes))
-    assert prints == golden["features"]
-    view = ec.FeatureView.from_bytes(data)
-    assert view.to_bytes() == data
-    made = view.plan(schema).fingerprints
-    assert [item.hex() for item in made] == [p["fingerprint"] for p in prints]
+    body, schema, view = checked_view(golden)
     for feature, text in zip(body["features"], golden["expressions"], strict=True):
         assert (text is None) == ("expr" not in feature)
         if text is not None:

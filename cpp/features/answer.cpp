@@ -40,8 +40,7 @@ double difference(const SeriesPlan& series, std::int64_t a, std::int64_t b) {
 
 double rate(const SeriesPlan& series, const Ends& ends) {
   const Int128 steps = static_cast<Int128>(ends.last) - ends.first;
-  const auto span =
-      static_cast<std::uint64_t>(ends.last_time) - static_cast<std::uint64_t>(ends.first_time);
+  const std::uint64_t span = between(ends.first_time, ends.last_time);
   return ratio(steps * kSecond, span) / static_cast<double>(series.denominator) * series.unit;
 }
 
@@ -49,8 +48,7 @@ double rate(const SeriesPlan& series, const Ends& ends) {
 // second's nanoseconds 30, a span of at most 183 days 54 and a denominator 60.
 double rate_once(const SeriesPlan& series, const Ends& ends) {
   const Int128 steps = static_cast<Int128>(ends.last) - ends.first;
-  const auto span =
-      static_cast<std::uint64_t>(ends.last_time) - static_cast<std::uint64_t>(ends.first_time);
+  const std::uint64_t span = between(ends.first_time, ends.last_time);
   return ratio(steps * kSecond, static_cast<UInt128>(span) * series.denominator) * series.unit;
 }
 

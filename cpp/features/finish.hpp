@@ -23,6 +23,11 @@ constexpr std::int64_t saturating_sub(std::int64_t a, std::int64_t b) {
   return b > 0 ? INT64_MIN : INT64_MAX;
 }
 
+// From one time to a later one, whatever they are.
+constexpr std::uint64_t between(std::int64_t from, std::int64_t to) {
+  return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
+}
+
 // Doubles as integers of the same order; -0 is 0. Finite values only.
 inline std::int64_t float_key(double value) {
   const auto bits = std::bit_cast<std::int64_t>(value + 0.0);

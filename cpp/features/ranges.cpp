@@ -6,10 +6,6 @@
 namespace edgecore::features {
 namespace {
 
-std::uint64_t between(std::int64_t from, std::int64_t to) {
-  return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
-}
-
 // From the predecessor of an event to it; 0 for the first there is.
 std::uint64_t step_to(const EventView& events, std::uint32_t at) {
   return at == events.begin ? 0 : between(events.times[at - 1], events.times[at]);

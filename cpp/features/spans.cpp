@@ -6,10 +6,6 @@
 namespace edgecore::features {
 namespace {
 
-std::uint64_t between(std::int64_t from, std::int64_t to) {
-  return static_cast<std::uint64_t>(to) - static_cast<std::uint64_t>(from);
-}
-
 // The events [begin, end) of one span as of `at`, which is the last hop.
 struct Range {
   std::int64_t at = 0;

@@ -133,34 +133,11 @@ class Joined:
                bytearray(count))  # fmt: skip
         for part, engine in zip(self.parts, self.engines, strict=True):
             asked = entities if part.keyed else [""]
-            found = engine.read(asked, as_of) if part is self.parts[0] else self._other(
+            found = engine.read(asked, as_of) if part is self.parts[0] else _other(
                 engine, asked, as_of, len(part.columns))  # fmt: skip
             for kind, to, source in zip(_FORMATS, out, found, strict=True):
                 _scatter(kind, to, source, part, len(entities), self._width)
         return out
-
-    @staticmethod
-    def _other(engine: _core.Engine, asked: list[str], as_of: int, width: int) -> Answers:
-        """Where the stream is too far ahead of the time: MISSING."""
-        try:
-            return engine.read(asked, as_of)
-        except Stale:
-            found = [Joined._one(engine, name, as_of, width) for name in asked]
-        values, states, ages, coverage, reasons = (
-            bytearray(b"".join(one[at] for one in found)) for at in range(5)
-        )
-        return values, states, ages, coverage, reasons
-
-    @staticmethod
-    def _one(engine: _core.Engine, name: str, as_of: int, width: int) -> Answers:
-        try:
-            return engine.read([name], as_of)
-        except Stale:
-            values, states, ages, coverage, reasons = (
-                bytearray(array(kind, [value] * width).tobytes())
-                for kind, value in zip(_FORMATS, _ABSENT, strict=True)
-            )
-            return values, states, ages, coverage, reasons
 
     def gap(self, begin: int, end: int, position: int, stream: str) -> None:
         for engine in self.reading(stream):
@@ -190,6 +167,29 @@ class Joined:
             one = engine.snapshot()
             body += len(one).to_bytes(8, "little") + one
         return body + blake3(body)
+
+
+def _other(engine: _core.Engine, asked: list[str], as_of: int, width: int) -> Answers:
+    """Where the stream is too far ahead of the time: MISSING."""
+    try:
+        return engine.read(asked, as_of)
+    except Stale:
+        found = [_one(engine, name, as_of, width) for name in asked]
+    values, states, ages, coverage, reasons = (
+        bytearray(b"".join(one[at] for one in found)) for at in range(5)
+    )
+    return values, states, ages, coverage, reasons
+
+
+def _one(engine: _core.Engine, name: str, as_of: int, width: int) -> Answers:
+    try:
+        return engine.read([name], as_of)
+    except Stale:
+        values, states, ages, coverage, reasons = (
+            bytearray(array(kind, [value] * width).tobytes())
+            for kind, value in zip(_FORMATS, _ABSENT, strict=True)
+        )
+        return values, states, ages, coverage, reasons
 
 
 def _scatter(
@@ -297,7 +297,7 @@ def backfill(
             if taken[row] == MISSING:
                 continue
             name = names[row] if part.keyed else ""
-            answer = Joined._one(engine, name, times[row], len(part.columns))
+            answer = _one(engine, name, times[row], len(part.columns))
             one, state = memoryview(answer[0]).cast("d"), answer[1]
             for at, column in enumerate(part.columns):
                 values[row * width + column] = one[at]

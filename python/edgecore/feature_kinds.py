@@ -7,7 +7,7 @@ from itertools import pairwise
 from edgecore._core import features as _core
 from edgecore.errors import Invalid
 from edgecore.expressions import Expression
-from edgecore.feature_spec import AGGREGATES, Feature, duration_ns, duration_text
+from edgecore.feature_spec import AGGREGATES, Feature, duration_ns, duration_text, features_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,13 +241,8 @@ class AsOf:
         lateness: Duration = "1m",
     ) -> None:
         join = {"stream": stream, "entity": entity, "lateness": duration_ns(lateness)}
-        plain = [
-            feature
-            for item in features
-            for feature in ([item] if isinstance(item, Feature) else item.features)
-        ]
         self.features: list[Feature] = []
-        for feature in plain:
+        for feature in features_of(features):
             if feature.operands or feature.op == "constant" or feature.join:
                 raise Invalid(
                     f"AsOf of {stream!r}: {feature.name!r} reads no event of it; place it beside"

@@ -12,7 +12,7 @@ from edgecore.units import conversion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from edgecore.schema import Schema
@@ -210,8 +210,8 @@ class Feature:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that it reads."""
-        if self.expression is not None:
-            return self.expression.fields
+        if (expression := self.expression) is not None:
+            return expression.fields
         return (self.field,) if self.field else ()
 
     @property
@@ -264,5 +264,11 @@ class Feature:
         return f"Feature({self.name!r}, {self.op}@{self.version})"
 
 
+def features_of(items: Iterable[Any]) -> Iterator[Feature]:
+    """Of features and of what makes some (:mod:`edgecore.feature_kinds`), in order."""
+    for item in items:
+        yield from [item] if isinstance(item, Feature) else item.features
+
+
 __all__ = ["AGGREGATES", "ON_STALE", "OPERATORS", "OPS", "VERSIONS", "Feature", "duration_ns",
-           "duration_text"]  # fmt: skip
+           "duration_text", "features_of"]  # fmt: skip

@@ -35,7 +35,7 @@ from edgecore import feature_kinds as kinds
 from edgecore.errors import EdgecoreError, Invalid
 from edgecore.expressions import expression
 from edgecore.feature_rules import KEYS
-from edgecore.feature_spec import PARAMETERS, Feature, duration_ns
+from edgecore.feature_spec import PARAMETERS, Feature, duration_ns, features_of
 from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
 
 TYPE_CHECKING = False
@@ -158,7 +158,7 @@ class _Reader:
         for number, body in enumerate(tables):
             at = (*within, number)
             one = self.table(at, body)
-            for feature in [one] if isinstance(one, Feature) else one.features:
+            for feature in features_of([one]):
                 if made.setdefault(feature.name, at) != at:
                     self.refuse(at, "", f"feature {feature.name!r} is defined twice, also at "
                                         f"{self.lines.place(made[feature.name])}")  # fmt: skip

@@ -10,7 +10,7 @@ from edgecore._core import features as _core
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_rules import KEYS, Rules
-from edgecore.feature_spec import Feature, duration_ns
+from edgecore.feature_spec import Feature, duration_ns, features_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ class FeatureView:
         self.source = source
         self.lateness = duration_ns(lateness)
         self.rules = Rules(duration_ns(max_ahead), duration_ns(idle), max_entities, max_bytes)
-        self.specs: tuple[Feature, ...] = tuple(
-            feature
-            for item in features
-            for feature in ([item] if isinstance(item, Feature) else item.features)
-        )
+        self.specs: tuple[Feature, ...] = tuple(features_of(features))
         if not self.specs:
             raise Invalid(f"view {name!r} has no features")
         self.names = tuple(feature.name for feature in self.specs)
