@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from array import array
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +15,6 @@ import cbor2
 
 import edgecore as ec
 from edgecore.digest import blake3
-from edgecore.expressions import expression
-from edgecore.features import FeatureStore
-from edgecore.fs import MemoryFs
 from edgecore.inference import Binding
 from edgecore.release import Manifest
 from edgecore.wire import export, rowbatch
@@ -108,169 +104,6 @@ def test_vectors_release_manifest_is_read_and_written() -> None:
     assert manifest.encode() == data
     assert manifest.path == golden["path"]
     assert manifest.objects == {name: tuple(item) for name, item in body["objects"].items()}
-
-
-# ---------------------------------------------------------------- feature definition
-
-
-def exact(values: list[Fraction], op: str) -> float:
-    """The page's table for n of 1 or more; the nearest double of an exact fraction."""
-    n, total = len(values), sum(values, Fraction(0))
-    found = {
-        "count": Fraction(n), "sum": total, "mean": total / n, "min": min(values),
-        "max": max(values), "last": values[-1],
-    }  # fmt: skip
-    if op != "std":
-        return found[op].numerator / found[op].denominator
-    if n == 1:
-        return math.nan
-    steps = [int(value * 10) for value in values]
-    spread = n * sum(step * step for step in steps) - sum(steps) ** 2
-    return math.sqrt(float(spread) / float(n * (n - 1))) / 10
-
-
-def columns(tree: Any) -> list[str]:
-    if not isinstance(tree, list) or not tree or tree[0] in ("num", "text"):
-        return []
-    return [tree[1]] if tree[0] == "col" else [name for part in tree for name in columns(part)]
-
-
-def fields_read(feature: dict[str, Any]) -> list[str]:
-    """In the order of their first use."""
-    if "field" in feature:
-        return [feature["field"]]
-    return list(dict.fromkeys(columns(feature["expr"][1]))) if "expr" in feature else []
-
-
-def feature_fingerprints(view: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, str]]:
-    """As the page says."""
-
-    def digest(value: Any) -> bytes:
-        return blake3(cbor2.dumps(value, canonical=True))
-
-    fields = {field["name"]: digest(field) for field in schema["fields"]}
-    rules = {
-        "entity": fields[view["entity"]] if view["entity"] else b"",
-        "source": view["source"],
-        "lateness": view["lateness"],
-    }
-    out = []
-    for feature in view["features"]:
-        apart = ("name", "op", "version", "field")
-        definition = {
-            "op": f"{feature['op']}@{feature['version']}",
-            "params": {key: value for key, value in feature.items() if key not in apart},
-            "fields": [fields[name] for name in fields_read(feature)],
-            "rules": rules,
-        }
-        out.append({"name": feature["name"], "fingerprint": digest(definition).hex()})
-    return out
-
-
-def checked_view(golden: dict[str, Any]) -> tuple[dict[str, Any], ec.Schema, ec.FeatureView]:
-    """The vector's view, as a map too, and its schema; fingerprints are computed anew."""
-    data = bytes.fromhex(golden["bytes"])
-    body = cbor2.loads(data)
-    assert cbor2.dumps(body, canonical=True) == data
-    assert blake3(data).hex() == golden["fingerprint"]
-    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
-    prints = feature_fingerprints(body, cbor2.loads(schema.canonical_bytes))
-    assert prints == golden["features"]
-    view = ec.FeatureView.from_bytes(data)
-    assert view.to_bytes() == data
-    made = [item.hex() for item in view.fingerprints_for(schema)]
-    assert made == [one["fingerprint"] for one in prints]
-    assert [item.hex() for item in view.plan(schema).fingerprints] == made
-    return body, schema, view
-
-
-def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
-    golden = vector("feature-definition.json")
-    body, schema, view = checked_view(golden)
-    store = FeatureStore("features", [view], [schema], MemoryFs())
-    for position, event in enumerate(golden["events"], 1):
-        row = {name: value for name, value in event.items() if value is not None}
-        if "temp" in row:
-            row["temp"] = float(row["temp"])
-        store.update("telemetry", {**row, "source_seq": position}, position)
-    for read in golden["reads"]:
-        made = store.read(view, [read["entity"]], read["as_of"])
-        values = doubles(read["values"])
-        assert list(made.states) == read["states"]
-        assert all(map(same, made.values, values))
-        window = [
-            Fraction(event["temp"])
-            for event in golden["events"]
-            if event["pump"] == read["entity"] and event["temp"] is not None
-            and read["as_of"] - MINUTE < event["time"] <= read["as_of"]
-        ]  # fmt: skip
-        for feature, value in zip(body["features"], values, strict=True):
-            if feature["op"] not in ("last", "recency"):
-                assert same(value, exact(window, feature["op"]) if window else math.nan)
-
-
-TWO = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-    "min": min, "max": max, ">": operator.gt, "==": operator.eq,
-}  # fmt: skip
-
-
-def value_of(tree: Any, row: dict[str, Any]) -> Any:
-    """The expressions of the vector, as the page says; None: no value."""
-    op, *parts = tree
-    if op in ("col", "num", "text"):
-        return Fraction(*parts) if op == "num" else parts[0] if op == "text" else row[parts[0]]
-    if op == "where":
-        chosen = value_of(parts[0], row)
-        return None if chosen is None else value_of(parts[1 if chosen else 2], row)
-    if op == "bucket":
-        value = value_of(parts[0], row)
-        return None if value is None else sum(Fraction(*edge) <= value for edge in parts[1])
-    values = [value_of(part, row) for part in parts[: 3 if op == "clip" else 2]]
-    if None in values or (op == "/" and values[1] == 0):
-        return None
-    if op == "clip":
-        return max(min(values[0], values[2]), values[1])
-    found = TWO[op](*values)
-    steps = Fraction(*parts[2:]) if len(parts) == 4 else None
-    return found if steps is None else round(found / steps) * steps
-
-
-def test_vectors_feature_expression_is_read_and_answers_as_its_page_says() -> None:
-    golden = vector("feature-expression.json")
-    body, schema, view = checked_view(golden)
-    for feature, text in zip(body["features"], golden["expressions"], strict=True):
-        assert (text is None) == ("expr" not in feature)
-        if text is not None:
-            assert expression(text).canonical() == feature["expr"]
-    rows = []
-    store = FeatureStore("features", [view], [schema], MemoryFs())
-    for position, event in enumerate(golden["events"], 1):
-        row = {name: value for name, value in event.items() if value is not None}
-        numbers = {name: Fraction(row[name]) for name in ("temp", "volt", "amp") if name in row}
-        rows.append({**dict.fromkeys(event), **row, **numbers})
-        store.update("telemetry", {**row, **{n: float(v) for n, v in numbers.items()}}, position)
-    assert store.undefined_values == 1
-    for read in golden["reads"]:
-        reading = store.read(view, [read["entity"]], read["as_of"])
-        values = doubles(read["values"])
-        assert list(reading.states) == read["states"]
-        assert all(map(same, reading.values, values))
-        inside = sorted(
-            (row for row in rows if row["pump"] == read["entity"]
-             and read["as_of"] - MINUTE < row["time"] <= read["as_of"]),
-            key=lambda row: row["time"])  # fmt: skip
-        for feature, value in zip(body["features"], values, strict=True):
-            if feature["op"] == "time_in":
-                continue
-            if "expr" in feature:
-                told = [value_of(feature["expr"][1], row) for row in inside]
-            else:
-                told = [None if row["temp"] is None else (row["temp"] - 32) * Fraction(5, 9)
-                        for row in inside]  # fmt: skip
-            window = [one for one in told if one is not None]
-            wanted = exact(window, feature["op"]) if window else math.nan
-            assert same(value, wanted), (feature["name"], value, wanted)
 
 
 # ---------------------------------------------------------------- export

@@ -1,0 +1,530 @@
+"""The golden vectors of features, read by what their pages say alone: CBOR by `cbor2`, arithmetic
+by Python's own doubles and fractions. make_vectors.py beside this writes some of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cbor2
+import pytest
+
+import edgecore as ec
+from edgecore.digest import blake3
+from edgecore.expressions import expression
+from edgecore.feature_rules import KEYS
+from edgecore.feature_spec import ON_STALE, OPERATORS, PARAMETERS
+from edgecore.features import REASONS, FeatureStore
+from edgecore.fs import MemoryFs
+
+VECTORS = Path(__file__).resolve().parents[2] / "docs" / "formats" / "vectors"
+MINUTE = 60 * 10**9
+
+
+def vector(name: str) -> dict[str, Any]:
+    return dict(json.loads((VECTORS / name).read_text()))
+
+
+def doubles(texts: list[str]) -> list[float]:
+    return [float.fromhex(text) for text in texts]
+
+
+def same(left: float, right: float) -> bool:
+    return left == right or (math.isnan(left) and math.isnan(right))
+
+
+# ---------------------------------------------------------------- feature definition
+
+
+def exact(values: list[Fraction], op: str) -> float:
+    """The page's table for n of 1 or more; the nearest double of an exact fraction."""
+    n, total = len(values), sum(values, Fraction(0))
+    found = {
+        "count": Fraction(n), "sum": total, "mean": total / n, "min": min(values),
+        "max": max(values), "last": values[-1],
+    }  # fmt: skip
+    if op != "std":
+        return found[op].numerator / found[op].denominator
+    if n == 1:
+        return math.nan
+    steps = [int(value * 10) for value in values]
+    spread = n * sum(step * step for step in steps) - sum(steps) ** 2
+    return math.sqrt(float(spread) / float(n * (n - 1))) / 10
+
+
+def columns(tree: Any) -> list[str]:
+    if not isinstance(tree, list) or not tree or tree[0] in ("num", "text"):
+        return []
+    return [tree[1]] if tree[0] == "col" else [name for part in tree for name in columns(part)]
+
+
+def fields_read(feature: dict[str, Any]) -> list[str]:
+    """In the order of their first use."""
+    if "field" in feature:
+        return [feature["field"]]
+    return list(dict.fromkeys(columns(feature["expr"][1]))) if "expr" in feature else []
+
+
+def digest(value: Any) -> bytes:
+    return blake3(cbor2.dumps(value, canonical=True))
+
+
+def fingerprints_in(
+    features: list[dict[str, Any]], rules: dict[str, Any], schema: dict[str, Any], entity: str
+) -> dict[str, bytes]:
+    """As the page says, of features of one stream, by name."""
+    fields = {field["name"]: digest(field) for field in schema["fields"]}
+    rules = {**rules, "entity": fields[entity] if entity else b""}
+    apart = ("name", "op", "version", "field", "numerator", "denominator", "join")
+    made: dict[str, bytes] = {}
+    for feature in sorted(features, key=lambda one: one["op"] == "ratio"):
+        operands = [feature[key] for key in ("numerator", "denominator") if key in feature]
+        definition = {
+            "op": f"{feature['op']}@{feature['version']}",
+            "params": {key: value for key, value in feature.items() if key not in apart},
+            "fields": [fields[name] for name in fields_read(feature)]
+            + [made[name] for name in operands],
+            "rules": rules,
+        }
+        made[feature["name"]] = digest(definition)
+    return made
+
+
+def feature_fingerprints(
+    view: dict[str, Any], schemas: dict[str, dict[str, Any]]
+) -> list[dict[str, str]]:
+    time = {key: view[key] for key in ("max_ahead", "idle") if key in view}
+    rules = {"source": view["source"], "lateness": view["lateness"], **time}
+    own = [feature for feature in view["features"] if "join" not in feature]
+    schema = schemas[view["source"]]
+    made = fingerprints_in(own, rules, schema, view["entity"])
+    for feature in view["features"]:
+        if "join" in feature:
+            join = feature["join"]
+            rules = {"source": join["stream"], "lateness": join["lateness"], **time}
+            there = fingerprints_in([feature], rules, schemas[join["stream"]], join["entity"])
+            key = {field["name"]: digest(field) for field in schema["fields"]}.get(view["entity"])
+            made[feature["name"]] = digest({
+                "as_of": view["source"], "entity": key if join["entity"] and key else b"",
+                "feature": there[feature["name"]],
+            })  # fmt: skip
+    names = [feature["name"] for feature in view["features"]]
+    return [{"name": name, "fingerprint": made[name].hex()} for name in names]
+
+
+def checked_view(
+    golden: dict[str, Any],
+) -> tuple[dict[str, Any], list[ec.Schema], ec.FeatureView]:
+    """The vector's view, as a map too, and its schemas; fingerprints are computed anew."""
+    data = bytes.fromhex(golden["bytes"])
+    body = cbor2.loads(data)
+    assert cbor2.dumps(body, canonical=True) == data
+    assert blake3(data).hex() == golden["fingerprint"]
+    hexes = golden["schemas"] if "schemas" in golden else [golden["schema"]]
+    schemas = [ec.Schema.from_bytes(bytes.fromhex(one)) for one in hexes]
+    bodies = {one.stream: cbor2.loads(one.canonical_bytes) for one in schemas}
+    prints = feature_fingerprints(body, bodies)
+    assert prints == golden["features"]
+    view = ec.FeatureView.from_bytes(data)
+    assert view.to_bytes() == data
+    made = [item.hex() for item in view.fingerprints_for(schemas[0], joined=schemas[1:])]
+    assert made == [one["fingerprint"] for one in prints]
+    if len(schemas) == 1:
+        assert [item.hex() for item in view.plan(schemas[0]).fingerprints] == made
+    return body, schemas, view
+
+
+def test_vectors_feature_definition_is_read_and_answers_as_its_page_says() -> None:
+    golden = vector("feature-definition.json")
+    body, schemas, view = checked_view(golden)
+    store = FeatureStore("features", [view], schemas, MemoryFs())
+    for position, event in enumerate(golden["events"], 1):
+        row = {name: value for name, value in event.items() if value is not None}
+        if "temp" in row:
+            row["temp"] = float(row["temp"])
+        store.update("telemetry", {**row, "source_seq": position}, position)
+    for read in golden["reads"]:
+        made = store.read(view, [read["entity"]], read["as_of"])
+        values = doubles(read["values"])
+        assert list(made.states) == read["states"]
+        assert all(map(same, made.values, values))
+        window = [
+            Fraction(event["temp"])
+            for event in golden["events"]
+            if event["pump"] == read["entity"] and event["temp"] is not None
+            and read["as_of"] - MINUTE < event["time"] <= read["as_of"]
+        ]  # fmt: skip
+        for feature, value in zip(body["features"], values, strict=True):
+            if feature["op"] not in ("last", "recency"):
+                assert same(value, exact(window, feature["op"]) if window else math.nan)
+
+
+TWO = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+    "min": min, "max": max, ">": operator.gt, "==": operator.eq,
+}  # fmt: skip
+
+
+def value_of(tree: Any, row: dict[str, Any]) -> Any:
+    """The expressions of the vector, as the page says; None: no value."""
+    op, *parts = tree
+    if op in ("col", "num", "text"):
+        return Fraction(*parts) if op == "num" else parts[0] if op == "text" else row[parts[0]]
+    if op == "where":
+        chosen = value_of(parts[0], row)
+        return None if chosen is None else value_of(parts[1 if chosen else 2], row)
+    if op == "bucket":
+        value = value_of(parts[0], row)
+        return None if value is None else sum(Fraction(*edge) <= value for edge in parts[1])
+    values = [value_of(part, row) for part in parts[: 3 if op == "clip" else 2]]
+    if None in values or (op == "/" and values[1] == 0):
+        return None
+    if op == "clip":
+        return max(min(values[0], values[2]), values[1])
+    found = TWO[op](*values)
+    steps = Fraction(*parts[2:]) if len(parts) == 4 else None
+    return found if steps is None else round(found / steps) * steps
+
+
+def test_vectors_feature_expression_is_read_and_answers_as_its_page_says() -> None:
+    golden = vector("feature-expression.json")
+    body, schemas, view = checked_view(golden)
+    for feature, text in zip(body["features"], golden["expressions"], strict=True):
+        assert (text is None) == ("expr" not in feature)
+        if text is not None:
+            assert expression(text).canonical() == feature["expr"]
+    rows = []
+    store = FeatureStore("features", [view], schemas, MemoryFs())
+    for position, event in enumerate(golden["events"], 1):
+        row = {name: value for name, value in event.items() if value is not None}
+        numbers = {name: Fraction(row[name]) for name in ("temp", "volt", "amp") if name in row}
+        rows.append({**dict.fromkeys(event), **row, **numbers})
+        store.update("telemetry", {**row, **{n: float(v) for n, v in numbers.items()}}, position)
+    assert store.undefined_values == 1
+    for read in golden["reads"]:
+        reading = store.read(view, [read["entity"]], read["as_of"])
+        values = doubles(read["values"])
+        assert list(reading.states) == read["states"]
+        assert all(map(same, reading.values, values))
+        inside = sorted(
+            (row for row in rows if row["pump"] == read["entity"]
+             and read["as_of"] - MINUTE < row["time"] <= read["as_of"]),
+            key=lambda row: row["time"])  # fmt: skip
+        for feature, value in zip(body["features"], values, strict=True):
+            if feature["op"] == "time_in":
+                continue
+            if "expr" in feature:
+                told = [value_of(feature["expr"][1], row) for row in inside]
+            else:
+                told = [None if row["temp"] is None else (row["temp"] - 32) * Fraction(5, 9)
+                        for row in inside]  # fmt: skip
+            window = [one for one in told if one is not None]
+            wanted = exact(window, feature["op"]) if window else math.nan
+            assert same(value, wanted), (feature["name"], value, wanted)
+
+
+# ---------------------------------------------------------------- every parameter
+
+GRID = {"temp": 10, "flow": 2, "outside": 100}  # steps of one
+Event = tuple[int, Any]  # time, value
+WEIGHTS = (65536, 60097, 55109, 50535, 46341, 42495, 38968, 35734)
+
+
+def code(text: str) -> int:
+    """Of a category."""
+    h = 0xCBF29CE484222325
+    for byte in text.encode():
+        h = (h ^ byte) * 0x100000001B3 % 2**64
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        h = (h ^ h >> 33) * factor % 2**64
+    return (h ^ h >> 33) >> 12
+
+
+def seen(field: str, row: dict[str, Any]) -> Any:
+    """What an operator sees of a value: None, or a number that is exact."""
+    value = row.get(field)
+    return value if value is None else code(value) if field == "mode" else Fraction(value)
+
+
+def value_at(feature: dict[str, Any], row: dict[str, Any]) -> Any:
+    if "expr" in feature:
+        return value_of(feature["expr"][1], {"temp": seen("temp", row)})
+    return seen(feature["field"], row) if "field" in feature else 1
+
+
+def session(events: list[Event], as_of: int, gap: int) -> list[Event]:
+    out: list[Event] = []
+    while events and (out[0][0] if out else as_of) - events[-1][0] <= gap:
+        out.insert(0, events.pop())
+    return out
+
+
+def held(events: list[Event], as_of: int, window: int, hold: int | None) -> tuple[int, int]:
+    """(true, known) nanoseconds of the window."""
+    true = known = 0
+    ends = [time for time, _ in events[1:]] + [as_of]
+    for (time, value), end in zip(events, ends, strict=True):
+        until = end if hold is None else min(end, time + hold)
+        ns = max(0, until - max(time, as_of - window))
+        known += ns
+        true += ns if value else 0
+    return true, known
+
+
+def decayed(events: list[Event], as_of: int, pane: int) -> Fraction:
+    """The mean of steps by the weights of their panes."""
+    total = weights = 0
+    for time, value in events:
+        age = as_of // pane - time // pane
+        weight = WEIGHTS[age % 8] << 15 - age // 8
+        total, weights = total + weight * int(value), weights + weight
+    return Fraction(total, weights)
+
+
+def aggregate(feature: dict[str, Any], inside: list[Event]) -> float | None:
+    """The page's table; None: too few."""
+    op, version = feature["op"], feature["version"]
+    values = sorted(value for _, value in inside)
+    n, grid = len(values), GRID.get(feature.get("field", ""), 1)
+    if op == "bin":
+        low, high = feature.get("at_least"), feature.get("below")
+        return sum((low is None or v >= low) and (high is None or v < high) for v in values)
+    if op in ("std", "variance"):
+        steps = [int(value * grid) for value in values]
+        spread, pairs = n * sum(step * step for step in steps) - sum(steps) ** 2, n * (n - 1)
+        if not pairs:
+            return None
+        ratio = float(spread) / float(pairs)
+        return math.sqrt(ratio) / grid if op == "std" else ratio / grid / grid
+    if op in ("delta", "rate"):
+        rise, ns = inside[-1][1] - inside[0][1], inside[-1][0] - inside[0][0]
+        if n == 1 or (op == "rate" and ns == 0):
+            return None
+        if op == "delta":
+            return float(rise)
+        return float(rise * grid * 10**9 / ns) / grid if version == 1 else float(rise * 10**9 / ns)
+    if op == "mean" and feature["field"] == "load":  # no grid: the sum is rounded first
+        return float(sum(values)) / n
+    table: dict[str, Callable[[], Any]] = {
+        "count": lambda: n,
+        "sum": lambda: sum(values),
+        "mean": lambda: Fraction(sum(values)) / n,
+        "min": lambda: values[0],
+        "max": lambda: values[-1],
+        "range": lambda: values[-1] - values[0],
+        "first": lambda: inside[0][1],
+        "last": lambda: inside[-1][1],
+        "distinct": lambda: len(set(values)),
+        "most_frequent": lambda: max(values, key=lambda one: (values.count(one), -one)),
+        "quantile": lambda: values[-(-feature["permille"] * n // 1000) - 1],
+    }
+    return float(table[op]())
+
+
+class Told(NamedTuple):
+    value: float
+    state: int
+    reason: str
+    age: int
+    coverage: float
+
+
+def missing(reason: str, age: int = -1, coverage: float = 0.0) -> Told:
+    return Told(math.nan, 2, reason, age, coverage)
+
+
+def computed(
+    feature: dict[str, Any], events: list[Event], at: int, window: int
+) -> tuple[float | None, int, float]:
+    """(value, n, coverage) as of a time at which the feature has events."""
+    op = feature["op"]
+    inside = [one for one in events if one[0] > at - window]
+    before = any(at - 2 * window < time <= at - window for time, _ in events)
+    if op == "ewma":
+        pane = feature["window"] // 8
+        inside = [one for one in events if at // pane - one[0] // pane < 128]
+    if op == "recency":
+        return (at - events[-1][0]) / 10**9, 1, 1.0
+    if op == "last":
+        return aggregate(feature, events), 1, 1.0
+    if op == "time_in":
+        near = [one for one in events if one[0] > at - 2 * window]
+        true, known = held(near, at, window, feature.get("hold"))
+        return true / 10**9, len(inside), known / window
+    if "gap" in feature:
+        known = [time for time, _ in events if time > at - 2 * window]
+        inside = session(inside.copy(), at, feature["gap"])
+        before = len(known) > len(inside)
+        coverage = 1.0 if before else (at - known[0]) / window
+    else:
+        begin = at - window if before else inside[0][0] if inside else at
+        coverage = (at - begin) / window if inside else 0.0
+    if op == "ewma":
+        grid = GRID[feature["field"]]
+        steps = [(time, value * grid) for time, value in inside]
+        return float(decayed(steps, at, pane)) / grid, len(inside), coverage
+    if not inside and op not in ("count", "distinct", "bin"):
+        return None, 0, coverage
+    return aggregate(feature, inside), len(inside), coverage
+
+
+def answer(feature: dict[str, Any], rows: list[dict[str, Any]], as_of: int) -> Told:
+    """As of a time, of an entity's rows that count, in their order."""
+    op = feature["op"]
+    if op == "constant":
+        return Told(feature["value"], 0, "-", 0, 1.0)
+    at = as_of - as_of % feature["hop"] if "hop" in feature else as_of
+    window = 16 * feature["window"] if op == "ewma" else feature["window"]
+    far = window if op in ("last", "recency") else max(2 * window, feature.get("ttl", 0))
+    made = [(row["time"], value_at(feature, row)) for row in rows]
+    events = [(time, value) for time, value in made if value is not None and at - far < time <= at]
+    if not events:
+        return missing("never")
+    age = as_of - events[-1][0]
+    value, n, coverage = computed(feature, events, at, window)
+    if value is None:
+        return missing("too_few" if n else "empty_window", age, coverage)
+    if coverage < feature.get("min_coverage", 0) or n < feature.get("min_count", 0):
+        return missing("warming", age, coverage)
+    if age <= feature.get("ttl", age):
+        return Told(value, 0, "-", age, coverage)
+    how = feature.get("on_stale", "use")
+    if how == "missing":
+        return missing("ttl", age, coverage)
+    return Told(
+        feature.get("default", math.nan) if how == "default" else value, 1, "ttl", age, coverage
+    )
+
+
+def divided(top: Told, bottom: Told) -> Told:
+    worse = bottom if bottom.state > top.state else top
+    age = -1 if -1 in (top.age, bottom.age) else max(top.age, bottom.age)
+    coverage = min(top.coverage, bottom.coverage)
+    if worse.state == 2:
+        return missing(worse.reason, age, coverage)
+    if bottom.value == 0:
+        return missing("too_few", age, coverage)
+    return Told(top.value / bottom.value, worse.state, worse.reason, age, coverage)
+
+
+class Page:
+    """What the pages say of a case: which rows count, and the answers."""
+
+    def __init__(self, golden: dict[str, Any]) -> None:
+        self.view = cbor2.loads(bytes.fromhex(golden["bytes"]))
+        self.late = self.ahead = 0
+        self.newest: dict[str, int] = {}  # of each entity
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.others: dict[str, list[dict[str, Any]]] = {}
+        self.last = -math.inf  # the newest time that counted
+        self.gone = -math.inf  # that of entities that went
+        for one in golden["events"]:
+            if one["stream"] == self.view["source"]:
+                self._take(one["row"])
+            else:
+                self.others.setdefault(one["stream"], []).append(one["row"])
+        for rows in self.others.values():
+            rows.sort(key=lambda row: row["time"])  # none of the vector is late
+
+    @property
+    def watermark(self) -> float:
+        """All rows have one source."""
+        return self.last - self.view["lateness"] if "idle" in self.view else -math.inf
+
+    def _take(self, row: dict[str, Any]) -> None:
+        view, time, entity = self.view, row["time"], row[self.view["entity"]]
+        if "max_ahead" in view and self.newest and time > self.last + view["max_ahead"]:
+            self.ahead += 1
+        elif time < max(self.watermark, self.newest.get(entity, time) - view["lateness"]):
+            self.late += 1
+        else:
+            self.last = max(time, self.last)
+            self.newest[entity] = max(time, self.newest.get(entity, time))
+            rows = self.rows.setdefault(entity, [])
+            rows.append(row)
+            rows.sort(key=lambda row: row["time"])
+        if len(self.newest) > view.get("max_entities", math.inf):
+            oldest = min(self.newest, key=lambda name: (self.newest[name], name))
+            self.gone = max(self.gone, self.newest.pop(oldest))
+            del self.rows[oldest]
+
+    def read(self, entity: str, as_of: int) -> dict[str, Told]:
+        out: dict[str, Told] = {}
+        for feature in sorted(self.view["features"], key=lambda one: one["op"] == "ratio"):
+            if feature["op"] == "ratio":
+                told = divided(out[feature["numerator"]], out[feature["denominator"]])
+            elif "join" in feature:
+                join = feature["join"]
+                rows = self.others[join["stream"]]
+                behind = rows[-1]["time"] > as_of + join["lateness"]
+                told = missing("behind") if behind else answer(feature, rows, as_of)
+            else:
+                told = answer(feature, self.rows.get(entity, []), as_of)
+                if entity not in self.rows and self.gone > as_of - 2 * feature["window"]:
+                    told = missing("evicted")
+            out[feature["name"]] = told
+        return out
+
+
+@pytest.mark.parametrize("name", ["parameters", "rules", "as_of"])
+def test_vectors_feature_parameters_are_read_and_answer_as_their_page_says(name: str) -> None:
+    golden = vector("feature-parameters.json")[name]
+    _, schemas, view = checked_view(golden)
+    page = Page(golden)
+    store = FeatureStore("features", [view], schemas, MemoryFs())
+    for position, event in enumerate(golden["events"], 1):
+        row = {name: value for name, value in event["row"].items() if value is not None}
+        numbers = {name: float(row[name]) for name in ("temp", "outside") if name in row}
+        store.update(event["stream"], {**row, **numbers, "source_seq": position}, position)
+    assert (store.late_rows, store.ahead_rows) == (golden["late"], golden["ahead"])
+    assert (page.late, page.ahead) == (golden["late"], golden["ahead"])
+    reasons = set()
+    for read in golden["reads"]:
+        found = store.read(view, read["entity"], read["as_of"])
+        assert found.final == read["final"] == (read["as_of"] < page.watermark)
+        said = zip(
+            doubles(read["values"].split()), map(int, read["states"].split()),
+            read["reasons"].split(), map(int, read["ages"].split()),
+            doubles(read["coverage"].split()), strict=True,
+        )  # fmt: skip
+        wanted = page.read(read["entity"], read["as_of"])
+        for at, (feature, told) in enumerate(zip(view.names, said, strict=True)):
+            what = (read["entity"], read["as_of"], feature, told, wanted[feature])
+            made = (found.values[at], found.states[at], REASONS[found.reasons[at]] or "-",
+                    found.ages[at], found.coverage[at])  # fmt: skip
+            for one in (wanted[feature], made):
+                assert same(one[0], told[0]), what
+                assert one[1:] == told[1:], what
+            reasons.add(told[2])
+    assert reasons >= REASONS_OF[name]
+
+
+REASONS_OF = {
+    "parameters": {"-", "never", "empty_window", "too_few", "warming", "ttl"},
+    "rules": {"-", "evicted"},
+    "as_of": {"-", "never", "behind"},
+}
+
+
+def test_vectors_have_every_parameter_operator_and_rule_that_a_definition_may_have() -> None:
+    views = [
+        cbor2.loads(bytes.fromhex(one["bytes"]))
+        for one in [
+            vector(f"feature-{name}.json") for name in ("definition", "expression", "values")
+        ]
+        + list(vector("feature-parameters.json").values())
+    ]
+    features = [feature for view in views for feature in view["features"]]
+    hint = "give it a feature in tests/features/make_vectors.py and run that"
+    missing = PARAMETERS.keys() - {key for feature in features for key in feature}
+    assert not missing, hint
+    assert not set(KEYS) - {key for view in views for key in view}, hint
+    operators = {(row[0], row[1]) for row in OPERATORS}
+    assert operators == {(feature["op"], feature["version"]) for feature in features}, hint
+    stale = {feature.get("on_stale", "use") for feature in features}
+    assert stale == set(ON_STALE), hint
