@@ -65,7 +65,9 @@ class SpecReader {
     if (name == "use") return features::OnStale::kUse;
     if (name == "default") return features::OnStale::kDefault;
     if (name == "missing") return features::OnStale::kMissing;
-    throw py::value_error("on_stale: use, default or missing");
+    if (name == "recompute") return features::OnStale::kRecompute;
+    if (name == "refuse") return features::OnStale::kRefuse;
+    throw py::value_error("on_stale: use, default, missing, recompute or refuse");
   }
 
   const py::dict& map_;

@@ -153,6 +153,11 @@ Judged judge(const FeaturePlan& feature, double value, std::int64_t age, double 
       return {value, State::kStale, Reason::kTtl};
     case OnStale::kDefault:
       return {feature.stale_value, State::kStale, Reason::kTtl};
+    case OnStale::kRecompute:  // as of the newest event, unless the window has none
+      if (count == 0) return {kNan, State::kMissing, Reason::kEmptyWindow};
+      return {value, State::kStale, Reason::kTtl};
+    case OnStale::kRefuse:
+      return {kNan, State::kStale, Reason::kTtl};
     default:
       return {kNan, State::kMissing, Reason::kTtl};
   }

@@ -114,13 +114,15 @@ void Entity::read_decay(const Plan& plan, const Group& group, std::int64_t as_of
   Series& events = series_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto decay = static_cast<std::size_t>(group.decay);
+  const std::int64_t width = kPanes * series.decays[decay];
+  const Newest newest = events.newest(series, as_of);
+  const std::int64_t at = recomputed_at(as_of, newest, width, group.span.recompute_ns);
   Found found;
-  found.weighted = events.weighted(series, decay, as_of);
+  found.weighted = events.weighted(series, decay, at);
   found.totals.count = found.weighted.count;
   found.totals.begin = found.weighted.begin;
-  const double coverage =
-      known_share(events, found.totals, kPanes * series.decays[decay], as_of, gaps);
-  answer_window(plan, group, found, events.newest(series, as_of), coverage, as_of, to);
+  const double coverage = known_share(events, found.totals, width, at, gaps);
+  answer_window(plan, group, found, newest, coverage, as_of, to);
 }
 
 void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_of,

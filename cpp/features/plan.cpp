@@ -45,7 +45,7 @@ class Planner {
       // Without a window one nanosecond more, so that a late event never ties with a pruned one.
       std::int64_t longest = series.windows.empty() ? 1 : series.windows.back();
       for (const std::int64_t pane : series.decays) longest = std::max(longest, kPanes * pane);
-      longest = std::max(longest, series.span_ns);
+      longest = std::max({longest, series.span_ns, series.reach_ns});
       series.retention_ns = plan_->view_.lateness_ns + plan_->view_.rules.hold_ns() + longest;
     }
     make_groups();
@@ -104,6 +104,7 @@ class Planner {
     feature.hop_ns = spec.hop_ns;
     feature.stale_value = spec.default_value.value_or(std::numeric_limits<double>::quiet_NaN());
     feature.window_ns = spec.window_ns;
+    const Span span = span_of(spec);
     if (reads_newest(spec.op)) {
       if (feature.window_ns == 0) feature.window_ns = kLastWindowNs;
       feature.horizon_ns = feature.window_ns;
@@ -112,7 +113,7 @@ class Planner {
       if (std::find(series.decays.begin(), series.decays.end(), pane) == series.decays.end())
         series.decays.push_back(pane);
       feature.horizon_ns = std::max(2 * kPanes * pane, spec.ttl_ns);
-    } else if (const Span span = span_of(spec); !span.slides()) {
+    } else if (!span.slides()) {
       feature.horizon_ns = spec.hop_ns + std::max(2 * spec.window_ns, spec.ttl_ns);
       series.span_ns = std::max(series.span_ns, span.width_ns + span.hop_ns);
       auto& holds = series.holds;
@@ -124,6 +125,10 @@ class Planner {
       auto& windows = series.windows;
       const auto place = std::lower_bound(windows.begin(), windows.end(), spec.window_ns);
       if (place == windows.end() || *place != spec.window_ns) windows.insert(place, spec.window_ns);
+    }
+    if (span.recompute_ns > 0) {
+      feature.horizon_ns += width_of(spec);
+      series.reach_ns = std::max(series.reach_ns, 2 * width_of(spec));
     }
     if (operator_of(spec.op).family == Family::kValues) EDGECORE_TRY(plan_values(spec, series));
     feature.plain = spec.ttl_ns == 0 && spec.min_count == 0 && spec.min_coverage == 0;
@@ -205,8 +210,7 @@ class Planner {
       return Status::invalid(name + ": ttl is 0 to 366 days");
     if (!(spec.min_coverage >= 0 && spec.min_coverage <= 1))
       return Status::invalid(name + ": min_coverage is 0 to 1");
-    if (spec.on_stale > OnStale::kMissing)
-      return Status::incompatible(name + ": on_stale is not in this build");
+    EDGECORE_TRY(check_stale(spec, name));
     return check_value_parameters(spec);
   }
 
@@ -330,7 +334,8 @@ class Planner {
       }
       auto group = std::find_if(plan_->groups_.begin(), plan_->groups_.end(), [&](const Group& g) {
         return g.series == series && g.window == window && g.decay == decay && g.values == values &&
-               g.ends == ends && (window != Group::kSpan || g.span == span);
+               g.ends == ends && g.span.recompute_ns == span.recompute_ns &&
+               (window != Group::kSpan || g.span == span);
       });
       if (group == plan_->groups_.end())
         group = plan_->groups_.insert(

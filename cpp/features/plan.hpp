@@ -37,9 +37,11 @@ enum class Reason : std::uint8_t {
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.
 enum class OnStale : std::uint8_t {
-  kUse = 0,      // the value, as it is
-  kDefault = 1,  // `default_value`; NaN (the binding's substitute) where there is none
-  kMissing = 2,  // NaN, state kMissing
+  kUse = 0,        // the value, as it is
+  kDefault = 1,    // `default_value`; NaN (the binding's substitute) where there is none
+  kMissing = 2,    // NaN, state kMissing
+  kRecompute = 3,  // as of the newest event in the window; kMissing where there is none
+  kRefuse = 4,     // NaN, and no model that reads it answers
 };
 
 inline constexpr std::size_t kFeaturesMax = 1024;        // of one view
@@ -103,9 +105,10 @@ enum class Grid : std::uint8_t {
 // A window of a series.
 struct Span {
   std::int64_t width_ns = 0, hop_ns = 0, gap_ns = 0;
-  std::int64_t hold_ns = 0;  // Family::kHeld: kNoHold where there is none; else 0
+  std::int64_t hold_ns = 0;       // Family::kHeld: kNoHold where there is none; else 0
+  std::int64_t recompute_ns = 0;  // OnStale::kRecompute: the ttl; else 0
   bool operator==(const Span&) const = default;
-  bool slides() const { return hop_ns == 0 && gap_ns == 0 && hold_ns == 0; }
+  bool slides() const { return hop_ns == 0 && gap_ns == 0 && hold_ns == 0 && recompute_ns == 0; }
 };
 inline constexpr std::int64_t kNoHold = INT64_MAX;
 
@@ -140,6 +143,7 @@ struct SeriesPlan {
   std::vector<std::int64_t> decays;   // distinct widths of panes
   std::vector<std::int64_t> holds;    // distinct ones of spans
   std::int64_t span_ns = 0;           // the longest span with its hop; 0 = none
+  std::int64_t reach_ns = 0;          // of windows that are recomputed: two of the longest
   std::vector<ValuePlan> values;      // of distinct windows
   std::int64_t retention_ns = 0;      // lateness + hold + the longest window
   // Values and n * denominator are whole doubles: one division gives the nearest double.

@@ -2,6 +2,7 @@
 #include "features/spans.hpp"
 
 #include "features/answer.hpp"
+#include "features/decay.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -24,6 +25,9 @@ Range range_of(const Span& span, const SpanEvents& events, std::int64_t as_of) {
   const EventView& view = events.view;
   Range out;
   out.at = hop_before(as_of, span.hop_ns);
+  if (span.recompute_ns > 0)
+    out.at =
+        recomputed_at(as_of, before(events, view.after(as_of)), span.width_ns, span.recompute_ns);
   out.from = saturating_sub(out.at, span.width_ns);
   const bool all = view.end > view.begin && view.times[view.end - 1] <= out.at;
   out.end = all ? view.end : view.after(out.at);
@@ -82,7 +86,32 @@ Span span_of(const FeatureSpec& spec) {
   Span out{spec.window_ns, spec.hop_ns, spec.gap_ns, 0};
   if (operator_of(spec.op).family == Family::kHeld)
     out.hold_ns = spec.hold_ns > 0 ? spec.hold_ns : kNoHold;
+  // The newest event is what it is: of kNewest `recompute` is `use`.
+  if (spec.on_stale == OnStale::kRecompute && operator_of(spec.op).family != Family::kNewest)
+    out.recompute_ns = spec.ttl_ns;
   return out;
+}
+
+std::int64_t width_of(const FeatureSpec& spec) {
+  if (operator_of(spec.op).family != Family::kDecay) return spec.window_ns;
+  return kPanes * (spec.window_ns / kPanesPerHalfLife);
+}
+
+Status check_stale(const FeatureSpec& spec, const std::string& name) {
+  if (spec.on_stale > OnStale::kRefuse)
+    return Status::incompatible(name + ": on_stale is not in this build");
+  if (spec.on_stale < OnStale::kRecompute) return Status::ok();
+  if (spec.ttl_ns == 0)
+    return Status::invalid(name + ": without a ttl nothing is stale, to be refused or recomputed");
+  if (spec.on_stale == OnStale::kRefuse || operator_of(spec.op).family == Family::kNewest)
+    return Status::ok();
+  if (spec.hop_ns > 0)
+    return Status::invalid(name + ": a window that hops is that of the last hop, also when it is " +
+                           "stale; it is not recomputed");
+  if (spec.ttl_ns >= width_of(spec))
+    return Status::invalid(name + ": a ttl that is no shorter than the window leaves nothing to " +
+                           "recompute");
+  return Status::ok();
 }
 
 Status check_span(const FeatureSpec& spec, const std::string& name) {

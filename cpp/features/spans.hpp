@@ -7,7 +7,8 @@
 //   apart. Once the newest is older than `gap` the session is over, and none goes on: the window is
 //   empty. The window's width caps it, so that the horizon is finite;
 // - held: an event's value holds until the next event, for at most `hold`; the last one before the
-//   window holds into it if it lies within one more window.
+//   window holds into it if it lies within one more window;
+// - recomputed: once the newest event is older than the ttl the window is that as of this event.
 #pragma once
 
 #include <string>
@@ -28,8 +29,23 @@ constexpr std::int64_t hop_before(std::int64_t t, std::int64_t hop) {
 
 Span span_of(const FeatureSpec& spec);
 
+// The width of a feature's window, which of kEwma is that of all its panes.
+std::int64_t width_of(const FeatureSpec& spec);
+
+// As of which time a window is answered that is recomputed when it is stale: that of its newest
+// event, if it lies in the window, else as_of itself.
+inline std::int64_t recomputed_at(std::int64_t as_of, const Newest& newest, std::int64_t width,
+                                  std::int64_t ttl) {
+  const bool stale = ttl > 0 && newest.any && saturating_sub(as_of, newest.time) > ttl;
+  return stale && newest.time > saturating_sub(as_of, width) ? newest.time : as_of;
+}
+
 // Invalid: a hop, gap or hold that makes no sense, or not with this operator.
 Status check_span(const FeatureSpec& spec, const std::string& name);
+
+// Invalid: a policy for stale values that makes no sense, or not with this window. Incompatible:
+// one that this build does not know.
+Status check_stale(const FeatureSpec& spec, const std::string& name);
 
 // Incompatible: values other than 0 and 1.
 Status check_truth(const SeriesPlan& series, const std::string& name);

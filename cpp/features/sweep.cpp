@@ -76,7 +76,8 @@ Sweep::Sweep(const Plan& plan, const RowBatch& rows, std::span<const std::uint32
   for (const SeriesPlan& series : plan.series())
     possible_ = possible_ && (series.small || series.grid == Grid::kNone);
   for (const Group& group : plan.groups())
-    possible_ = possible_ && (group.window == Group::kSpan || !has_range(plan, group));
+    possible_ = possible_ && (group.window == Group::kSpan || !has_range(plan, group)) &&
+                (group.window != Group::kDecay || group.span.recompute_ns == 0);
 }
 
 bool Sweep::run(std::span<const std::uint32_t> places) {

@@ -27,7 +27,8 @@ class Agg:
         one); :param window: one or more durations.
     :param ttl: older than this (time since the field's newest event), a value is STALE.
     :param on_stale: what a STALE value is: ``use`` it, the ``default`` (none: NaN, for which the
-        binding has its substitute), or ``missing``.
+        binding has its substitute), or ``missing``; ``recompute``: that as of the newest event, as
+        long as the window holds it; ``refuse``: no model that reads it answers.
     :param min_coverage: share of the window that must be known, :param min_count: events it must
         hold; below either, MISSING (``warming``).
     :param hop: the answer as of a time is that as of the last multiple of it since 1970, age but

@@ -31,7 +31,7 @@ AGGREGATES = tuple(
     for op in dict.fromkeys(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS, _VALUES))
     if op not in ("quantile", "bin")
 )
-ON_STALE = ("use", "default", "missing")
+ON_STALE = ("use", "default", "missing", "recompute", "refuse")
 
 _UNITS = {
     "ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,

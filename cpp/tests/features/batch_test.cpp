@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "feature_fixtures.hpp"
+#include "stale_policies.hpp"
 
 namespace edgecore::features {
 namespace {
@@ -108,7 +109,7 @@ ViewSpec any_view(Chance& chance) {
     if (chance.one_in(2)) spec.ttl_ns = chance.between(1, 60) * kSecond;
     if (chance.one_in(2)) spec.min_coverage = 0.5;
     if (chance.one_in(2)) spec.min_count = 3;
-    spec.on_stale = static_cast<OnStale>(chance.between(0, 2));
+    set_policy(spec, chance.between(0, kPolicies - 1));
     if (chance.one_in(2)) spec.default_value = -1.5;
   }
   return make_view(std::move(features));

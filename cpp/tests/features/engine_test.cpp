@@ -5,6 +5,7 @@
 #include <span>
 
 #include "feature_fixtures.hpp"
+#include "stale_policies.hpp"
 #include "tests/reference/naive_features.hpp"
 
 namespace edgecore::features {
@@ -51,7 +52,7 @@ ViewSpec judged_view() {
     if (i % 4 == 1) spec.ttl_ns = 50 * kSecond;
     if (i % 5 == 1) spec.min_coverage = 0.5;
     if (i % 7 == 2) spec.min_count = 3;
-    spec.on_stale = static_cast<OnStale>(i % 3);
+    set_policy(spec, static_cast<std::int64_t>(i) % kPolicies);
     if (i % 2 == 0) spec.default_value = -1.5;
   }
   FeatureSpec rows = feature(Op::kCount, "", 90);
@@ -98,7 +99,7 @@ ViewSpec span_view() {
     if (i % 4 == 1) spec.ttl_ns = (i % 8 == 1 ? 50 : 4000) * kSecond;
     if (i % 6 == 1) spec.min_coverage = 0.5;
     if (i % 7 == 2) spec.min_count = 3;
-    spec.on_stale = static_cast<OnStale>(i % 3);
+    set_policy(spec, static_cast<std::int64_t>(i) % kPolicies);
   }
   return view;
 }

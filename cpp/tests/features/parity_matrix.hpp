@@ -19,6 +19,7 @@
 #include "expression_bytes.hpp"
 #include "features/batch.hpp"
 #include "features/engine.hpp"
+#include "stale_policies.hpp"
 
 namespace edgecore::features::matrix {
 
@@ -83,8 +84,19 @@ inline void add_spans(ViewSpec& view) {
       if (op == Op::kQuantile) spec.permille = 900;
       if (op == Op::kBin) spec.below = 20.25;
     }
+  for (const Op op : {Op::kMean, Op::kMax, Op::kEwma, Op::kRate, Op::kDistinct, Op::kQuantile})
+    for (const std::int64_t gap : {0, 5}) {
+      if (gap > 0 && op == Op::kEwma) continue;
+      FeatureSpec& spec = add(op, "temp", 60);
+      spec.gap_ns = gap * kSecond;
+      if (op == Op::kQuantile) spec.permille = 250;
+      if (op == Op::kMax) spec.min_coverage = 0.6;
+      spec.ttl_ns = 9 * kSecond;
+      set_policy(spec, static_cast<std::int64_t>(OnStale::kRecompute));
+    }
   for (const std::int64_t window : {7, 600}) {
     add(Op::kTimeIn, "on", window).ttl_ns = 40 * kSecond;
+    set_policy(view.features.back(), static_cast<std::int64_t>(OnStale::kRecompute));
     add(Op::kTimeIn, "on", window).hold_ns = 4 * kSecond;
     view.features.back().min_coverage = 0.5;
     add(Op::kTimeIn, "on", window).hop_ns = 10 * kSecond;
@@ -166,7 +178,7 @@ inline ViewSpec view() {
     if (at % 3 == 1 && op != Op::kRecency) spec.ttl_ns = 40 * kSecond;
     if (at % 4 == 2) spec.min_coverage = 0.75;
     if (at % 5 == 3 && op < Op::kLast) spec.min_count = 4;
-    spec.on_stale = static_cast<OnStale>(at % 3);
+    set_policy(spec, static_cast<std::int64_t>(at) % kPolicies);
     if (at % 2 == 0) spec.default_value = -1.5;
     out.features.push_back(std::move(spec));
   };

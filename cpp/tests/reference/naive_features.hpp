@@ -59,7 +59,9 @@ class NaiveEntity {
     const bool decays = spec.op == Op::kEwma;
     const std::int64_t pane = spec.window_ns / 8;
     const std::int64_t width = decays ? 128 * pane : window;
-    const std::int64_t horizon = newest_only ? window : std::max(2 * width, spec.ttl_ns);
+    const bool recomputed = spec.on_stale == OnStale::kRecompute && !newest_only;
+    const std::int64_t horizon =
+        newest_only ? window : std::max(2 * width, spec.ttl_ns) + (recomputed ? width : 0);
     std::vector<NaiveEvent> events;  // what the answer may depend on
     for (const auto& event : all_)
       if (event.time <= as_of && event.time > as_of - horizon &&
@@ -72,6 +74,8 @@ class NaiveEntity {
              std::tie(b.time, b.source, b.sequence, b.value);
     });
     out.age = asked - events.back().time;
+    if (recomputed && out.age > spec.ttl_ns && events.back().time > as_of - width)
+      as_of = events.back().time;
     std::size_t count = 1;
     out.reason = Reason::kNone;
     if (newest_only) {
@@ -212,6 +216,13 @@ class NaiveEntity {
       out.state = spec.on_stale == OnStale::kMissing ? State::kMissing : State::kStale;
       if (spec.on_stale == OnStale::kMissing) out.value = nan;
       if (spec.on_stale == OnStale::kDefault) out.value = spec.default_value.value_or(nan);
+      if (spec.on_stale == OnStale::kRefuse) out.value = nan;
+      const bool windowed = spec.op != Op::kLast && spec.op != Op::kRecency;
+      if (spec.on_stale == OnStale::kRecompute && windowed && count == 0) {
+        out.value = nan;
+        out.state = State::kMissing;
+        out.reason = Reason::kEmptyWindow;
+      }
     }
   }
 

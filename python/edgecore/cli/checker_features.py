@@ -77,10 +77,13 @@ class History:
         if stop == 0:
             return None, MISSING
         age = as_of - events[stop - 1][0]
-        ttl = feature.get("ttl", 0)
+        ttl, rule = feature.get("ttl", 0), feature.get("on_stale", "use")
         newest = feature["op"] in ("last", "recency")
-        if age >= (window if newest else max(2 * window, ttl)):
+        again = rule == "recompute" and not newest
+        if age >= (window if newest else max(2 * window, ttl) + again * window):
             return None, MISSING
+        if again and ttl < age < window:
+            as_of = events[stop - 1][0]
         start = bisect.bisect_right(events, as_of - window, key=lambda event: event[0])
         inside = [event[3] for event in events[start:stop]]
         if feature["op"] == "recency":
@@ -102,10 +105,9 @@ class History:
         if known < feature.get("min_coverage", 0.0) or count < feature.get("min_count", 0):
             return None, MISSING
         if ttl and age > ttl:
-            rule = feature.get("on_stale", "use")
-            if rule == "missing":
+            if rule == "missing" or (again and not count):
                 return None, MISSING
-            return (feature.get("default") if rule == "default" else value), STALE
+            return {"default": feature.get("default"), "refuse": None}.get(rule, value), STALE
         return value, FRESH
 
     def _grid(self, name: str) -> tuple[int, float]:
