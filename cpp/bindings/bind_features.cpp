@@ -259,7 +259,11 @@ PyObject* feed_update(PyObject* self, PyObject* const* given, Py_ssize_t count) 
         reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr());
     if (feed == nullptr) throw py::type_error("update: a feed that was never made");
     const unsigned long long position = PyLong_AsUnsignedLongLong(given[1]);
-    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    if (PyErr_Occurred() != nullptr) {
+      if (PyErr_ExceptionMatches(PyExc_OverflowError) == 0) throw py::error_already_set();
+      PyErr_Clear();
+      raise_if_bad(Status::invalid("features: a position is 0 to 2^64 - 1"));
+    }
     feed->update(given[0], position);
     return Py_NewRef(Py_None);
   } catch (py::error_already_set& error) {

@@ -187,6 +187,9 @@ Status Engine::update(const RowBatch& rows, std::size_t first, std::size_t count
     return Status::invalid("features: position " + std::to_string(position) +
                            " was applied already; the engine is at " +
                            std::to_string(impl.position));
+  if (count - 1 > UINT64_MAX - position)
+    return Status::invalid("features: " + std::to_string(count) + " rows from position " +
+                           std::to_string(position) + " on have positions beyond 2^64 - 1");
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t row = first + i;
     EDGECORE_ASSIGN(const Applied applied, impl.apply(rows, row, position + i));

@@ -87,16 +87,22 @@ bool take_text(ByteReader& in, std::string_view& out) {
   return true;
 }
 
+// A source that the snapshot names, and whether an order key does.
+struct NamedSource {
+  std::uint32_t id = 0;
+  bool used = false;
+};
+
 // Events of one series, checked against its plan as they are put in.
 class SeriesReader {
  public:
   SeriesReader(const SeriesPlan& plan, std::int64_t newest, std::int64_t lateness,
-               const std::vector<std::uint32_t>& source_ids, const Sources& sources)
+               std::vector<NamedSource>& named, const Sources& sources)
       : plan_(plan),
         newest_(newest),
         pruned_(saturating_sub(newest, plan.retention_ns)),
         open_(saturating_sub(newest, lateness)),
-        source_ids_(source_ids),
+        named_(named),
         sources_(sources) {}
 
   Status read(ByteReader& in, Series& series) {
@@ -154,16 +160,17 @@ class SeriesReader {
     series.set_settled(settled);
     return Status::ok();
   }
-  Status take_key(const std::byte* from, Event& event) const {
+  Status take_key(const std::byte* from, Event& event) {
     const auto number = load_le<std::uint32_t>(from);
-    if (number >= source_ids_.size()) return damaged("an unknown source");
-    event.key = {load_le<std::uint64_t>(from + sizeof number), source_ids_[number]};
+    if (number >= named_.size()) return damaged("an unknown source");
+    named_[number].used = true;
+    event.key = {load_le<std::uint64_t>(from + sizeof number), named_[number].id};
     return Status::ok();
   }
 
   const SeriesPlan& plan_;
   std::int64_t newest_, pruned_, open_;
-  const std::vector<std::uint32_t>& source_ids_;
+  std::vector<NamedSource>& named_;
   const Sources& sources_;
 };
 
@@ -278,13 +285,13 @@ Status Engine::Impl::read_entities(ByteReader& in) {
   std::uint32_t count = 0;
   if (!in.take(count)) return damaged("too short");
   if (count > kSourcesMax) return damaged("impossible source counts");
-  std::vector<std::uint32_t> source_ids;
+  std::vector<NamedSource> named;
   std::string_view name;
   std::string_view last;
   for (std::uint32_t i = 0; i < count; ++i, last = name) {
     if (!take_text(in, name)) return damaged("ends in its sources");
     if (i > 0 && name <= last) return damaged("a source twice or out of order");
-    source_ids.push_back(sources.intern(name));
+    named.push_back({sources.intern(name)});
   }
   if (!in.take(count)) return damaged("too short");
   if (count > kEntitiesMax) return damaged("impossible entity counts");
@@ -296,7 +303,7 @@ Status Engine::Impl::read_entities(ByteReader& in) {
     Entity& entity = entities[id];
     entity.set_newest(newest);
     for (std::size_t i = 0; i < plan->series().size(); ++i) {
-      SeriesReader reader(plan->series()[i], newest, plan->view().lateness_ns, source_ids, sources);
+      SeriesReader reader(plan->series()[i], newest, plan->view().lateness_ns, named, sources);
       EDGECORE_TRY(reader.read(in, entity.series(i)));
     }
     if (!rules.bounded()) continue;
@@ -306,6 +313,8 @@ Status Engine::Impl::read_entities(ByteReader& in) {
   if ((rules.max_entities > 0 && count > rules.max_entities) ||
       (rules.max_bytes > 0 && bytes > rules.max_bytes))
     return damaged("more than the view's bound");
+  if (!std::all_of(named.begin(), named.end(), [](const NamedSource& one) { return one.used; }))
+    return damaged("a source that no order key names");
   return in.remaining() == 0 ? Status::ok() : damaged("bytes behind its end");
 }
 

@@ -156,9 +156,48 @@ def cases() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kept() -> ec.FeatureView:
+    """What a snapshot has parts for: values of 4 and of 8 bytes, rows, keys, and every rule."""
+    return ec.FeatureView(
+        "kept", entity="pump", source="telemetry", lateness="20s", max_ahead="5m", idle="1m",
+        max_entities=2, features=[
+            ec.Agg("temp", "max", window="1m"), ec.Agg("load", "sum", window="30s"),
+            ec.Recency(within="40s"), ec.Last("flow", within="2m"),
+        ],
+    )  # fmt: skip
+
+
+def snapshot() -> dict[str, Any]:
+    more = [
+        event(-100, "b", temp="-1.5", load=-2.0, flow=4.5), event(10**6, "a", temp="30.0"),
+        event(72, "c", flow=7.0), event(70, "b", flow=8.0, load=-0.0), event(20, "c", temp="2.0"),
+        event(10**6 + 1, "b", load=1.0),
+    ]  # fmt: skip
+    told = [more[0], *events(), *more[1:]]
+    for number, one in enumerate(told, 1):
+        one["row"] |= {"source": ("left", "", "right")[number % 3], "source_seq": number}
+    told.append({"gap": [START + 30 * SECOND, START + 35 * SECOND]})
+    view, fs = kept(), MemoryFs()
+    store = FeatureStore("features", [view], [TELEMETRY], fs)
+    for position, one in enumerate(told, 1):
+        if "gap" in one:
+            store.gap("telemetry", *one["gap"], position)
+            continue
+        row = {name: value for name, value in one["row"].items() if value is not None}
+        numbers = {"temp": float(row["temp"])} if "temp" in row else {}
+        store.update("telemetry", {**row, **numbers}, position)
+    store.snapshot()
+    (file,) = fs.list("features")
+    return {
+        "view": view.to_bytes().hex(), "schema": TELEMETRY.canonical_bytes.hex(),
+        "events": told, "bytes": fs.read_file(f"features/{file}", 1 << 20).hex(),
+    }  # fmt: skip
+
+
 def main() -> None:
-    path = VECTORS / "feature-parameters.json"
-    path.write_text(json.dumps(cases(), indent=1, ensure_ascii=False) + "\n")
+    for name, made in (("feature-parameters", cases()), ("feature-snapshot", snapshot())):
+        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+        (VECTORS / f"{name}.json").write_text(text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import operator
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -528,3 +529,170 @@ def test_vectors_have_every_parameter_operator_and_rule_that_a_definition_may_ha
     assert operators == {(feature["op"], feature["version"]) for feature in features}, hint
     stale = {feature.get("on_stale", "use") for feature in features}
     assert stale == set(ON_STALE), hint
+
+
+# ---------------------------------------------------------------- snapshot
+
+NS = 10**9
+LOWEST = -(2**63)
+# Of the vector's view, in the page's order of series: what is read, its window, the integer that a
+# value is, and how that is stored: its struct, and above what.
+KEPT: list[tuple[str, int, Callable[[Any], int], str, int]] = [
+    ("temp", 60 * NS, lambda text: int(Fraction(text) * 10), "I", -400),
+    ("load", 30 * NS, lambda value: ordered(value), "q", 0),
+    ("", 1, lambda value: 0, "", 0),
+    ("flow", 1, lambda value: int(value * 2), "I", 0),
+]
+
+
+def ordered(value: float) -> int:
+    """A float's bits, whose order is that of the numbers; -0 is 0."""
+    (bits,) = struct.unpack("<q", struct.pack("<d", value + 0.0))
+    return bits if bits >= 0 else bits ^ (2**63 - 1)
+
+
+class Kept:
+    """What the page says that the vector's events leave behind."""
+
+    def __init__(self, events: list[dict[str, Any]], view: dict[str, Any]) -> None:
+        self.lateness, self.hold = view["lateness"], view["idle"] + 1
+        self.late = self.gone = 0
+        self.ahead: list[int] = []  # times of rows ahead that nobody has spoken against
+        self.ahead_rows = 0
+        self.newest = self.gone_newest = self.watermark = LOWEST
+        self.sources: dict[str, int] = {}
+        self.entities: dict[str, list[dict[str, Any]]] = {}
+        for event in events:
+            if "row" in event:
+                self._take(event["row"], view)
+
+    def _take(self, row: dict[str, Any], view: dict[str, Any]) -> None:
+        time, name = row["time"], row["pump"]
+        if self.newest != LOWEST and time > self.newest + view["max_ahead"]:
+            self.ahead_rows += 1
+            self.ahead.append(time)
+            return
+        if time >= self.newest - view["max_ahead"]:
+            self.ahead = []
+        rows = self.entities.get(name, [])
+        own = max((one["time"] for one in rows), default=time) - self.lateness
+        if time < max(own, self.watermark):
+            self.late += 1
+            return
+        self.newest = max(self.newest, time)
+        self.sources[row["source"]] = max(time, self.sources.get(row["source"], time))
+        heard = [one for one in self.sources.values() if one >= self.newest - self.hold + 1]
+        self.watermark = max(self.watermark, min(heard) - self.lateness)
+        self.entities[name] = [*rows, row]
+        if len(self.entities) > view["max_entities"]:
+            found = {one: self.newest_of(one) for one in self.entities}
+            oldest = min(found, key=lambda one: (found[one], one))
+            self.gone_newest = max(self.gone_newest, found[oldest])
+            self.gone += 1
+            del self.entities[oldest]
+
+    def newest_of(self, name: str) -> int:
+        return max(row["time"] for row in self.entities[name])
+
+    def series(
+        self, name: str, at: int
+    ) -> tuple[tuple[int, int] | None, list[tuple[int, int, str, int]]]:
+        """The settled event, and (time, stored, source, sequence) of the others, in order."""
+        field, window, stored, *_ = KEPT[at]
+        pruned = self.newest_of(name) - self.lateness - self.hold - window
+        found = sorted(
+            (row["time"], row["source"].encode(), row["source_seq"], stored(row.get(field)))
+            for row in self.entities[name]
+            if not field or row.get(field) is not None
+        )
+        before = [(time, value) for time, _, _, value in found if time <= pruned]
+        rest = [(time, value, source.decode(), number) for time, source, number, value in found
+                if time > pruned]  # fmt: skip
+        return (before[-1] if before else None), rest
+
+
+class Taken:
+    """Bytes, taken from the front."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def one(self, kind: str) -> Any:
+        return self.some(kind)[0]
+
+    def some(self, kinds: str) -> tuple[Any, ...]:
+        found = struct.unpack_from(f"<{kinds}", self.data, self.at)
+        self.at += struct.calcsize(f"<{kinds}")
+        return found
+
+    def text(self) -> str:
+        size = self.one("I")
+        self.at += size
+        return self.data[self.at - size : self.at].decode()
+
+
+def test_vectors_feature_snapshot_has_the_parts_that_its_page_says() -> None:
+    golden = vector("feature-snapshot.json")
+    kept = Kept(golden["events"], cbor2.loads(bytes.fromhex(golden["view"])))
+    data = bytes.fromhex(golden["bytes"])
+    taken = Taken(data[:-4])
+    assert taken.some("8sHII") == (b"ECFEATUR", 2, 0, 0)
+    taken.some("32s")
+    assert taken.some("QQQQq") == (
+        len(golden["events"]), kept.late, kept.ahead_rows, kept.gone, kept.gone_newest,
+    )  # fmt: skip
+    ahead = len(kept.ahead), max(kept.ahead)
+    assert taken.some("BqIq") == (1, kept.newest, *ahead)
+    assert taken.some("Bq") == (1, kept.watermark)
+    heard = {taken.text(): taken.one("q") for _ in range(taken.one("I"))}
+    assert list(heard.items()) == sorted(kept.sources.items())
+    (gap,) = [tuple(event["gap"]) for event in golden["events"] if "gap" in event]
+    assert [taken.some("qq") for _ in range(taken.one("I"))] == [gap]
+    sources = [taken.text() for _ in range(taken.one("I"))]
+    names, used, sizes = [], set(), []
+    for _ in range(taken.one("I")):
+        names.append(name := taken.text())
+        newest = taken.one("q")
+        assert newest == kept.newest_of(name)
+        for at, (field, _, _, kind, low) in enumerate(KEPT):
+            settled, events = kept.series(name, at)
+            assert (taken.some("qq") if taken.one("B") else None) == settled, (name, field)
+            n, k = taken.some("II")
+            assert list(taken.some(f"{n}q")) == [event[0] for event in events], (name, field)
+            if kind:
+                stored = [above + low for above in taken.some(f"{n}{kind}")]
+                assert stored == [event[1] for event in events]
+            keys = [taken.some("IQ") for _ in range(k)]
+            open_ = [event[2:] for event in events if event[0] >= newest - kept.lateness]
+            assert [(sources[number], seq) for number, seq in keys] == (
+                open_ if field == "flow" else []
+            )
+            used |= {number for number, _ in keys}
+            sizes.append((settled is not None, n, k))
+    assert names == sorted(kept.entities)
+    assert (sources, used) == (sorted(sources), set(range(len(sources))))
+    assert taken.at == len(data) - 4
+    assert {bool(n) for n, _, _ in sizes} == {True, False}
+    assert max(k for _, _, k in sizes) > 1
+
+
+def test_vectors_feature_snapshot_is_what_its_events_leave_and_restores_to_itself() -> None:
+    golden = vector("feature-snapshot.json")
+    data = bytes.fromhex(golden["bytes"])
+    view = ec.FeatureView.from_bytes(bytes.fromhex(golden["view"]))
+    schema = ec.Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    fs = MemoryFs()
+    store = FeatureStore("features", [view], [schema], fs)
+    for position, event in enumerate(golden["events"], 1):
+        if "gap" in event:
+            store.gap("telemetry", *event["gap"], position)
+            continue
+        row = {name: value for name, value in event["row"].items() if value is not None}
+        numbers = {"temp": float(row["temp"])} if "temp" in row else {}
+        store.update("telemetry", {**row, **numbers}, position)
+    for _ in range(2):
+        store.snapshot()
+        (file,) = fs.list("features")
+        assert fs.read_file(f"features/{file}", 1 << 20) == data
+        store = FeatureStore("features", [view], [schema], fs)
+        assert not store.rebuilt

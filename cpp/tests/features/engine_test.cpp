@@ -225,6 +225,22 @@ TEST(Engine, PositionsMustAdvanceAndRowsMustFit) {
   EXPECT_EQ(engine->update(other, 0, 0, 7).outcome(), Outcome::kInvalid);
 }
 
+TEST(Engine, PositionsEndAtTheLargestAndDoNotWrap) {
+  const SchemaPtr schema = pump_schema();
+  auto engine = Engine::create(make_plan(f20_view(), schema).value()).value();
+  RowBatch rows(schema);
+  for (int i = 0; i < 3; ++i) add_row(rows, kStart + i, "a", i);
+  const Bytes before = engine->snapshot();
+  EXPECT_EQ(engine->update(rows, 0, 3, UINT64_MAX - 1).outcome(), Outcome::kInvalid);
+  EXPECT_EQ(engine->snapshot(), before);
+  EXPECT_TRUE(engine->update(rows, 0, 3, UINT64_MAX - 2).is_ok());
+  EXPECT_EQ(engine->position(), UINT64_MAX);
+  for (const std::uint64_t next : {std::uint64_t{0}, std::uint64_t{1}, UINT64_MAX})
+    EXPECT_EQ(engine->update(rows, 0, 1, next).outcome(), Outcome::kInvalid);
+  EXPECT_EQ(engine->gap(kStart, kStart + 1, UINT64_MAX).outcome(), Outcome::kInvalid);
+  EXPECT_EQ(read_all(*engine, "a", kStart + 2).values[0], 3);
+}
+
 TEST(Engine, ExtremeTimesNeitherWrapNorCrash) {
   const SchemaPtr schema = pump_schema();
   auto engine = Engine::create(make_plan(f20_view(), schema).value()).value();

@@ -265,5 +265,25 @@ TEST(SnapshotMutants, SourcesAndEntitiesOutOfOrderAreRefused) {
   EXPECT_EQ(pairs, 3u);
 }
 
+TEST(SnapshotMutants, ASourceThatNoOrderKeyNamesIsRefused) {
+  const PlanPtr plan =
+      make_plan(make_view({feature(Op::kLast, "temp", 60)}, 5), pump_schema()).value();
+  RowBatch rows(plan->schema());
+  add_row(rows, kStart, "a", 1, "p", 1);
+  auto engine = Engine::create(plan).value();
+  ASSERT_TRUE(engine->update(rows, 0, 1, 1).is_ok());
+  const Bytes good = engine->snapshot();
+  constexpr std::size_t kSources = kGaps + 4;
+  ASSERT_EQ(load_le<std::uint32_t>(good.data() + kSources), 1u);
+  for (const char foreign : {'o', 'q'}) {  // in front of the one that is used, and behind it
+    Bytes bad = good;
+    store_le(bad.data() + kSources, std::uint32_t{2});
+    const std::array<std::byte, 5> text = {std::byte{1}, {}, {}, {}, std::byte(foreign)};
+    const auto at = static_cast<std::ptrdiff_t>(kSources + (foreign < 'p' ? 4 : 9));
+    bad.insert(bad.begin() + at, text.begin(), text.end());
+    EXPECT_EQ(outcome_of(plan, with_checksum(bad)), Outcome::kCorrupt) << foreign;
+  }
+}
+
 }  // namespace
 }  // namespace edgecore::features
