@@ -167,13 +167,8 @@ std::size_t Entity::memory_bytes(const Plan& plan) const {
   return total;
 }
 
-std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,
+std::string_view number_name(DType dtype, const RowBatch& rows, std::size_t row, std::size_t field,
                              std::string& scratch) {
-  if (plan.entity_field() < 0) return {};
-  const auto field = static_cast<std::size_t>(plan.entity_field());
-  if (!rows.present(row, field)) return {};
-  const DType dtype = plan.schema()->fields[field].dtype;
-  if (is_variable(dtype)) return rows.text(row, field);
   scratch = is_unsigned(dtype) ? std::to_string(rows.cell(row, field))
                                : std::to_string(rows.i64(row, field));
   return scratch;

@@ -68,8 +68,17 @@ class Entity {
 
 // The row's entity as text: the field's bytes, or its integer in decimal; null is "". `scratch`
 // holds the digits.
-std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,
+std::string_view number_name(DType dtype, const RowBatch& rows, std::size_t row, std::size_t field,
                              std::string& scratch);
+inline std::string_view entity_name(const Plan& plan, const RowBatch& rows, std::size_t row,
+                                    std::string& scratch) {
+  if (plan.entity_field() < 0) return {};
+  const auto field = static_cast<std::size_t>(plan.entity_field());
+  if (!rows.present(row, field)) return {};
+  const DType dtype = plan.schema()->fields[field].dtype;
+  if (is_variable(dtype)) return rows.text(row, field);
+  return number_name(dtype, rows, row, field, scratch);
+}
 
 // Invalid unless the rows are of the plan's schema.
 Status check_schema(const Plan& plan, const RowBatch& rows);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -37,37 +38,49 @@ class Sweep {
   static constexpr std::size_t kTile = 128;
   static constexpr std::size_t kStride = kTile + 8;
 
-  // The events of one series.
+  // Of stored - centre and of its squares, modulo 2^64.
+  struct Sums {
+    std::uint64_t sum = 0, squares = 0;
+  };
+  // The events of one series. `times` ends with one that no event has.
   struct Events {
     bool dense = false;  // every row is an event: times, rows and upto are the rows' own
     std::vector<std::int64_t> times;
     std::vector<std::uint32_t> rows;  // per event
     std::vector<std::uint32_t> upto;  // per row: the events up to it, itself included
     std::vector<std::int64_t> stored;
-    std::vector<double> values;  // in the field's unit
-    // Of all events before one: sums of stored - centre, modulo 2^64, and of its squares.
-    std::vector<std::uint64_t> sums, squares;
+    std::vector<double> values;  // in the field's unit, and one more
+    std::vector<Sums> sums;      // of all events before one, and one more
     std::int64_t centre = 0;
     std::uint64_t reach = 0;    // |stored - centre| is at most that
     std::uint64_t largest = 0;  // |stored| is at most that
     // For each event the newest so far; where rows tie in time, and that matters.
     std::vector<std::uint32_t> newest;
   };
+  using Extremes = std::array<double, 2>;  // the least value, and the least of their negatives
+  static constexpr Extremes kNoExtremes{std::numeric_limits<double>::infinity(),
+                                        std::numeric_limits<double>::infinity()};
   // The window [begin, end) of a group as it moves. Its extremes: those of [begin, middle), which
   // were kept for each begin, and those of [middle, end), which grow with every event. When begin
   // reaches the middle, the end becomes the middle: every event is looked at twice, whatever its
   // value.
   struct Window {
     std::uint32_t begin = 0, middle = 0, end = 0;
-    std::uint32_t base = 0;           // the event of lows[0] and highs[0]
-    double low = 0, high = 0;         // of [middle, end)
-    std::vector<double> lows, highs;  // of [base + i, middle)
+    std::uint32_t base = 0;      // the event of kept[0]
+    Extremes found{};            // of [middle, end)
+    std::vector<Extremes> kept;  // of [base + i, middle)
   };
   // What a tile's rows see of one group's window.
+  using Column = std::array<double, kStride>;
   struct Tile {
     bool in_columns = false;  // its answers are there, but for rows of less than two events
-    std::array<std::uint32_t, kTile> begin, end;
-    std::array<double, kTile> count, sum, spread, low, high;
+    bool whole = false;       // and there are none of these
+    std::array<std::uint32_t, kStride> begin{}, end{};
+    Column count{}, sum{}, mean{}, std{}, low{}, high{};
+  };
+  // Of a tile's windows.
+  struct Counts {
+    std::uint32_t least = 0xffffffff, most = 0;
   };
 
   const std::int64_t* times(const Events& events) const {
@@ -78,15 +91,19 @@ class Sweep {
   }
   bool gather(const SeriesPlan& series, Events& events);
   bool gather_some(const SeriesPlan& series, Events& events);
+  static void fill_values(const SeriesPlan& series, Events& events);
   static bool accumulate(const SeriesPlan& series, Events& events);
   void find_newest(Events& events) const;
   void sweep_window(std::size_t group, std::size_t first, std::size_t count);
   static void turn(const double* values, Window& window, std::uint32_t begin, std::uint32_t end);
-  std::uint32_t move(const Group& group, Window& window, Tile& tile, std::size_t first,
-                     std::size_t count) const;
+  Counts move(const Group& group, Window& window, Tile& tile, std::size_t first,
+              std::size_t count) const;
   static void find_extremes(const Events& events, Window& window, Tile& tile, std::size_t count);
-  void to_columns(const Group& group, const Tile& tile, std::size_t count);
-  void sweep_newest(std::size_t group, std::size_t first, std::size_t count);
+  template <bool kSquares>
+  void fill_columns(const SeriesPlan& series, const Events& events, Tile& tile, std::size_t count);
+  void sweep_newest(std::size_t group, std::size_t first);
+  void place_columns();
+  void expect_row();
   void write_tile(std::size_t first, std::size_t count);
   void answer_rest(std::size_t group, std::size_t first, std::size_t count);
   void answer_newest_rows(const Group& group, std::size_t first, std::size_t count);
@@ -108,12 +125,15 @@ class Sweep {
   bool possible_ = true;  // the plan's series are such that rows can be swept at all
 
   std::span<const std::uint32_t> places_;
-  std::vector<std::int64_t> times_;  // of the rows
-  bool ties_ = false;                // rows of one time
-  std::vector<Events> events_;       // per series
-  std::vector<Window> windows_;      // per group
-  std::vector<Tile> tiles_;          // per group
-  std::vector<double> columns_;      // per feature kTile answers, and a gap
+  std::size_t expected_ = 0, expected_end_ = 0;  // rows whose answers are written next
+  std::vector<std::int64_t> times_;              // of the rows, and one that no row has
+  bool ties_ = false;                            // rows of one time
+  std::vector<Events> events_;                   // per series
+  std::vector<Window> windows_;                  // per group
+  std::vector<Tile> tiles_;                      // per group
+  std::vector<const double*> columns_;  // per feature the answers to a tile's rows, and one more
+  Column nothing_{};                    // where it has none
+  std::vector<Column> constants_;
   // Per group, where it has such a family: kept as the streaming kernel keeps them.
   std::vector<Decay> decays_;
   std::vector<Values> listed_, counted_;

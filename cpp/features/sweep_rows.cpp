@@ -4,6 +4,12 @@
 
 namespace edgecore::features {
 
+Answers Sweep::answers_of(std::size_t row) const {
+  const std::size_t width = plan_.width();
+  const std::size_t at = places_[row] * width;
+  return {values_.subspan(at, width), states_.subspan(at, width), {}, {}, {}};
+}
+
 void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
   const Group& group = plan_.groups()[g];
   const Tile& tile = tiles_[g];
@@ -13,7 +19,7 @@ void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
     for (std::size_t row = first; row < first + count; ++row) answer_decay(g, row);
   } else if (group.window == Group::kSpan) {
     for (std::size_t row = first; row < first + count; ++row) answer_span_row(g, row);
-  } else {
+  } else if (!tile.whole) {
     for (std::size_t i = 0; i < count; ++i)
       if (!tile.in_columns || tile.end[i] - tile.begin[i] < 2) answer_row(g, first, i);
   }
@@ -125,8 +131,8 @@ void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
   if (series.needs_sum && end > begin) {
     const Int128 n = totals.count;
     const Int128 centre = events.centre;
-    const Int128 sum = static_cast<std::int64_t>(events.sums[end] - events.sums[begin]);
-    const UInt128 squares = events.squares[end] - events.squares[begin];
+    const Int128 sum = static_cast<std::int64_t>(events.sums[end].sum - events.sums[begin].sum);
+    const UInt128 squares = events.sums[end].squares - events.sums[begin].squares;
     totals.sum = static_cast<UInt128>(sum + n * centre);
     totals.squares = squares + static_cast<UInt128>(2 * centre * sum + n * centre * centre);
   }
