@@ -382,24 +382,29 @@ def answer(feature: dict[str, Any], rows: list[dict[str, Any]], as_of: int) -> T
     at = as_of - as_of % feature["hop"] if "hop" in feature else as_of
     window = 16 * feature["window"] if op == "ewma" else feature["window"]
     far = window if op in ("last", "recency") else max(2 * window, feature.get("ttl", 0))
+    far += window if feature.get("on_stale") == "recompute" else 0
     made = [(row["time"], value_at(feature, row)) for row in rows]
     events = [(time, value) for time, value in made if value is not None and at - far < time <= at]
     if not events:
         return missing("never")
     age = as_of - events[-1][0]
+    how = feature.get("on_stale", "use")
+    old = age > feature.get("ttl", age)
+    if old and how == "recompute":
+        if events[-1][0] <= at - window:
+            return missing("empty_window", age)
+        at = events[-1][0]
     value, n, coverage = computed(feature, events, at, window)
     if value is None:
         return missing("too_few" if n else "empty_window", age, coverage)
     if coverage < feature.get("min_coverage", 0) or n < feature.get("min_count", 0):
         return missing("warming", age, coverage)
-    if age <= feature.get("ttl", age):
+    if not old:
         return Told(value, 0, "-", age, coverage)
-    how = feature.get("on_stale", "use")
     if how == "missing":
         return missing("ttl", age, coverage)
-    return Told(
-        feature.get("default", math.nan) if how == "default" else value, 1, "ttl", age, coverage
-    )
+    instead = {"default": feature.get("default", math.nan), "refuse": math.nan}
+    return Told(instead.get(how, value), 1, "ttl", age, coverage)
 
 
 def divided(top: Told, bottom: Told) -> Told:

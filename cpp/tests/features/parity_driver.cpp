@@ -66,7 +66,7 @@ bool give(const std::vector<T>& from) {
 int run_stream(std::size_t rows, std::uint64_t runs, bool write) {
   Difference difference;
   for (std::uint64_t run = 0; run < runs; ++run) {
-    auto plan = make_plan(view(), schema());
+    auto plan = make_plan(view(run), schema());
     if (!plan.is_ok()) return fail(plan.status());
     difference.bits.resize(plan.value()->width());
     Replay own;

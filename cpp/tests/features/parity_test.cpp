@@ -28,10 +28,32 @@ TEST(Parity, ARestoreBeforeEveryRowLeavesNoTrace) {
   expect_none(found.restore, *found.plan, "restore");
 }
 
-TEST(Parity, EveryOperatorIsInTheMatrix) {
-  std::set<Op> seen;
-  for (const FeatureSpec& spec : view().features) seen.insert(spec.op);
-  EXPECT_EQ(seen.size(), operators().size());
+TEST(Parity, EveryOperatorWindowAndPolicyIsInTheMatrix) {
+  std::set<Op> slide, hop, session;
+  std::set<OnStale> stale;  // of features that do go stale
+  std::set<Grid> grids;
+  bool least = false, covered = false, held = false, instead = false;
+  for (const FeatureSpec& spec : view().features) {
+    (spec.hop_ns > 0 ? hop : spec.gap_ns > 0 ? session : slide).insert(spec.op);
+    if (spec.ttl_ns > 0) stale.insert(spec.on_stale);
+    least |= spec.min_count > 0;
+    covered |= spec.min_coverage > 0;
+    held |= spec.hold_ns > 0;
+    instead |= spec.ttl_ns > 0 && spec.on_stale == OnStale::kDefault && spec.default_value;
+  }
+  for (const SeriesPlan& series : make_plan(view(), schema()).value()->series())
+    grids.insert(series.grid);
+  EXPECT_EQ(slide.size(), operators().size());
+  for (const Operator& one : operators()) {
+    const bool windows = one.family == Family::kTotals || one.family == Family::kEnds ||
+                         one.family == Family::kValues;
+    EXPECT_EQ(hop.count(one.op) > 0, windows || one.family == Family::kHeld) << one.name;
+    EXPECT_EQ(session.count(one.op) > 0, windows) << one.name;
+  }
+  EXPECT_EQ(stale, (std::set{OnStale::kUse, OnStale::kDefault, OnStale::kMissing,
+                             OnStale::kRecompute, OnStale::kRefuse}));
+  EXPECT_EQ(grids.size(), 5u);
+  EXPECT_TRUE(least && covered && held && instead);
 }
 
 TEST(Parity, ACutThatIsNotWarmDiffers) {
