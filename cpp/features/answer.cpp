@@ -52,12 +52,6 @@ double rate_once(const SeriesPlan& series, const Ends& ends) {
   return ratio(steps * kSecond, static_cast<UInt128>(span) * series.denominator) * series.unit;
 }
 
-double weighted_mean(const SeriesPlan& series, const Weighted& found) {
-  Int128 values = found.values;
-  if (series.grid == Grid::kUnsigned) values += static_cast<Int128>(found.weights) << 63;
-  return ratio(values, found.weights) / static_cast<double>(series.denominator) * series.unit;
-}
-
 // What is wrong with the window, kNone where the operator is defined.
 Reason missing_reason(Op op, const Found& window) {
   const std::uint32_t n = window.totals.count;
@@ -184,6 +178,19 @@ std::int64_t age_of(const Newest& newest, const FeaturePlan& feature, std::int64
 double one_wide_value(const SeriesPlan& series, std::int64_t stored) {
   if (series.grid == Grid::kFloat) return float_of_key(stored);
   return wide_value(series, static_cast<UInt128>(Int128{stored}), 1, 1);
+}
+
+double weighted_mean(const SeriesPlan& series, const Weighted& found) {
+  Int128 values = found.values;
+  if (series.grid == Grid::kUnsigned) values += static_cast<Int128>(found.weights) << 63;
+  return ratio(values, found.weights) / static_cast<double>(series.denominator) * series.unit;
+}
+
+void answer_plain(const Plan& plan, const Group& group, const ValueWindow& window,
+                  std::span<double> values) {
+  const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
+  for (const std::uint16_t index : group.features)
+    values[index] = of_values(series, plan.features()[index], window);
 }
 
 bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, const Answers& to) {

@@ -23,6 +23,12 @@ inline double one_value(const SeriesPlan& series, std::int64_t stored) {
 // answer_window. False: not this case, and nothing is written.
 bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, const Answers& to);
 
+// Likewise, values alone, of Family::kValues with an event in the window.
+void answer_plain(const Plan& plan, const Group& group, const ValueWindow& window,
+                  std::span<double> values);
+// What kEwma makes of panes that hold an event.
+double weighted_mean(const SeriesPlan& series, const Weighted& found);
+
 // What a group's window holds.
 struct Found {
   Totals totals;

@@ -97,13 +97,22 @@ Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
   return out;
 }
 
+// Most rows come in order: those that don't are sorted and merged in. Of equal rows the one that
+// came in order is the earlier one.
 std::vector<std::uint32_t> total_order(const RowBatch& rows) {
-  std::vector<std::uint32_t> order(rows.count());
-  std::iota(order.begin(), order.end(), 0u);
   const auto less = [&rows](std::uint32_t a, std::uint32_t b) { return is_before(rows, a, b); };
-  if (!std::is_sorted(order.begin(), order.end(), less))
-    std::stable_sort(order.begin(), order.end(), less);
-  return order;
+  std::vector<std::uint32_t> order;
+  std::vector<std::uint32_t> behind;
+  order.reserve(rows.count());
+  for (std::uint32_t row = 0; row < rows.count(); ++row) {
+    const bool is_behind = !order.empty() && less(row, order.back());
+    (is_behind ? behind : order).push_back(row);
+  }
+  if (behind.empty()) return order;
+  std::stable_sort(behind.begin(), behind.end(), less);
+  std::vector<std::uint32_t> out(rows.count());
+  std::merge(order.begin(), order.end(), behind.begin(), behind.end(), out.begin(), less);
+  return out;
 }
 
 namespace {

@@ -50,10 +50,16 @@ void Decay::weigh() {
   }
 }
 
+void Decay::go_to(std::int64_t pane, std::int64_t pane_ns) {
+  pane_ = pane;
+  start_ = start_of(pane, pane_ns);
+  stop_ = start_of(pane + 1, pane_ns);
+}
+
 void Decay::begin_at(const EventView& events, std::int64_t pane_ns, std::int64_t pane) {
   valid_ = true;
   weighed_ = false;
-  pane_ = pane;
+  go_to(pane, pane_ns);
   values_.fill(0);
   counts_.fill(0);
   const std::int64_t oldest = start_of(pane - kPanes + 1, pane_ns);
@@ -73,7 +79,7 @@ void Decay::enter(const EventView& events, std::int64_t pane_ns, std::int64_t pa
   }
   values_[at] >>= 1;  // even, for every pane but the one that went has a factor of two
   counts_[at] >>= 1;
-  pane_ = pane;
+  go_to(pane, pane_ns);
 }
 
 void Decay::insert(const EventView& events, std::int64_t pane_ns, std::uint32_t at) {
@@ -88,12 +94,10 @@ void Decay::insert(const EventView& events, std::int64_t pane_ns, std::uint32_t 
 
 Weighted Decay::sums(const EventView& events, std::int64_t pane_ns, std::int64_t as_of) {
   const std::int64_t now =
-      valid_ && as_of >= start_of(pane_, pane_ns) && as_of < start_of(pane_ + 1, pane_ns)
-          ? pane_
-          : pane_of(as_of, pane_ns);
+      valid_ && as_of >= start_ && as_of < stop_ ? pane_ : pane_of(as_of, pane_ns);
   if (!valid_ || now < pane_ || now - pane_ >= kPanes) begin_at(events, pane_ns, now);
   while (pane_ < now) enter(events, pane_ns, pane_ + 1);
-  const std::int64_t start = start_of(now, pane_ns);
+  const std::int64_t start = start_;
   for (; end_ < events.end; ++end_) {
     const std::int64_t time = events.times[end_];
     const std::int64_t pane = time >= start ? now : pane_of(time, pane_ns);

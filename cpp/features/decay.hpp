@@ -52,12 +52,14 @@ class Decay {
 
  private:
   void weigh();
+  void go_to(std::int64_t pane, std::int64_t pane_ns);
   void begin_at(const EventView& events, std::int64_t pane_ns, std::int64_t pane);
   void enter(const EventView& events, std::int64_t pane_ns, std::int64_t pane);
   void add(std::int64_t pane, std::int64_t stored);
 
   bool valid_ = false;
   std::int64_t pane_ = 0;              // of the last as_of
+  std::int64_t start_ = 0, stop_ = 0;  // of that pane
   std::uint32_t begin_ = 0, end_ = 0;  // events that are in the sums
   std::array<Int128, kPanesPerHalfLife> values_{};
   std::array<std::uint64_t, kPanesPerHalfLife> counts_{};

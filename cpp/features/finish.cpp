@@ -47,7 +47,7 @@ double ratio_slow(Int128 numerator, UInt128 denominator) {
   const int shift = std::clamp(56 - width(magnitude) + width(denominator), 0,
                                128 - std::max(width(magnitude), 1));
   UInt128 quotient = (magnitude << shift) / denominator;
-  UInt128 rest = (magnitude << shift) % denominator;
+  UInt128 rest = (magnitude << shift) - quotient * denominator;  // a division less than by %
   int exponent = -shift;
   while (quotient >> 55 == 0) {  // one more bit of quotient at a time
     rest <<= 1;

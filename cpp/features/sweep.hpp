@@ -111,6 +111,7 @@ class Sweep {
   void empty_values(std::size_t group);
   void answer_span_row(std::size_t group, std::size_t row);
   void answer_decay(std::size_t group, std::size_t row);
+  void answer_values_row(std::size_t group, std::size_t first, std::size_t at);
   void answer_row(std::size_t group, std::size_t first, std::size_t at);
   void judge(const Group& group, const Found& found, std::uint32_t last, std::int64_t width,
              std::size_t row);

@@ -19,6 +19,8 @@ void Sweep::answer_rest(std::size_t g, std::size_t first, std::size_t count) {
     for (std::size_t row = first; row < first + count; ++row) answer_decay(g, row);
   } else if (group.window == Group::kSpan) {
     for (std::size_t row = first; row < first + count; ++row) answer_span_row(g, row);
+  } else if (group.values >= 0) {
+    for (std::size_t i = 0; i < count; ++i) answer_values_row(g, first, i);
   } else if (!tile.whole) {
     for (std::size_t i = 0; i < count; ++i)
       if (!tile.in_columns || tile.end[i] - tile.begin[i] < 2) answer_row(g, first, i);
@@ -68,6 +70,11 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   const std::uint32_t end = upto(events, row);
   Found found;
   found.weighted = decays_[g].sums(view(events, end), pane, times_[row]);
+  if (group.plain && found.weighted.count > 0) {
+    const double value = weighted_mean(series, found.weighted);
+    for (const std::uint16_t index : group.features) answers_of(row).values[index] = value;
+    return;
+  }
   found.totals.count = found.weighted.count;
   found.totals.begin = found.weighted.begin;
   judge(group, found, end, kPanes * pane, row);
@@ -107,6 +114,24 @@ void Sweep::empty_values(std::size_t g) {
                  end);
 }
 
+void Sweep::answer_values_row(std::size_t g, std::size_t first, std::size_t i) {
+  const Group& group = plan_.groups()[g];
+  const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
+  const Events& events = events_[static_cast<std::size_t>(group.series)];
+  const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
+  const std::uint32_t begin = tiles_[g].begin[i];
+  const std::uint32_t end = tiles_[g].end[i];
+  const ValueWindow values{kept_[g], &needs, view(events, end)};
+  kept_[g]->move(series, needs, values.events, begin);
+  if (group.plain && end > begin)
+    return answer_plain(plan_, group, values, answers_of(first + i).values);
+  Found found;
+  found.totals.count = end - begin;
+  found.totals.begin = begin;
+  found.values = &values;
+  judge(group, found, end, series.windows[static_cast<std::size_t>(group.window)], first + i);
+}
+
 // One row's window, as the streaming kernel answers it.
 void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
   const Group& group = plan_.groups()[g];
@@ -120,14 +145,6 @@ void Sweep::answer_row(std::size_t g, std::size_t first, std::size_t i) {
   Totals& totals = found.totals;
   totals.count = end - begin;
   totals.begin = begin;
-  if (group.values >= 0) {
-    const ValuePlan& needs = series.values[static_cast<std::size_t>(group.values)];
-    const ValueWindow values{kept_[g], &needs, view(events, end)};
-    kept_[g]->move(series, needs, values.events, begin);
-    found.values = &values;
-    judge(group, found, end, width, first + i);
-    return;
-  }
   if (series.needs_sum && end > begin) {
     const Int128 n = totals.count;
     const Int128 centre = events.centre;
