@@ -133,6 +133,15 @@ struct Room {
   std::span<T> span;
 };
 
+// (row, from, to): known before that row came.
+using GapNumbers = std::vector<std::tuple<std::uint32_t, std::int64_t, std::int64_t>>;
+
+std::vector<features::GapBefore> gaps_of(const GapNumbers& numbers) {
+  std::vector<features::GapBefore> out;
+  for (const auto& [row, from, to] : numbers) out.push_back({row, from, to});
+  return out;
+}
+
 // An engine that several threads may call: one at a time enters.
 class PyEngine {
  public:
@@ -163,7 +172,8 @@ class PyEngine {
 
   // Rows [first, first + count), each applied and answered: (values f64, states u8).
   py::tuple follow(const PyBatch& batch, std::size_t first, std::size_t count,
-                   std::uint64_t position) {
+                   std::uint64_t position, const GapNumbers& numbers) {
+    const auto gaps = gaps_of(numbers);
     if (first > batch.rows().count() || count > batch.rows().count() - first)
       raise_if_bad(Status::invalid("features: rows beyond the end of the batch"));
     const Room<double> values(count * engine_->width());
@@ -171,7 +181,7 @@ class PyEngine {
     std::vector<std::uint32_t> order(count);
     std::iota(order.begin(), order.end(), static_cast<std::uint32_t>(first));
     raise_if_bad(unlocked([&](Engine& e) {
-      return features::follow(e, batch.rows(), order, position, values.span, states.span);
+      return features::follow(e, batch.rows(), order, position, values.span, states.span, gaps);
     }));
     return py::make_tuple(values.object, states.object);
   }
@@ -310,8 +320,9 @@ py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
 // (times i64, values f64, states u8, row numbers u32, final u8) of the rows that are asked for, and
 // how many rows were late.
 py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool arrival,
-                   std::int64_t since, std::int64_t until) {
-  const features::Part part{since, until, arrival};
+                   std::int64_t since, std::int64_t until, const GapNumbers& numbers_of_gaps) {
+  const auto gaps = gaps_of(numbers_of_gaps);
+  const features::Part part{since, until, arrival, gaps};
   features::Chosen chosen;
   {
     const py::gil_scoped_release release;
@@ -395,7 +406,7 @@ void bind_engine(py::module_& m) {
            py::arg("position"))
       .def("read", &PyEngine::read, py::arg("entities"), py::arg("as_of"))
       .def("follow", &PyEngine::follow, py::arg("batch"), py::arg("first"), py::arg("count"),
-           py::arg("position"))
+           py::arg("position"), py::arg("gaps") = GapNumbers())
       .def("gap", &PyEngine::gap, py::arg("from_ns"), py::arg("to_ns"), py::arg("position"))
       .def("take_set_aside", &PyEngine::take_set_aside)
       .def("snapshot",
@@ -470,7 +481,7 @@ void bind_features(py::module_& m) {
   bind_engine(m);
   bind_feed(m);
   m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,
-        py::arg("since") = INT64_MIN, py::arg("until") = INT64_MAX);
+        py::arg("since") = INT64_MIN, py::arg("until") = INT64_MAX, py::arg("gaps") = GapNumbers());
   m.def(
       "expression_fields",
       [](const py::object& data) {

@@ -184,14 +184,15 @@ auto unlocked(const Work& work) {
 class PyPipeline {
  public:
   PyPipeline(PyLogPtr log, const features::PlanPtr& plan, PySchemaPtr source,
-             const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving)
+             const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving,
+             const PySchemaPtr& gap)
       : log_(std::move(log)), batch_(std::move(source)) {
     // The log outlives the pipeline by log_; every use asks first whether it is still open.
     const std::shared_ptr<Log> borrowed(std::shared_ptr<void>(), &log_->core());
     // Registers schemas, which waits for a commit.
     core_ = take(unlocked([&] {
       return Pipeline::create(borrowed, plan, batch_.schema()->schema(), prediction->schema(),
-                              serving);
+                              serving, gap ? gap->schema() : nullptr);
     }));
     core_->set_waiter([](const std::function<Status()>& work) {
       if (PyGILState_Check() == 0) return work();
@@ -357,10 +358,12 @@ py::tuple find_prediction(const PyLogPtr& log, const PySchemaPtr& schema, std::u
 
 py::tuple rebuild(const PyLogPtr& log, const features::PlanPtr& plan, const PySchemaPtr& source,
                   const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
-                  const std::string& part, const py::dict& role, std::uint64_t position) {
+                  const std::string& part, const py::dict& role, std::uint64_t position,
+                  const PySchemaPtr& gap) {
   Log& open = log->core();
-  const pipeline::RebuildPlan all{plan,    source->schema(), prediction->schema(),
-                                  serving, part_of(part),    role_of(role)};
+  const pipeline::RebuildPlan all{
+      plan,          source->schema(), prediction->schema(),         serving,
+      part_of(part), role_of(role),    gap ? gap->schema() : nullptr};
   auto found = take(unlocked([&] { return pipeline::rebuild(open.reader(), all, position); }));
   return py::make_tuple(found.prediction, found.entity, py::cast(found.values),
                         py::cast(std::vector<int>(found.states.begin(), found.states.end())));
@@ -432,11 +435,13 @@ void bind_pipeline(py::module_& m) {
   bind_predictions(m);
   py::class_<PyPipeline>(m, "Pipeline")
       .def(py::init([](const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
-                       const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving) {
-             return std::make_unique<PyPipeline>(log, plan_of(plan), source, prediction, serving);
+                       const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving,
+                       const PySchemaPtr& gap) {
+             return std::make_unique<PyPipeline>(log, plan_of(plan), source, prediction, serving,
+                                                 gap);
            }),
            py::arg("log"), py::arg("plan"), py::arg("source"), py::arg("prediction"),
-           py::arg("serving"))
+           py::arg("serving"), py::arg("gap") = PySchemaPtr())
       .def("process", &PyPipeline::process, py::arg("rows"), py::arg("on_invalid") = "raise")
       .def("set_role", &PyPipeline::set_role, py::arg("part"), py::arg("role"))
       .def("clear_role", &PyPipeline::clear_role, py::arg("part"))
@@ -455,11 +460,12 @@ void bind_pipeline(py::module_& m) {
       "rebuild",
       [](const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
          const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
-         const std::string& part, const py::dict& role, std::uint64_t position) {
-        return rebuild(log, plan_of(plan), source, prediction, serving, part, role, position);
+         const std::string& part, const py::dict& role, std::uint64_t position,
+         const PySchemaPtr& gap) {
+        return rebuild(log, plan_of(plan), source, prediction, serving, part, role, position, gap);
       },
       py::arg("log"), py::arg("plan"), py::arg("source"), py::arg("prediction"), py::arg("serving"),
-      py::arg("part"), py::arg("role"), py::arg("position"));
+      py::arg("part"), py::arg("role"), py::arg("position"), py::arg("gap") = PySchemaPtr());
 }
 
 }  // namespace edgecore::bindings

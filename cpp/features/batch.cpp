@@ -120,16 +120,17 @@ namespace {
 // `grouped`: by entity, where that is known already.
 Status fill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
             const Grouped* grouped, std::span<double> values, std::span<std::uint8_t> states,
-            std::uint64_t* late) {
+            std::uint64_t* late, std::span<const GapBefore> gaps) {
   EDGECORE_TRY(check_schema(*plan, rows));
   const std::size_t width = plan->width();
   if (values.size() != order.size() * width || states.size() != values.size())
     return Status::invalid("backfill: room for rows x features answers is needed");
   for (const std::uint32_t row : order)
     if (row >= rows.count()) return Status::invalid("backfill: a row beyond the batch");
-  if (plan->view().rules.any()) {  // entities are not alone: what becomes of one is seen by others
+  // Where entities are not alone what becomes of one is seen by others; gaps are of all of them.
+  if (plan->view().rules.any() || !gaps.empty()) {
     EDGECORE_ASSIGN(const auto engine, Engine::create(plan));
-    EDGECORE_TRY(follow(*engine, rows, order, 1, values, states));
+    EDGECORE_TRY(follow(*engine, rows, order, 1, values, states, gaps));
     if (late != nullptr) *late = engine->late_rows() + engine->ahead_rows();
     return Status::ok();
   }
@@ -149,18 +150,22 @@ Status fill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint
 }  // namespace
 
 Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
-                std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late) {
-  return fill(plan, rows, order, nullptr, values, states, late);
+                std::span<double> values, std::span<std::uint8_t> states, std::uint64_t* late,
+                std::span<const GapBefore> gaps) {
+  return fill(plan, rows, order, nullptr, values, states, late, gaps);
 }
 
 Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
-              std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states) {
+              std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states,
+              std::span<const GapBefore> gaps) {
   const Plan& plan = engine.plan();
   if (values.size() != order.size() * plan.width() || states.size() != values.size())
     return Status::invalid("features: room for rows x features answers is needed");
   std::string scratch;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::size_t row = order[i];
+    for (; !gaps.empty() && gaps.front().row <= row; gaps = gaps.subspan(1))
+      EDGECORE_TRY(engine.gap(gaps.front().from_ns, gaps.front().to_ns));
     EDGECORE_TRY(engine.update(rows, row, 1, position + i));
     const Answers to = missing_at(i, plan.width(), values, states);
     if (!engine.was_set_aside())
@@ -250,13 +255,14 @@ Status answer(const PlanPtr& plan, const RowBatch& rows, const Part& part, const
   if (all) {
     grouped = group_by_entity(*plan, rows, chosen.order);
     std::copy(chosen.order.begin(), chosen.order.end(), to.numbers.begin());
-    EDGECORE_TRY(fill(plan, rows, chosen.order, &grouped, to.values, to.states, count_late));
+    EDGECORE_TRY(
+        fill(plan, rows, chosen.order, &grouped, to.values, to.states, count_late, part.gaps));
   } else {
     const std::size_t room = chosen.order.size() * width;
     const auto values = std::make_unique_for_overwrite<double[]>(room);
     const auto states = std::make_unique_for_overwrite<std::uint8_t[]>(room);
     EDGECORE_TRY(fill(plan, rows, chosen.order, nullptr, {values.get(), room}, {states.get(), room},
-                      count_late));
+                      count_late, part.gaps));
     keep_answered(chosen, width, values.get(), states.get(), to);
   }
   for (std::size_t i = 0; i < to.numbers.size(); ++i) to.times[i] = rows.time_ns(to.numbers[i]);

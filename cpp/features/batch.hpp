@@ -23,25 +23,35 @@ struct Grouped {
 Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
                         std::span<const std::uint32_t> order);
 
+// Events in (from, to] may be missing: known before row `row` of a batch came.
+struct GapBefore {
+  std::uint32_t row = 0;
+  std::int64_t from_ns = 0, to_ns = 0;
+};
+
 // For each row, in the given order (`order` as total_order makes it), the features of its entity
 // as of its time, the row included: the bits of Engine::update then Engine::read. `values` and
 // `states` hold order.size() * plan.width() elements, row-major. Invalid: other schema or sizes.
 // Rows too late to count are Invalid, or with `late` counted there and answered all MISSING.
+// `gaps` as in follow.
 Status backfill(const PlanPtr& plan, const RowBatch& rows, std::span<const std::uint32_t> order,
                 std::span<double> values, std::span<std::uint8_t> states,
-                std::uint64_t* late = nullptr);
+                std::uint64_t* late = nullptr, std::span<const GapBefore> gaps = {});
 
 // Rows in the given order, that of their arrival, through an engine: each applied and then answered
 // as of its time, as a device answers; a row too late to count is answered all MISSING. `position`
-// is that of the first.
+// is that of the first. Each of `gaps`, in order of their rows, holds from the first row on that
+// has its number or a higher one.
 Status follow(Engine& engine, const RowBatch& rows, std::span<const std::uint32_t> order,
-              std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states);
+              std::uint64_t position, std::span<double> values, std::span<std::uint8_t> states,
+              std::span<const GapBefore> gaps = {});
 
 // Which rows a backfill takes, and which of them it answers.
 struct Part {
   std::int64_t since = INT64_MIN;  // answers have times in [since, until)
   std::int64_t until = INT64_MAX;  // INT64_MAX: no end
   bool arrival = false;            // the rows stand in order of arrival, which is kept
+  std::span<const GapBefore> gaps = {};
 };
 
 // The row numbers to take, in order, and for each whether it is answered (none said: all are). The

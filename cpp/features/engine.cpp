@@ -170,9 +170,14 @@ Status Engine::gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t posit
     return Status::invalid("features: position " + std::to_string(position) +
                            " was applied already; the engine is at " +
                            std::to_string(impl.position));
-  if (to_ns < from_ns) return Status::invalid("features: a gap ends before it begins");
-  impl.gaps.add(from_ns, to_ns);
+  EDGECORE_TRY(gap(from_ns, to_ns));
   impl.position = position;
+  return Status::ok();
+}
+
+Status Engine::gap(std::int64_t from_ns, std::int64_t to_ns) {
+  if (to_ns < from_ns) return Status::invalid("features: a gap ends before it begins");
+  impl_->gaps.add(from_ns, to_ns);
   return Status::ok();
 }
 

@@ -62,6 +62,8 @@ class Engine {
   // Events in (from, to] may be missing: they count as not known in every coverage. `position`
   // as in update.
   Status gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position);
+  // Likewise, of a history without positions of its own.
+  Status gap(std::int64_t from_ns, std::int64_t to_ns);
 
   // Features of one entity as of a time. An entity never seen is all MISSING. Stale: as_of is
   // older than the entity's newest event minus the lateness, where state is no longer whole.

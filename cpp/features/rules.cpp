@@ -121,16 +121,18 @@ void Gaps::add(std::int64_t from, std::int64_t to) {
     to = std::max(to, last->second);
   }
   spans_.insert(spans_.erase(first, last), {from, to});
-  if (spans_.size() > kGapsMax) spans_.erase(spans_.begin());
+  if (spans_.size() <= kGapsMax) return;
+  spans_[1].first = spans_[0].first;
+  spans_.erase(spans_.begin());
 }
 
 std::int64_t Gaps::within(std::int64_t from, std::int64_t to) const {
   std::int64_t total = 0;
-  for (const auto& [begin, end] : spans_) {
-    const std::int64_t low = std::max(begin, from);
-    const std::int64_t high = std::min(end, to);
-    if (high > low) total += high - low;  // disjoint within (from, to], so never beyond it
-  }
+  auto at =
+      std::upper_bound(spans_.begin(), spans_.end(), from,
+                       [](std::int64_t time, const auto& span) { return time < span.second; });
+  for (; at != spans_.end() && at->first < to; ++at)  // disjoint: in all no more than (from, to]
+    total += std::min(at->second, to) - std::max(at->first, from);
   return total;
 }
 

@@ -86,7 +86,8 @@ class Watermark {
 // ascending.
 class Gaps {
  public:
-  // Of more than kGapsMax the oldest are forgotten.
+  // Of more than kGapsMax the two oldest become one, with what is between them: then less is known
+  // of the past than is true, never more.
   void add(std::int64_t from, std::int64_t to);
   bool empty() const { return spans_.empty(); }
   // How much of (from, to] they take, in ns.

@@ -6,16 +6,32 @@ namespace edgecore::pipeline {
 
 Status visit_rows(LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
                   std::uint64_t until, const RowsVisitor& visit) {
-  const auto& entries = reader.catalogue().entries;
-  const auto entry = std::find_if(entries.begin(), entries.end(), [&](const CatalogueEntry& one) {
-    return one.fingerprint == schema->fingerprint;
-  });
-  if (entry == entries.end()) return Status::ok();  // never written here
-  RowBatch rows(schema);
+  return visit_rows(reader, {{schema, visit}}, after, until);
+}
+
+Status visit_rows(LogReader& reader, const std::vector<Visit>& wanted, std::uint64_t after,
+                  std::uint64_t until) {
+  struct One {
+    std::uint32_t number;
+    RowBatch rows;
+    const RowsVisitor* visit;
+  };
+  std::vector<One> found;
+  for (const Visit& one : wanted)
+    for (const CatalogueEntry& entry : reader.catalogue().entries)  // or it was never written here
+      if (one.schema && entry.fingerprint == one.schema->fingerprint) {
+        found.push_back({entry.number, RowBatch(one.schema), &one.rows});
+        break;
+      }
+  if (found.empty()) return Status::ok();
   Status status;
   const auto step = [&](const RecordView& record) {
     if (record.position > until) return false;
-    if (record.head.schema != entry->number) return true;
+    const auto entry = std::find_if(found.begin(), found.end(), [&](const One& one) {
+      return one.number == record.head.schema;
+    });
+    if (entry == found.end()) return true;
+    RowBatch& rows = entry->rows;
     rows.clear();
     status = decode_rows(record.payload, record.head.count, rows);
     std::size_t first = 0;
@@ -23,7 +39,7 @@ Status visit_rows(LogReader& reader, const SchemaPtr& schema, std::uint64_t afte
     // A record that straddles `until` is cut there.
     while (rows.count() > 0 && record.position + rows.count() - 1 > until) rows.drop_last_row();
     if (status.is_ok() && first < rows.count())
-      status = visit(rows, first, record.position + first);
+      status = (*entry->visit)(rows, first, record.position + first);
     return status.is_ok();
   };
   EDGECORE_TRY(reader.visit(after, step));

@@ -19,6 +19,14 @@ using RowsVisitor =
 Status visit_rows(LogReader& reader, const SchemaPtr& schema, std::uint64_t after,
                   std::uint64_t until, const RowsVisitor& visit);
 
+// Of several schemas, in order of position.
+struct Visit {
+  SchemaPtr schema;  // null: none of these
+  RowsVisitor rows;
+};
+Status visit_rows(LogReader& reader, const std::vector<Visit>& wanted, std::uint64_t after,
+                  std::uint64_t until);
+
 struct Context {
   std::uint32_t number = 0;
   std::uint64_t position = 0;  // where it stands in the log

@@ -19,7 +19,8 @@ Pipeline::Pipeline(std::shared_ptr<Log> log, features::PlanPtr plan, SchemaPtr s
 
 Result<std::unique_ptr<Pipeline>> Pipeline::create(std::shared_ptr<Log> log, features::PlanPtr plan,
                                                    SchemaPtr source, SchemaPtr prediction,
-                                                   const std::vector<std::uint32_t>& serving) {
+                                                   const std::vector<std::uint32_t>& serving,
+                                                   SchemaPtr gap) {
   if (plan->view().stream != source->stream)
     return Status::incompatible("view " + plan->view().name + " reads stream " +
                                 plan->view().stream + ", not " + source->stream);
@@ -33,6 +34,11 @@ Result<std::unique_ptr<Pipeline>> Pipeline::create(std::shared_ptr<Log> log, fea
   EDGECORE_ASSIGN(self.engine_, features::Engine::create(self.plan_));
   EDGECORE_ASSIGN(self.partition_, self.log_->register_schema(self.source_));
   EDGECORE_TRY(self.log_->register_schema(self.prediction_).status());
+  if (gap) {
+    EDGECORE_ASSIGN(self.gap_columns_, GapColumns::find(*gap, self.source_->stream));
+    EDGECORE_ASSIGN(self.gap_partition_, self.log_->register_schema(gap));
+    self.gap_ = std::move(gap);
+  }
   return pipeline;
 }
 
@@ -203,6 +209,27 @@ Status Pipeline::settle() {
   return Status::ok();
 }
 
+// Gaps that were told since the last row, up to a position: they hold for the next one. They are
+// few, so the log is read for them only when there are any.
+Status Pipeline::take_gaps(std::uint64_t until) {
+  const std::uint64_t next = gap_ ? log_->next_sequence(gap_partition_) : next_gap_;
+  if (next == next_gap_) return Status::ok();
+  const auto take = [&] {
+    EDGECORE_TRY(log_->flush());
+    LogReader reader = log_->reader();
+    return visit_rows(reader, gap_, engine_->position(), until, gap_visitor(*engine_, position_));
+  };
+  EDGECORE_TRY(wait_(take));
+  if (until == UINT64_MAX) next_gap_ = next;
+  return Status::ok();
+}
+
+RowsVisitor Pipeline::gap_visitor(features::Engine& engine, std::uint64_t met) const {
+  return [this, &engine, met](const RowBatch& rows, std::size_t first, std::uint64_t position) {
+    return gap_columns_.apply(rows, first, position, met, engine);
+  };
+}
+
 Status Pipeline::process(const RowBatch& rows, Predictions& out) {
   out.served.clear();
   out.shadow.clear();
@@ -215,8 +242,10 @@ Status Pipeline::process(const RowBatch& rows, Predictions& out) {
   if (log_->next_sequence(partition_) != next_)
     return Status::invalid("stream " + source_->stream +
                            " holds rows that the pipeline has not seen: call replay() first");
+  EDGECORE_TRY(take_gaps(UINT64_MAX));
   EDGECORE_TRY(settle());
   EDGECORE_ASSIGN(out.appended, append(rows));
+  EDGECORE_TRY(take_gaps(out.appended.position - 1));  // told by others meanwhile
   next_ = out.appended.first + out.appended.count;
   const Task task;
   Status settled;

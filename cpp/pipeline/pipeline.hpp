@@ -22,6 +22,7 @@
 
 #include "features/engine.hpp"
 #include "log/log.hpp"
+#include "pipeline/gap.hpp"
 #include "pipeline/history.hpp"
 
 namespace edgecore::pipeline {
@@ -47,10 +48,13 @@ struct Counters {
 class Pipeline {
  public:
   // `source` is the schema that `plan` was made for; it and `prediction` are registered with the
-  // log. `serving` are the contexts in the log whose role serves (active, fallback, rule).
+  // log. `serving` are the contexts in the log whose role serves (active, fallback, rule). With
+  // `gap`, the schema of edgecore.gap, the gaps that the log tells of lower the coverage of
+  // features from their positions on; they may be appended by anyone, between any two rows.
   static Result<std::unique_ptr<Pipeline>> create(std::shared_ptr<Log> log, features::PlanPtr plan,
                                                   SchemaPtr source, SchemaPtr prediction,
-                                                  const std::vector<std::uint32_t>& serving);
+                                                  const std::vector<std::uint32_t>& serving,
+                                                  SchemaPtr gap = nullptr);
 
   // Puts a role in place. A verdict that is to have seen rows which the pipeline is past already
   // (spec.since) is brought up by replaying the log; on any error the old role stays.
@@ -109,6 +113,8 @@ class Pipeline {
   void answer_without_model(std::size_t slot, Prediction& out);
   Result<Appended> append(const RowBatch& rows);
   Status settle();
+  Status take_gaps(std::uint64_t until);
+  RowsVisitor gap_visitor(features::Engine& engine, std::uint64_t met) const;
 
   Task task_of(std::uint64_t position, const Recordings& recordings) const;
   Status replay_rows(const RowBatch& rows, std::size_t first, std::uint64_t position,
@@ -126,6 +132,10 @@ class Pipeline {
   int entity_ = -1;  // field of the source that names the entity; -1: the stream is one
   std::uint32_t partition_ = 0;
   std::uint64_t next_ = 1;  // the source sequence that process() expects to be given
+  SchemaPtr gap_;           // may be null
+  GapColumns gap_columns_;
+  std::uint32_t gap_partition_ = 0;
+  std::uint64_t next_gap_ = 1;  // of the gaps that the features have met
   std::uint64_t position_ = 0;
   std::unique_ptr<features::Engine> engine_;
   std::array<std::unique_ptr<Role>, kParts> roles_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pipeline/gap.hpp"
+
 namespace edgecore::pipeline {
 namespace {
 
@@ -80,7 +82,10 @@ Result<Found> find_prediction(LogReader reader, const SchemaPtr& schema, std::ui
 
 Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position) {
   // From fewer rows than it was made of, another answer would come out, and look like a forgery.
-  EDGECORE_ASSIGN(const bool whole, reader.is_whole(plan.source->stream));
+  EDGECORE_ASSIGN(bool whole, reader.is_whole(plan.source->stream));
+  if (whole && plan.gap) {
+    EDGECORE_ASSIGN(whole, reader.is_whole(plan.gap->stream));
+  }
   if (!whole)
     return Status::unavailable("rows of " + plan.source->stream +
                                " were released or dropped: nothing can be rebuilt from the rest");
@@ -97,7 +102,14 @@ Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t
       EDGECORE_TRY(walk.step(rows, row, at));
     return Status::ok();
   };
-  EDGECORE_TRY(visit_rows(reader, plan.source, 0, position, visit));
+  GapColumns gaps;
+  if (plan.gap) {
+    EDGECORE_ASSIGN(gaps, GapColumns::find(*plan.gap, plan.source->stream));
+  }
+  const auto take_gaps = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
+    return gaps.apply(rows, first, at, 0, *engine);
+  };
+  EDGECORE_TRY(visit_rows(reader, {{plan.source, visit}, {plan.gap, take_gaps}}, 0, position));
   if (!walk.found)
     return Status::invalid("the log holds no row of " + plan.source->stream + " at position " +
                            std::to_string(position));

@@ -34,6 +34,7 @@ struct RebuildPlan {
   std::set<std::uint32_t> serving;  // contexts in the log whose role serves
   Part part = Part::kActive;
   RoleSpec role;
+  SchemaPtr gap = nullptr;  // of edgecore.gap; null: there are none
 };
 
 // The answer to the source row at `position`. Invalid: no such row is in the log. Corrupt: the

@@ -53,6 +53,7 @@ Status Pipeline::replay() {
   EDGECORE_TRY(settle());
   EDGECORE_TRY(log_->flush());
   const std::uint64_t next = log_->next_sequence(partition_);
+  const std::uint64_t next_gap = gap_ ? log_->next_sequence(gap_partition_) : next_gap_;
   LogReader reader = log_->reader();
   std::uint64_t low = position_;
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback})
@@ -61,11 +62,13 @@ Status Pipeline::replay() {
                   Recordings::read(reader, prediction_, low, serving_));
   EDGECORE_TRY(catch_up(reader, recordings));
   Predictions scratch;
-  EDGECORE_TRY(visit_rows(reader, source_, position_, reader.position_max(),
-                          [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
-                            return replay_rows(rows, first, position, recordings, scratch);
-                          }));
+  const auto take = [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
+    return replay_rows(rows, first, position, recordings, scratch);
+  };
+  EDGECORE_TRY(visit_rows(reader, {{source_, take}, {gap_, gap_visitor(*engine_, position_)}},
+                          position_, reader.position_max()));
   next_ = next;
+  next_gap_ = next_gap;
   return settle();
 }
 
@@ -96,15 +99,15 @@ Status Pipeline::catch_up(LogReader& reader, const Recordings& recordings) {
   if (!behind) return Status::ok();
   EDGECORE_ASSIGN(auto engine, features::Engine::create(plan_));
   const Counters before = counters_;  // these rows were counted when they came
-  Status status =
-      visit_rows(reader, source_, 0, position_,
-                 [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
-                   for (std::size_t row = first; row < rows.count(); ++row, ++position) {
-                     read_features(*engine, rows, row, position, 0);
-                     catch_up_row(rows, row, position, recordings);
-                   }
-                   return Status::ok();
-                 });
+  const auto take = [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
+    for (std::size_t row = first; row < rows.count(); ++row, ++position) {
+      read_features(*engine, rows, row, position, 0);
+      catch_up_row(rows, row, position, recordings);
+    }
+    return Status::ok();
+  };
+  const Status status =
+      visit_rows(reader, {{source_, take}, {gap_, gap_visitor(*engine, 0)}}, 0, position_);
   counters_ = before;
   return status;
 }
@@ -186,7 +189,10 @@ Status Pipeline::restore(ByteSpan snapshot) {
   if (!reader.take(length) || length != reader.remaining() ||
       !reader.take_bytes(static_cast<std::size_t>(length), bytes))
     return damaged;
-  EDGECORE_ASSIGN(engine_, features::Engine::restore(plan_, bytes));
+  EDGECORE_ASSIGN(auto engine, features::Engine::restore(plan_, bytes));
+  if (engine->position() > log_->position())  // by a gap behind the last row
+    return Status::stale("the log ends before the pipeline snapshot; replay from the beginning");
+  engine_ = std::move(engine);
   for (auto& [one, verdict, folded] : verdicts) one->resume(std::move(verdict), folded);
   position_ = position;
   return Status::ok();

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edgecore.feature_view import FeatureView
     from edgecore.schema import Schema
 
+    GapBefore = tuple[int, int, int]  # a row of the input, begin and end of the gap (ns)
+
 KNOWN = ("event", "ingest")
 TIME_MIN, TIME_MAX = -(1 << 63), (1 << 63) - 1
 STATES = ("fresh", "stale", "missing")
@@ -57,8 +59,11 @@ class Backfilled:
         since: int = TIME_MIN,
         until: int = TIME_MAX,
         answers: tuple[bytearray, bytearray, bytearray, bytearray, bytearray, int] | None = None,
+        gaps: Sequence[GapBefore] = (),
     ) -> None:
-        found = answers or _core.backfill(plan, batch, arrival, since, until)
+        if not arrival:  # what is known of a time is known from the beginning
+            gaps = [(0, begin, end) for _, begin, end in gaps]
+        found = answers or _core.backfill(plan, batch, arrival, since, until, sorted(gaps))
         times, values, states, numbers, final, self.late = found
         self.names = view.names
         self.width = len(view.names)
@@ -178,6 +183,7 @@ def backfill(
     until: int | None = None,
     joined: Iterable[tuple[Schema, Any]] = (),
     positions: Mapping[str, Sequence[int]] | None = None,
+    gaps: Sequence[GapBefore] = (),
 ) -> Backfilled:
     """What a stream would have answered at each row, by the same kernel, to the bit.
 
@@ -191,6 +197,8 @@ def backfill(
         come before those of the same time. All answers are then PROVISIONAL.
     :param positions: for ``ingest`` with other streams, by stream the position of each row in the
         log, whose order is that of arrival.
+    :param gaps: (row of the input, begin, end): events with times (ns) in (begin, end] may be
+        missing, which was known when that row came: :func:`edgecore.feature_gaps.gaps_of_log`.
     :raises Invalid: a bad row. :raises Incompatible: as :meth:`FeatureView.plan`.
     """
     if known not in KNOWN:
@@ -218,6 +226,7 @@ def backfill(
         arrival=arrival,
         since=TIME_MIN if since is None else since,
         until=TIME_MAX if until is None else until,
+        gaps=gaps,
     )
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from edgecore._core import features as _core
 from edgecore._core import rows as _rows
+from edgecore.feature_backfill import TIME_MAX, TIME_MIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from edgecore.feature_backfill import GapBefore
     from edgecore.feature_view import FeatureView
     from edgecore.log import Log
     from edgecore.schema import Schema
@@ -100,10 +102,19 @@ def read_log(log: Log, schema: Schema, stream: str) -> _rows.Batch:
     return batch
 
 
-def parity(view: FeatureView, rows: _rows.Batch, schema: Schema, *, points: int = POINTS) -> Report:
+def parity(
+    view: FeatureView,
+    rows: _rows.Batch,
+    schema: Schema,
+    *,
+    points: int = POINTS,
+    gaps: Sequence[GapBefore] = (),
+) -> Report:
     """Replays `rows`, which stand in order of arrival, on every path.
 
-    :param points: how many restores, and how many cuts. Raises what ``update`` raises."""
+    :param points: how many restores, and how many cuts. :param gaps: as ``backfill`` takes them.
+    Raises what ``update`` raises."""
+    gaps = sorted(gaps)
     plan = view.plan(schema)
     count, width = len(rows), plan.width
     report = Report(view.names, count)
@@ -114,18 +125,20 @@ def parity(view: FeatureView, rows: _rows.Batch, schema: Schema, *, points: int 
     for first, last in zip([0, *places], [*places, count], strict=True):
         if first:
             snapshots.append((first, stream.snapshot()))
-        answered = stream.follow(rows, first, last - first, first + 1)
+        told = [gap for gap in gaps if first <= gap[0] < last]
+        answered = stream.follow(rows, first, last - first, first + 1, told)
         values += answered[0]
         states += answered[1]
     want = Answers.of(values, states, width)
     report.late, report.entities = stream.late_rows, stream.entities
-    whole = _core.backfill(plan, rows, True)
+    whole = _core.backfill(plan, rows, True, TIME_MIN, TIME_MAX, gaps)
     report.compare("batch", want, Answers.of(whole[1], whole[2], width))
     for first, data in snapshots:
         restored = _core.Engine.restore(plan, data)
-        found = restored.follow(rows, first, count - first, first + 1)
+        told = [gap for gap in gaps if gap[0] >= first]
+        found = restored.follow(rows, first, count - first, first + 1, told)
         report.compare("restore", want.rows(first), Answers.of(found[0], found[1], width))
-        found = _core.Engine(plan).follow(rows, first, count - first, first + 1)
+        found = _core.Engine(plan).follow(rows, first, count - first, first + 1, gaps)
         later = Answers.of(found[0], found[1], width)
         for begin, end in _warm_runs(rows, first, plan.horizon_ns):
             part = later.rows(begin - first, end - first)

@@ -18,7 +18,7 @@ from edgecore.fs import PosixFs
 from edgecore.inference import Binding, Model
 from edgecore.pipeline import NOT_JUDGED, SERVING, checked, read_contexts, role_spec
 from edgecore.schema import Schema
-from edgecore.streams import PREDICTION
+from edgecore.streams import GAP, PREDICTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def rebuild(log: Log, identity: str, get: Get) -> Lineage:
     serving = {one.number for one in contexts if one.role in SERVING}
     again, entity_again, values, states = _pipeline.rebuild(
         log.core, parts.view.plan(parts.schema), parts.schema.core, PREDICTION.core, serving,
-        context.role, spec, recorded.position,
+        context.role, spec, recorded.position, GAP.core,
     )  # fmt: skip
     was, now = _facts(recorded, entity), _facts(again, entity_again)
     note = ""

@@ -21,7 +21,7 @@ from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.inference import Binding, Model
 from edgecore.schema import Schema
-from edgecore.streams import CONTEXT, PREDICTION
+from edgecore.streams import CONTEXT, GAP, PREDICTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Pipeline:
     process: Callable[..., Predictions]
 
     def __init__(self, log: Log, view: FeatureView, *, schema: Schema) -> None:
-        for one in (schema, CONTEXT, PREDICTION):
+        for one in (schema, CONTEXT, PREDICTION, GAP):
             log.register(one)
         self.log = log
         self.view = view
@@ -199,7 +199,7 @@ class Pipeline:
         self._replayed = log.next_sequence(log.register(schema)) == 1
         serving = [one.number for one in self._contexts if one.role in SERVING]
         self._core = _pipeline.Pipeline(
-            log.core, view.plan(schema), schema.core, PREDICTION.core, serving
+            log.core, view.plan(schema), schema.core, PREDICTION.core, serving, GAP.core
         )
         self.process = self._core.process
 

@@ -153,9 +153,26 @@ LATE = Schema(
     ],
 )
 
-SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST, CLOCK, LATE)
+# Spans of event time, (begin, end], in which rows of a stream may be missing: they lower the
+# coverage of features, from this row's position on (docs/formats/gap.md). With `through`, rows up
+# to that position went: whoever has met them has them still. `told`: the row of edgecore.losses
+# that says so.
+GAP = Schema(
+    "edgecore.gap",
+    tier="feedback",
+    fields=[
+        Field("stream", "category", required=True),
+        Field("begin", "i64", unit="ns", required=True),
+        Field("end", "i64", unit="ns", required=True),
+        Field("kind", "category", required=True),
+        Field("through", "u64"),
+        Field("told", "u64"),
+    ],
+)
+
+SYSTEM_STREAMS = (CONTEXT, PREDICTION, UPDATE, INGEST, CLOCK, LATE, GAP)
 
 __all__ = [
-    "CLOCK", "CONTEXT", "INGEST", "LATE", "LOSSES", "PREDICTION", "RAW", "SCHEMAS", "SCORE_DIGITS",
-    "SUMMARIES", "SYSTEM_STREAMS", "UPDATE",
+    "CLOCK", "CONTEXT", "GAP", "INGEST", "LATE", "LOSSES", "PREDICTION", "RAW", "SCHEMAS",
+    "SCORE_DIGITS", "SUMMARIES", "SYSTEM_STREAMS", "UPDATE",
 ]  # fmt: skip

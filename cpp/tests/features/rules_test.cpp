@@ -179,7 +179,8 @@ TEST(Gaps, MergeAndAreMeasuredExactly) {
   }
   Gaps many;
   for (std::int64_t i = 0; i < 3000; ++i) many.add(i * 10, i * 10 + 1);
-  EXPECT_EQ(many.within(0, 30'000), static_cast<std::int64_t>(kGapsMax));
+  const auto apart = static_cast<std::int64_t>(kGapsMax) - 1;  // the newest; the others are one
+  EXPECT_EQ(many.within(0, 30'000), (2999 - apart) * 10 + 1 + apart);
   EXPECT_EQ(many.within(29'000, 30'000), 100);
 }
 

@@ -51,7 +51,14 @@ inline SchemaPtr prediction_schema() {
                       field("input_hash", DType::kBytes), field("output_hash", DType::kBytes)});
 }
 
-inline features::PlanPtr make_view(const SchemaPtr& source) {
+inline SchemaPtr gap_schema() {
+  return make_schema(
+      "edgecore.gap", Tier::kFeedback,
+      {field("stream", DType::kCategory), field("begin", DType::kI64), field("end", DType::kI64),
+       field("kind", DType::kCategory), field("through", DType::kU64), field("told", DType::kU64)});
+}
+
+inline features::PlanPtr make_view(const SchemaPtr& source, double min_coverage = 0) {
   features::ViewSpec view;
   view.name = "pump_health";
   view.entity = "pump";
@@ -63,6 +70,7 @@ inline features::PlanPtr make_view(const SchemaPtr& source) {
     one.op = op;
     one.field = "temp";
     one.window_ns = window_ns;
+    if (window_ns > 0) one.min_coverage = min_coverage;
     one.fingerprint = blake3(as_byte_span(name));
     view.features.push_back(one);
   };
@@ -154,8 +162,9 @@ inline RowBatch slice(const RowBatch& from, std::size_t first, std::size_t count
 class Device {
  public:
   explicit Device(std::shared_ptr<MemoryFs> disk = std::make_shared<MemoryFs>(),
-                  std::uint64_t epoch = 1, Durability::Level source_level = Durability::kGroup)
-      : fs(std::move(disk)) {
+                  std::uint64_t epoch = 1, Durability::Level source_level = Durability::kGroup,
+                  double min_coverage = 0)
+      : fs(std::move(disk)), plan(make_view(source, min_coverage)) {
     LogOptions options;
     options.segment_bytes = 32 * 1024;
     options.store.fill(std::byte{7});
@@ -168,7 +177,7 @@ class Device {
     log = std::move(opened).value();
     std::vector<std::uint32_t> serving;
     for (std::uint32_t earlier = 1; earlier < epoch; ++earlier) serving.push_back(earlier * 10);
-    auto made = Pipeline::create(log, plan, source, prediction, serving);
+    auto made = Pipeline::create(log, plan, source, prediction, serving, gap);
     status = made.status();
     if (made.is_ok()) pipeline = std::move(made).value();
     spec.context = static_cast<std::uint32_t>(epoch) * 10;
@@ -186,12 +195,25 @@ class Device {
 
   Status serve() { return pipeline->set_role(Part::kActive, spec); }
   Status process(const RowBatch& rows) { return pipeline->process(rows, out); }
+  // Events in (begin, end] may be missing; with `through`, rows up to that position went.
+  Status tell(std::int64_t begin, std::int64_t end, std::uint64_t through = 0,
+              const std::string& stream = "telemetry") {
+    RowBatch rows(gap);
+    const std::size_t row = rows.add_row(end, "device");
+    rows.set_bytes(row, 0, as_byte_span(stream));
+    rows.set_i64(row, 1, begin);
+    rows.set_i64(row, 2, end);
+    rows.set_bytes(row, 3, as_byte_span(through > 0 ? "lost" : "off"));
+    if (through > 0) rows.set_i64(row, 4, static_cast<std::int64_t>(through));
+    return log->append(rows).status();
+  }
 
   std::shared_ptr<MemoryFs> fs;
   std::shared_ptr<ManualClock> clock = std::make_shared<ManualClock>(kStart);
   SchemaPtr source = source_schema();
   SchemaPtr prediction = prediction_schema();
-  features::PlanPtr plan = make_view(source);
+  SchemaPtr gap = gap_schema();
+  features::PlanPtr plan;
   std::shared_ptr<Halver> model = std::make_shared<Halver>();
   Status status;
   std::shared_ptr<Log> log;

@@ -98,6 +98,45 @@ TEST_F(Rebuild, FromALogThatHasReleasedRowsIsRefused) {
   EXPECT_EQ(refused.status().outcome(), Outcome::kUnavailable);
 }
 
+TEST_F(Rebuild, GapsThatWereToldBetweenRowsComeBackWhereTheyWere) {
+  Device told(std::make_shared<MemoryFs>(), 1, Durability::kGroup, 0.1);
+  ASSERT_TRUE(told.serve().is_ok());
+  for (std::size_t at = 0; at < 120; at += 20) {
+    const std::int64_t time = rows_.time_ns(at);
+    if (at > 0) {
+      ASSERT_TRUE(told.tell(time - 15 * kSecond, time).is_ok());
+    }
+    ASSERT_TRUE(told.process(slice(rows_, at, 20)).is_ok());
+  }
+  RebuildPlan with{told.plan,     told.source, told.prediction, {10},
+                   Part::kActive, told.spec,   told.gap};
+  RebuildPlan without = with;
+  without.gap = nullptr;
+  std::size_t differ = 0;
+  for (const Said& one : said(told)) {
+    const auto found = rebuild(told.log->reader(), with, one.position);
+    ASSERT_TRUE(found.is_ok()) << found.status().to_string();
+    EXPECT_TRUE(same(found->prediction.answer, one.answer)) << one.source_seq;
+    const auto other = rebuild(told.log->reader(), without, one.position);
+    differ += !same(other->prediction.answer, one.answer);
+  }
+  EXPECT_GT(differ, 10u);  // or they would not matter
+}
+
+TEST_F(Rebuild, FromALogThatHasReleasedGapsIsRefused) {
+  ASSERT_TRUE(device_.tell(kStart, kStart + 1).is_ok());
+  ASSERT_TRUE(device_.log->flush().is_ok());
+  const LogReader whole = device_.log->reader();
+  auto contents = std::make_shared<wal::Contents>();
+  for (const CatalogueEntry& entry : whole.catalogue().entries)
+    if (entry.stream == device_.gap->stream) contents->kept[entry.partition] = {2, 2};
+  const LogReader rest(device_.fs, "log", {{}, whole.catalogue(), contents, nullptr}, nullptr,
+                       whole.position_max());
+  RebuildPlan all = plan();
+  all.gap = device_.gap;
+  EXPECT_EQ(rebuild(rest, all, found_[118].position).status().outcome(), Outcome::kUnavailable);
+}
+
 TEST_F(Rebuild, RowsThatAnotherRoleAnsweredAreLeftOutOfTheVerdict) {
   device_.model->broken = true;
   RoleSpec rule = device_.spec;

@@ -1,7 +1,7 @@
 """cpp/bindings/bind_features.cpp: plans, engines and the batch kernel of features.
 
 Answers are flat bytearrays, row-major: values f64, states u8, ages i64 ns (-1: never), coverage
-f64, reasons u8; times i64 ns, row numbers u32.
+f64, reasons u8; times i64 ns, row numbers u32. Gaps: (row, from, to), known before that row came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,12 @@ class Engine:
         self, entities: Sequence[str], as_of: int
     ) -> tuple[bytearray, bytearray, bytearray, bytearray, bytearray]: ...
     def follow(
-        self, batch: Batch, first: int, count: int, position: int
+        self,
+        batch: Batch,
+        first: int,
+        count: int,
+        position: int,
+        gaps: Sequence[tuple[int, int, int]] = ...,
     ) -> tuple[bytearray, bytearray]: ...
     def gap(self, from_ns: int, to_ns: int, position: int) -> None: ...
     def take_set_aside(self) -> list[tuple[int, int, int, int]]: ...
@@ -100,6 +105,7 @@ def backfill(
     arrival: bool = False,
     since: int = ...,
     until: int = ...,
+    gaps: Sequence[tuple[int, int, int]] = ...,
 ) -> tuple[bytearray, bytearray, bytearray, bytearray, bytearray, int]: ...
 def entities(plan: Plan, batch: Batch, numbers: Buffer) -> list[str]: ...
 def expression_fields(data: Buffer) -> list[str]: ...

@@ -70,7 +70,13 @@ class Predictions:
 
 class Pipeline:
     def __init__(
-        self, log: Log, plan: Plan, source: Schema, prediction: Schema, serving: list[int]
+        self,
+        log: Log,
+        plan: Plan,
+        source: Schema,
+        prediction: Schema,
+        serving: list[int],
+        gap: Schema | None = None,
     ) -> None: ...
     def process(self, rows: Any, on_invalid: str = "raise") -> Predictions: ...
     def set_role(self, part: str, role: dict[str, Any]) -> None: ...
@@ -98,4 +104,5 @@ def rebuild(
     part: str,
     role: dict[str, Any],
     position: int,
+    gap: Schema | None = None,
 ) -> tuple[Prediction, str, list[float], list[int]]: ...

@@ -1,0 +1,35 @@
+// A gap: a span of event time in which rows of a stream may be missing, as a row of `edgecore.gap`
+// (docs/formats/gap.md). It holds from its position on, so every replay meets it where the stream
+// did. The schema comes from edgecore.streams; here its fields are found by name once.
+#pragma once
+
+#include <array>
+
+#include "base/rows.hpp"
+#include "features/engine.hpp"
+
+namespace edgecore::pipeline {
+
+struct Gap {
+  std::int64_t begin = 0, end = 0;  // (begin, end]
+  // Above 0: rows up to this position went. Who has met them has them still.
+  std::uint64_t through = 0;
+};
+
+// The columns of a gap schema, for the gaps of one stream. Immutable.
+class GapColumns {
+ public:
+  // Incompatible: a field is missing or of another type.
+  static Result<GapColumns> find(const Schema& schema, std::string stream);
+  // Applies rows [first, end) at positions from `position` on, those alone that the engine has not
+  // met and that are of the stream. Rows at positions up to `met` were met by the engine's history.
+  Status apply(const RowBatch& rows, std::size_t first, std::uint64_t position, std::uint64_t met,
+               features::Engine& engine) const;
+
+ private:
+  static constexpr std::size_t kCount = 4;
+  std::string stream_;
+  std::array<std::size_t, kCount> at_{};
+};
+
+}  // namespace edgecore::pipeline
