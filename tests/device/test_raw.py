@@ -315,6 +315,49 @@ def test_raw_commands_ask_show_and_cancel(site: Site, capsys: pytest.CaptureFixt
         assert main(words) == 16, words
 
 
+VIEW = """
+name = "pump"
+entity = ""
+source = "pump"
+lateness = "2s"
+
+[[features]]
+field = "temp"
+ops = ["count", "max"]
+window = "15s"
+"""
+TOLD = """
+[[view_summary]]
+view = "view.toml"
+period = "10s"
+"""
+
+
+def test_raw_the_window_behind_a_row_of_a_told_view_is_asked_for_and_comes(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site.root / "view.toml").write_text(VIEW)
+    (site.root / "edge.toml").write_text(CONFIG + WITHHELD + TOLD)
+    site.run_until(site.synced)
+    site.run(3.0)
+    site.run_until(site.synced)
+    told = site.at_hub("pump.view")
+    assert not site.at_hub()
+    site.clock.advance(time.time_ns() - site.clock.wall_ns())  # the command has the real one
+    device = site.hub.registry.devices()[0].hex()
+    asked = ["hub", "request-raw", str(site.root / "hub"), device, "pump.view", "--summary", "7"]
+    assert main([*asked, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    row = told[6]
+    assert (facts["stream"], facts["from"], facts["to"]) == ("pump", row["start"], row["time"])
+    assert row["time"] - row["start"] == 30 * SECOND  # the view's horizon
+    site.run_until(lambda: fulfilled(site, int(facts["request"], 16)))
+    window = [raw["temp"] / 100 for raw in site.at_hub()
+              if row["time"] - 15 * SECOND < raw["time"] <= row["time"]]  # fmt: skip
+    assert len(site.at_hub()) == 30
+    assert (row["temp_count_15s"], row["temp_max_15s"]) == (15, max(window))
+
+
 def test_raw_times_are_read_as_utc_unless_they_say() -> None:
     assert time_ns("--from", "2024-03-01T00:00:00.000001") == MIDNIGHT * SECOND + 1000
     assert time_ns("--from", "2024-03-01T02:00:00+02:00") == MIDNIGHT * SECOND

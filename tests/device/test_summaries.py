@@ -48,8 +48,9 @@ def site(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def audit_of(log: Log) -> Audit:
-    found, unread = audits(log)
+    found, views, unread = audits(log)
     assert not unread
+    assert not any(view.differ for view in views)
     (audit,) = [item for item in found if item.parts] or found
     return audit
 
@@ -140,7 +141,7 @@ def test_summaries_begin_end_and_change_with_the_configuration(site: Site) -> No
     configure(site, "")
     site.run(5.0)
     log = site.device.log  # type: ignore[attr-defined]
-    found, _ = audits(log)
+    found, _, _ = audits(log)
     assert [audit.rule.period for audit in found] == [5 * SECOND, 10 * SECOND]
     assert all(audit.equal == audit.parts > 1 and not audit.differ for audit in found)
     assert [audit.waiting for audit in found] == [0, 0]  # both have ended

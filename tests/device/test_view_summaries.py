@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import edgecore as ec
-from edgecore.device.view_summaries import Teller, ViewSummary
-from edgecore.errors import Invalid
+from edgecore.cli.log_summaries import audits
+from edgecore.cli.log_view_summaries import ViewAudit
+from edgecore.cli.main import main
+from edgecore.device.summaries import Summaries
+from edgecore.device.view_summaries import Teller, ViewSummary, view_summary_of
+from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.features import FeatureStore
-from edgecore.fs import MemoryFs
+from edgecore.fs import MemoryFs, PosixFs
 
 SECOND = 10**9
 PERIOD = 60 * SECOND
@@ -150,8 +158,146 @@ def test_view_summaries_state_that_is_damaged_begins_anew_and_tells_nothing_twic
     assert events(log) == before
 
 
+def audit(log: ec.Log) -> ViewAudit:
+    found, (one,), unread = audits(log)
+    assert (found, unread) == ([], [])
+    return one
+
+
+def summaries(log: ec.Log, fs: MemoryFs, *views: ViewSummary) -> Summaries:
+    return Summaries(log, fs, "state", [], views=views)
+
+
+def test_view_summaries_are_what_the_log_says_again_also_after_a_state_was_lost(seed: int) -> None:
+    rows, kept = history(seed, 150), []
+    for loses in (False, True):
+        fs = MemoryFs()
+        log = ec.Log.open("log", schemas=[telemetry()], flusher="manual", fs=fs)
+        log.append("telemetry", rows[:10])  # before there is a rule: told of by nobody
+        teller = summaries(log, fs, told())
+        for at in range(10, 150, 7):
+            log.append("telemetry", rows[at : at + 7])
+            teller.follow()
+            teller.save()
+            if loses and at % 3 == 0:
+                for name in fs.list("state"):
+                    fs.remove(f"state/{name}")
+                teller = summaries(log, fs, told())
+        teller.follow()
+        found = audit(log)
+        assert (found.differ, found.gone, found.waiting) == ([], 0, 0)
+        assert found.equal == found.rows == len(events(log)) > 20
+        kept.append(events(log))
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("planted", ["a value", "a state", "a row", "twice", "missing"])
+def test_view_summaries_a_row_that_its_rows_do_not_give_is_told(
+    planted: str, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ec.Log.open(tmp_path / "log", schemas=[telemetry()], flusher="manual") as log:
+        teller = Summaries(log, PosixFs(), str(tmp_path / "state"), [], views=[told()])
+        log.append("telemetry", history(seed, 100))
+        append = log.append
+
+        periods = 0
+
+        def plants(stream: str, some: list[dict[str, Any]]) -> object:
+            nonlocal periods
+            periods += 1
+            if periods == 5:
+                row = {**some[0]}
+                if planted == "a value":
+                    row["temp_count_1m"] = (row["temp_count_1m"] or 0) + 1
+                elif planted == "a state":
+                    row["#2.st"] = 1  # no feature has a ttl
+                elif planted == "a row":
+                    row["entity"] = "c"
+                other = some if planted in ("twice", "a row") else some[1:]
+                some = other if planted == "missing" else [row, *other]
+            return append(stream, some) if some else None
+
+        teller._followers[0]._log = SimpleNamespace(  # type: ignore[assignment]
+            append=plants, scan=log.scan, position=log.position)  # fmt: skip
+        teller.follow()
+        found = audit(log)
+        assert len(found.differ) == 1
+        assert found.equal == found.rows - (planted != "missing")
+    assert main(["log", "summaries", str(tmp_path / "log")]) == 1
+    said = capsys.readouterr().out
+    assert "of view 'pump' of telemetry, every 60 s" in said
+    assert "1 differ" in said
+    assert main(["log", "summaries", str(tmp_path / "log"), "--json"]) == 1
+    (facts,) = json.loads(capsys.readouterr().out)["views"]
+    assert facts["differ"] == found.differ
+
+
+def test_view_summaries_whose_rows_have_gone_are_not_judged(seed: int) -> None:
+    fs = MemoryFs()
+    log = ec.Log.open(
+        "log", schemas=[telemetry()], flusher="manual", fs=fs, segment_bytes=65536, retain_rows=300
+    )
+    teller = summaries(log, fs, told())
+    rows = history(seed, 6000)
+    for at in range(0, 6000, 200):
+        log.append("telemetry", rows[at : at + 200])
+        teller.follow()
+        log.sync()
+    whole = audit(log)
+    assert (whole.differ, whole.gone) == ([], 0)
+    for partition, stream, _ in log.partitions():
+        mine = stream == "telemetry"
+        log.acknowledge(partition, log.next_sequence(partition) - 1 if mine else 0)
+    log.seal()
+    log.release()
+    assert log.released
+    found = audit(log)
+    assert not found.differ
+    assert found.gone > 0
+    assert found.gone + found.equal == whole.rows
+
+
+def test_view_summaries_end_and_change_with_what_is_wanted(seed: int) -> None:
+    fs = MemoryFs()
+    log = ec.Log.open("log", schemas=[telemetry()], flusher="manual", fs=fs)
+    rows = history(seed, 160)
+    longer = ViewSummary(view(), telemetry(), period_ns=2 * PERIOD)
+    for at, wanted in ((0, told()), (40, longer), (80, None), (120, told())):
+        teller = summaries(log, fs, *([wanted] if wanted else []))
+        assert not teller.notices
+        log.append("telemetry", rows[at : at + 40])
+        teller.follow()
+        log.sync()
+        teller.save()
+    found, views, unread = audits(log)
+    assert (found, unread) == ([], [])
+    assert [(one.told.period, one.differ, one.gone) for one in views] == [
+        (PERIOD, [], 0), (2 * PERIOD, [], 0),
+    ]  # fmt: skip
+    assert all(one.equal == one.rows > 3 for one in views)
+    ends = [row["body"] for one in log.scan("edgecore.summaries") for row in one.rows()]
+    assert [body is None for body in ends] == [False, False, True, False]
+    assert view_summary_of(bytes(ends[0]), log.schemas()).body == told().body
+
+
+def test_view_summaries_rules_that_are_none_are_refused() -> None:
+    body = told().body
+    for flip in range(len(body)):
+        bad = bytearray(body)
+        bad[flip] ^= 1
+        with suppress(Corrupt, Incompatible):  # or it is another rule: of another name, say
+            assert view_summary_of(bytes(bad), [telemetry()]).id != told().id
+    with pytest.raises(Incompatible, match="a schema that is not here"):
+        view_summary_of(body, [])
+
+
 def test_view_summaries_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(Invalid, match="every so many ns"):
-        ViewSummary(view(), telemetry(), period_ns=0)
+    for period, least in ((0, 1), (SECOND - 1, 1), (SECOND * 367 * 86_400, 1)):
+        with pytest.raises(Invalid, match=f"is told every {least} s at most"):
+            ViewSummary(view(), telemetry(), period_ns=period)
+    far = ec.FeatureView("far", entity="pump", source="telemetry", features=[ec.Last("temp")])
+    with pytest.raises(Invalid, match=r"every 8\.64 s at most.*its horizon of 1d holds"):
+        ViewSummary(far, telemetry(), period_ns=8 * SECOND)
+    assert ViewSummary(far, telemetry(), period_ns=9 * SECOND).period == 9 * SECOND
     with pytest.raises(Invalid, match="the stream's own"):
         ViewSummary(view(), telemetry(), period_ns=PERIOD, name="telemetry")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import edgecore as ec
+from edgecore.device.view_summaries import Teller, ViewSummary
 from edgecore.expressions import col
 from edgecore.features import REASONS, AsOf, Constant, Feature, FeatureStore, TimeIn
 from edgecore.fs import MemoryFs
@@ -197,8 +198,37 @@ def snapshot() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def told() -> dict[str, Any]:
+    view = ec.FeatureView("told", entity="pump", source="telemetry", lateness="20s", features=[
+        ec.Agg("temp", ["count", "mean"], window="30s"),
+        ec.Agg("temp", "max", window="1m", ttl="15s", name="a_name_that_is_too_long"),
+        Constant("start", 0.1),
+    ])  # fmt: skip
+    summary = ViewSummary(view, TELEMETRY, period_ns=30 * SECOND)
+    more = [event(101, "b", temp="7.0"), event(95, "a", temp="-3.5"), event(400, "a", temp="4.0")]
+    given = [*events(), *more]
+    fs = MemoryFs()
+    log = ec.Log.open("log", schemas=[TELEMETRY, summary.schema()], flusher="manual", fs=fs)
+    for one in given:
+        row = {name: value for name, value in one["row"].items() if value is not None}
+        log.append("telemetry", row | ({"temp": float(row["temp"])} if "temp" in row else {}))
+    Teller(log, fs, "told", summary).follow()
+    rows = [row for scanned in log.scan(summary.name) for row in scanned.rows(exact=True)]
+    return {
+        "body": summary.body.hex(), "rule": summary.id, "bytes": view.to_bytes().hex(),
+        "schemas": [TELEMETRY.canonical_bytes.hex()], "period": summary.period,
+        "stream": summary.schema().canonical_bytes.hex(), "events": given,
+        "rows": [
+            {key: value.hex() if isinstance(value, float) else value for key, value in row.items()
+             if key not in ("source", "source_seq")}
+            for row in rows
+        ],
+    }  # fmt: skip
+
+
 def main() -> None:
-    for name, made in (("feature-parameters", cases()), ("feature-snapshot", snapshot())):
+    for name, made in (("feature-parameters", cases()), ("feature-snapshot", snapshot()),
+                       ("view-summary", told())):  # fmt: skip
         text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         (VECTORS / f"{name}.json").write_text(text)
 

@@ -16,6 +16,7 @@ import cbor2
 import pytest
 
 import edgecore as ec
+from edgecore.device.view_summaries import view_summary_of
 from edgecore.digest import blake3
 from edgecore.expressions import expression
 from edgecore.feature_rules import KEYS
@@ -701,3 +702,56 @@ def test_vectors_feature_snapshot_is_what_its_events_leave_and_restores_to_itsel
         assert fs.read_file(f"features/{file}", 1 << 20) == data
         store = FeatureStore("features", [view], [schema], fs)
         assert not store.rebuilt
+
+
+# ---------------------------------------------------------------- told views
+
+
+def test_vectors_view_summary_is_what_its_page_tells_of_its_events() -> None:
+    golden = vector("view-summary.json")
+    body, schema = bytes.fromhex(golden["body"]), bytes.fromhex(golden["schemas"][0])
+    view, stream = bytes.fromhex(golden["bytes"]), cbor2.loads(bytes.fromhex(golden["stream"]))
+    assert cbor2.dumps(cbor2.loads(body), canonical=True) == body
+    assert cbor2.loads(body) == {
+        "version": 1, "name": "telemetry.view", "stream": "telemetry", "schema": blake3(schema),
+        "tier": "diagnostic", "period": golden["period"], "view": view,
+    }  # fmt: skip
+    assert golden["rule"] == int.from_bytes(blake3(body)[:6], "little")
+    assert view_summary_of(body, [ec.Schema.from_bytes(schema)]).id == golden["rule"]
+    features = cbor2.loads(view)["features"]
+    bases = ["temp_count_30s", "temp_mean_30s", "#2", "#3"]
+    fields = [("rule", "u64"), ("entity", "category"), ("start", "i64")]
+    fields += [one for base in bases for one in ((base, "f64"), (f"{base}.st", "u8"))]
+    assert [(field["name"], field["dtype"]) for field in stream["fields"]] == fields
+    period, lateness, horizon = golden["period"], 20 * NS, 120 * NS
+    told: list[dict[str, Any]] = []
+    k = None
+    for at in range(len(golden["events"])):
+        before, after = (Page({**golden, "events": golden["events"][:n]}) for n in (at, at + 1))
+        if after.late != before.late:
+            continue
+        closed = (int(after.last) - lateness - 1) // period
+        for end in range(
+            ((closed if k is None else k) + 1) * period, (closed + 1) * period, period
+        ):
+            for entity in sorted(before.newest):
+                if before.newest[entity] <= end - horizon:
+                    continue
+                said = before.read(entity, end)
+                if all(said[one["name"]].age < 0 for one in features if one["op"] != "constant"):
+                    continue
+                row = {
+                    "time": end,
+                    "rule": golden["rule"],
+                    "entity": entity,
+                    "start": end - horizon,
+                }
+                for base, feature in zip(bases, features, strict=True):
+                    value, state, *_ = said[feature["name"]]
+                    row[base] = None if math.isnan(value) else value.hex()
+                    row[f"{base}.st"] = state
+                told.append(row)
+        k = closed
+    assert len(told) > 8
+    assert {row["#2.st"] for row in told} == {0, 1, 2}
+    assert golden["rows"] == told

@@ -26,12 +26,13 @@ def register(commands: Any) -> None:
     ask = commands.add_parser("request-raw", help="ask a device for raw rows that it keeps")
     ask.add_argument("directory", metavar="DIR")
     ask.add_argument("device", metavar="DEVICE", help="its id, or the beginning of it")
-    ask.add_argument("stream", metavar="STREAM", help="with --summary: the summary stream")
+    ask.add_argument("stream", metavar="STREAM", help="with --summary: the stream that it is in")
     ask.add_argument("--from", dest="low", metavar="TIME", help="rows later than this; ISO 8601 "
                      "(UTC unless it says) or nanoseconds since 1970")  # fmt: skip
     ask.add_argument("--to", dest="high", metavar="TIME", help="up to this, included")
     ask.add_argument("--summary", type=int, metavar="SEQUENCE",
-                     help="the rows behind this summary, instead of --from and --to")  # fmt: skip
+                     help="the rows behind this summary, or this row of a told view, instead of "
+                     "--from and --to")  # fmt: skip
     ask.add_argument("--expires", default="7d", metavar="DURATION", help="default 7d")
     ask.add_argument("--json", action="store_true")
     ask.set_defaults(run=_ask)
@@ -106,7 +107,7 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 
 def _behind(arguments: argparse.Namespace, stores: list[bytes]) -> tuple[str, int, int]:
-    """(stream, from, to) of the rows behind a summary that the hub holds."""
+    """(stream, from, to) of the rows behind a summary, or a told view's row, that the hub holds."""
     from pathlib import Path
 
     from edgecore.errors import Corrupt

@@ -1,6 +1,6 @@
-"""`edgecore log summaries`: each summary that the log holds, recomputed from the raw rows that it
-still keeps. Exit 1 when one is not what its rows give, to the bit, or a row is in none that should
-have it. Changes nothing."""
+"""`edgecore log summaries`: each summary and each told view that the log holds, recomputed from the
+raw rows that it still keeps. Exit 1 when one is not what its rows give, to the bit, or a row is in
+none that should have it. Changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from bisect import bisect_right
 from itertools import pairwise
 
 from edgecore.cli import log_open
+from edgecore.cli.log_view_summaries import ViewAudit
 from edgecore.device.summaries import raw_rows, read_rule
+from edgecore.device.view_summaries import is_view, view_summary_of
 from edgecore.errors import Corrupt, Incompatible
 from edgecore.rules.summary import Pane, pane_of_row
 from edgecore.streams import SUMMARIES
@@ -38,7 +40,7 @@ class Audit:
         self._held: dict[tuple[int, str], list[tuple[int, Pane, Pane]]] = {}
         self._load(log)
         self._recompute(log)
-        gaps = _gaps(log, rule.source.stream)
+        gaps = gaps_of(log, rule.source.stream)
         for held in self._held.values():
             for before, after in pairwise(held):
                 if before[1].last >= after[0]:
@@ -95,6 +97,17 @@ class Audit:
             "waiting": self.waiting,
         }  # fmt: skip
 
+    def lines(self) -> list[str]:
+        rule = self.rule
+        out = [f"{rule.name}: {self.parts} summaries of {self.rows} rows of {rule.source.stream}, "
+               f"every {rule.period / 1e9:g} s"]  # fmt: skip
+        out.append(f"  {self.equal} are what their rows give, to the bit")
+        if self.gone:
+            out.append(f"  {self.gone} can't be recomputed: not all of their rows are kept")
+        if self.waiting:
+            out.append(f"  {self.waiting} rows are in none: their period is open")
+        return out
+
 
 def _name(part: Pane) -> str:
     entity = f"entity {part.entity!r}, " if part.rule.entity else ""
@@ -102,7 +115,7 @@ def _name(part: Pane) -> str:
     return f"{entity}period up to {end} ns, positions {part.first} to {part.last}"
 
 
-def _gaps(log: Log, stream: str) -> list[tuple[int, int]]:
+def gaps_of(log: Log, stream: str) -> list[tuple[int, int]]:
     """Between which positions rows of the stream have gone, whatever the reason."""
     found: list[tuple[int, int]] = []
     seen: dict[int, tuple[int, int]] = {}
@@ -119,15 +132,23 @@ def _gaps(log: Log, stream: str) -> list[tuple[int, int]]:
     return found
 
 
-def audits(log: Log) -> tuple[list[Audit], list[str]]:
-    """Of every rule that the log names; and what can't be read of them."""
-    found, unread = [], []
+def audits(log: Log) -> tuple[list[Audit], list[ViewAudit], list[str]]:
+    """Of every rule that the log names: of summaries, and of told views; and what can't be read of
+    them."""
+    found: list[Audit] = []
+    views: list[ViewAudit] = []
+    unread: list[str] = []
     for (name, body), spans in _standing(log).items():
         try:
-            found.append(Audit(log, read_rule(log, body), spans))
+            if is_view(body):
+                told = view_summary_of(body, log.schemas())
+                gaps, own = gaps_of(log, told.source.stream), gaps_of(log, name)
+                views.append(ViewAudit(log, told, spans, gaps, own))
+            else:
+                found.append(Audit(log, read_rule(log, body), spans))
         except (Corrupt, Incompatible) as error:
             unread.append(f"{error.word}: {name}: {error}")
-    return found, unread
+    return found, views, unread
 
 
 def _standing(log: Log) -> dict[tuple[str, bytes], list[tuple[int, int]]]:
@@ -153,22 +174,20 @@ def _standing(log: Log) -> dict[tuple[str, bytes], list[tuple[int, int]]]:
 
 def run(arguments: argparse.Namespace) -> int:
     with log_open.open_log(arguments.directory, arguments.key) as log:
-        found, unread = audits(log)
-    failed = any(audit.differ for audit in found)
+        found, views, unread = audits(log)
+    everything: list[Audit | ViewAudit] = [*found, *views]
+    failed = any(audit.differ for audit in everything)
     if arguments.json:
-        print(json.dumps({"summaries": [a.facts() for a in found], "unread": unread}))
+        print(json.dumps({
+            "summaries": [audit.facts() for audit in found],
+            "views": [audit.facts() for audit in views], "unread": unread,
+        }))  # fmt: skip
         return int(failed)
-    if not found and not unread:
+    if not everything and not unread:
         print("the log has no summaries")
-    for audit in found:
-        rule = audit.rule
-        print(f"{rule.name}: {audit.parts} summaries of {audit.rows} rows of {rule.source.stream}, "
-              f"every {rule.period / 1e9:g} s")  # fmt: skip
-        print(f"  {audit.equal} are what their rows give, to the bit")
-        if audit.gone:
-            print(f"  {audit.gone} can't be recomputed: not all of their rows are kept")
-        if audit.waiting:
-            print(f"  {audit.waiting} rows are in none: their period is open")
+    for audit in everything:
+        for text in audit.lines():
+            print(text)
         for text in audit.differ[:SHOWN]:
             print(f"  ! {text}")
         if audit.differ[SHOWN:]:
@@ -180,4 +199,4 @@ def run(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-__all__ = ["Audit", "audits", "run"]
+__all__ = ["Audit", "audits", "gaps_of", "run"]

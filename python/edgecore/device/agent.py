@@ -120,6 +120,9 @@ class Device:
     ) -> None:
         config, fs, clock = self.config, self._fs, self._clock
         rules, views, begin = self._rules(), self._views_told(), self._log.position
+        names = [rule.name for rule in rules] + [view.name for view in views]
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise Invalid(f"two summaries are named {twice!r}: give one a name")
         for stream, word in config.raw.items():
             check_rule(self._log.schema(stream), word, config.retention, bool(config.max_bytes))
         history = History(self._log, config.name, fs, f"{config.state}/history")
@@ -180,11 +183,7 @@ class Device:
 
     def _rules(self) -> list[Rule]:
         """Of the summaries that are wanted. Raises ``Invalid`` for what the streams can't give."""
-        rules = [item.rule(self._log.schema(item.stream)) for item in self.config.summaries]
-        for at, rule in enumerate(rules):
-            if rule.name in [other.name for other in rules[:at]]:
-                raise Invalid(f"two summaries are named {rule.name!r}: give one a name")
-        return rules
+        return [item.rule(self._log.schema(item.stream)) for item in self.config.summaries]
 
     def _views_told(self) -> list[ViewSummary]:
         """Feature views that are told on a schedule. Raises ``Invalid`` for one that is none, and

@@ -63,6 +63,11 @@ def rules_of(log: Log) -> dict[str, tuple[int, bytes]]:
     return found
 
 
+def rule_number(body: bytes) -> int:
+    """Of a rule's bytes."""
+    return int.from_bytes(blake3(body)[:6], "little")
+
+
 def read_rule(log: Log, body: bytes) -> Rule:
     """Of its bytes, for a schema that the log knows. Raises ``Corrupt`` or ``Incompatible``."""
     for schema in log.schemas():
@@ -195,58 +200,70 @@ class Summaries:
         )
         self.notices: list[str] = []
         self.made = 0
-        wanted = {rule.name: rule for rule in rules}
+        wanted: dict[str, Rule | ViewSummary] = {rule.name: rule for rule in rules}
+        wanted |= {view.name: view for view in views}
         known = rules_of(log)
-        if wanted or views:
-            fs.make_directories(directory)
         if wanted:
+            fs.make_directories(directory)
             log.register(SUMMARIES)
         for name, (position, body) in known.items():
             if body and (name not in wanted or wanted[name].body != body):
                 self._end(name, position, body, name in wanted)
         self._followers: list[Follower | Teller] = [
-            self._begin(rule, *known.get(rule.name, (0, b""))) for rule in wanted.values()
+            self._begin(rule, *known.get(rule.name, (0, b""))) for rule in rules
         ]
-        behind = log.position if begin is None else begin
-        self._followers += [self._tell(view, behind) for view in views]
-
-    def _tell(self, view: ViewSummary, begin: int) -> Teller:
-        from edgecore.device.view_summaries import Teller
-
-        newest = max((s for s in self._log.schemas() if s.stream == view.name),
-                     key=lambda schema: schema.version, default=None)  # fmt: skip
-        if newest is None or newest != view.schema(newest.version):
-            self._log.register(view.schema(newest.version + 1 if newest is not None else 1))
-        return Teller(self._log, self._fs, self._path(f"view:{view.name}"), view, begin)
+        self._followers += [self._tell(view, *known.get(view.name, (0, b""))) for view in views]
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{blake3(name.encode()).hex()[:16]}"
 
     def _end(self, name: str, position: int, body: bytes, replaced: bool) -> None:
         try:
-            rule = read_rule(self._log, body)
+            old = self._old(name, position, body)
         except (Corrupt, Incompatible) as error:
             self.notices.append(f"{error.word}: summary {name}: {error}; it ends as it is")
             return
-        old = Follower(self._log, self._fs, self._path(name), rule, position)
         self._from[name] = old.end()
         if not replaced:
-            self._log.append(SUMMARIES.stream, {"name": name, "rule": rule.id, "body": None})
+            rule = rule_number(body)
+            self._log.append(SUMMARIES.stream, {"name": name, "rule": rule, "body": None})
         self._log.sync()
         old.forget()
 
+    def _old(self, name: str, position: int, body: bytes) -> Follower | Teller:
+        """Of a rule that ends."""
+        from edgecore.device import view_summaries
+
+        path = self._path(name)
+        if view_summaries.is_view(body):
+            told = view_summaries.view_summary_of(body, self._log.schemas())
+            return view_summaries.Teller(self._log, self._fs, path, told, position)
+        return Follower(self._log, self._fs, path, read_rule(self._log, body), position)
+
     def _begin(self, rule: Rule, position: int, body: bytes) -> Follower:
         """Goes on with the rule, or begins with it."""
+        if body != rule.body:
+            self._declare(rule)
+            position = self._from[rule.name]
+        return Follower(self._log, self._fs, self._path(rule.name), rule, position)
+
+    def _tell(self, view: ViewSummary, position: int, body: bytes) -> Teller:
+        """Goes on with the view, or begins with it, with the rows behind its rule."""
+        from edgecore.device.view_summaries import Teller
+
+        if body != view.body:
+            position = self._declare(view)
+        return Teller(self._log, self._fs, self._path(view.name), view, position)
+
+    def _declare(self, rule: Rule | ViewSummary) -> int:
+        """Makes the rule the one of its name; the position of its row."""
         log = self._log
         newest = max((s for s in log.schemas() if s.stream == rule.name),
                      key=lambda schema: schema.version, default=None)  # fmt: skip
         if newest is None or newest != rule.schema(newest.version):
             log.register(rule.schema(newest.version + 1 if newest is not None else 1))
-        if body != rule.body:
-            position = self._from[rule.name]
-            row = {"name": rule.name, "rule": rule.id, "body": rule.body}
-            log.append(SUMMARIES.stream, row)
-        return Follower(log, self._fs, self._path(rule.name), rule, position)
+        row = {"name": rule.name, "rule": rule.id, "body": rule.body}
+        return log.append(SUMMARIES.stream, row).position
 
     def follow(self, now_ns: int | None = None) -> None:
         """Takes in what came since the last call, and appends what it closes; at monotonic `now_ns`

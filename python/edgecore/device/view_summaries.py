@@ -19,22 +19,31 @@ from edgecore._core import features as _core
 from edgecore._core import rows as _rows
 from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.feature_spec import duration_text
+from edgecore.rules.summary_rule import PERIOD_MAX
 from edgecore.schema import Field, Schema
 from edgecore.wire import cbor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from edgecore.device.config import ViewTold
     from edgecore.feature_view import FeatureView
     from edgecore.fs import Fs
     from edgecore.log import Log
+    from edgecore.log_values import Scanned
 
 BASE_BYTES_MAX = 20  # of a feature's name in front of ".st", within a field's 23
+OWN_FIELDS = ("rule", "entity", "start")
 STATE_BYTES_MAX = 256 << 20
 STORE_BYTES = 16
 FOLLOW_ROWS = 20_000  # at a time
+PERIOD_MIN = 10**9
+# A row that comes after a silence ends as many periods at once as the horizon holds, and each tells
+# of every entity: more would be a burst of rows that a small device can't hold and nobody reads.
+PERIODS_MAX = 10_000
 MISSING = 2
 _NEVER = -(1 << 63)
 
@@ -43,7 +52,8 @@ class ViewSummary:
     """What is told: a view over a schema, every so often. Immutable.
 
     :param name: of the stream, by default ``<source>.view``; :param tier: of it.
-    :raises Invalid: a period of 0, or a view of more features than a stream has fields.
+    :raises Invalid: a period of less than a second or than a 10,000th of the view's horizon, or a
+        view of more features than a stream has fields.
     :raises Incompatible: as :meth:`FeatureView.plan`."""
 
     def __init__(
@@ -55,26 +65,38 @@ class ViewSummary:
         name: str = "",
         tier: str = "diagnostic",
     ) -> None:
-        if period_ns < 1:
-            raise Invalid(f"view {view.name!r} is told every so many ns, not every {period_ns}")
         self.view, self.source, self.period = view, source, period_ns
         self.name = name or f"{source.stream}.view"
         if self.name.startswith("edgecore.") or self.name == source.stream:
             raise Invalid(f"summary name {self.name!r} is the system's, or the stream's own")
         self.tier = tier
         self.plan = view.plan(source)
-        body = b"".join([*self.plan.fingerprints, period_ns.to_bytes(8, "little")])
-        self.id = int.from_bytes(blake3(body)[:6], "little")
+        least = max(PERIOD_MIN, -(-self.plan.horizon_ns // PERIODS_MAX))
+        if not least <= period_ns <= PERIOD_MAX:
+            raise Invalid(
+                f"view {view.name!r} is told every {least / 1e9:g} s at most, and every 366 days "
+                f"at least: its horizon of {duration_text(self.plan.horizon_ns)} holds at most "
+                f"{PERIODS_MAX} periods, which may end at once"
+            )
+        self.body = cbor.encode(
+            {
+                "version": 1, "name": self.name, "stream": source.stream,
+                "schema": source.fingerprint, "tier": tier, "period": period_ns,
+                "view": view.to_bytes(),
+            }
+        )  # fmt: skip
+        self.id = int.from_bytes(blake3(self.body)[:6], "little")
         self._events = [at for at, spec in enumerate(view.specs) if spec.op != "constant"]
         self.bases = [
-            name if len(name.encode()) <= BASE_BYTES_MAX else f"#{at}"
+            name if len(name.encode()) <= BASE_BYTES_MAX and name not in OWN_FIELDS else f"#{at}"
             for at, name in enumerate(view.names)
         ]
         self.schema()
 
     def schema(self, version: int = 1) -> Schema:
         """Of the stream."""
-        fields = [Field("rule", "u64", required=True), Field("entity", "category", required=True)]
+        fields = [Field("rule", "u64", required=True), Field("entity", "category", required=True),
+                  Field("start", "i64", unit="ns", required=True)]  # fmt: skip
         for base in self.bases:
             fields += [Field(base, "f64"), Field(f"{base}.st", "u8", required=True)]
         try:
@@ -85,14 +107,18 @@ class ViewSummary:
     def rows(self, k: int, entities: list[str], engine: _core.Engine) -> list[dict[str, Any]]:
         """Of the period that ends at k periods since 1970; an entity without an event by then has
         none."""
-        values, states, ages, *_ = engine.read(entities, k * self.period)
+        end = k * self.period
+        start = max(end - self.plan.horizon_ns, _NEVER)
+        values, states, ages, *_ = engine.read(entities, end)
         numbers, since = memoryview(values).cast("d"), memoryview(ages).cast("q")
         out = []
         for at, entity in enumerate(entities):
             own = since[at * len(self.bases) : (at + 1) * len(self.bases)]
             if all(own[i] < 0 for i in self._events):
                 continue
-            row: dict[str, Any] = {"time": k * self.period, "rule": self.id, "entity": entity}
+            row: dict[str, Any] = {
+                "time": end, "rule": self.id, "entity": entity, "start": start,
+            }  # fmt: skip
             for i, base in enumerate(self.bases, at * len(self.bases)):
                 row[f"{base}.st"] = states[i]
                 row[base] = None if numbers[i] != numbers[i] else numbers[i]
@@ -114,6 +140,108 @@ def read_view_summary(told: ViewTold, log: Log) -> ViewSummary:
                        tier=told.tier)  # fmt: skip
 
 
+def is_view(body: bytes) -> bool:
+    """Whether a rule of ``edgecore.summaries`` is that of a told view."""
+    found = cbor.decode(body)
+    return isinstance(found, dict) and "view" in found
+
+
+def view_summary_of(body: bytes, schemas: Iterable[Schema]) -> ViewSummary:
+    """Of a rule's bytes. Raises ``Corrupt``; ``Incompatible`` for a view or a schema that is not of
+    this build or among these."""
+    from edgecore.feature_view import FeatureView
+
+    found = cbor.decode(body)
+    view = FeatureView.from_bytes(cbor.field(found, "view", bytes))
+    wanted = cbor.field(found, "schema", bytes, DIGEST_BYTES)
+    source = next((schema for schema in schemas if schema.fingerprint == wanted), None)
+    if source is None:
+        raise Incompatible(f"view {view.name!r} is told over a schema that is not here")
+    try:
+        told = ViewSummary(
+            view, source, period_ns=cbor.field(found, "period", int),
+            name=cbor.field(found, "name", str), tier=cbor.field(found, "tier", str),
+        )  # fmt: skip
+    except Invalid as error:
+        raise Corrupt(f"rule of a told view: {error}") from None
+    if told.body != body:
+        raise Corrupt("rule of a told view: not what it encodes to")
+    return told
+
+
+class Telling:
+    """What a view tells while rows come in by position: the rows alone decide."""
+
+    def __init__(self, told: ViewSummary, position: int = 0) -> None:
+        self.told, self.position = told, position
+        self.k, self.newest = 0, _NEVER
+        self._engine = _core.Engine(told.plan)
+        self._entities: dict[str, int] = {}  # newest row of each within the horizon
+
+    def batch(self, scanned: Scanned) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(position, what is told with it) of the rows of a scan that are new here."""
+        source = self.told.source
+        if scanned.schema is None or scanned.schema.fingerprint != source.fingerprint:
+            return
+        known = {"time", "source", "source_seq", *(field.name for field in source.fields)}
+        batch = _rows.Batch(source)
+        batch.extend([{key: value for key, value in row.items() if key in known}
+                      for row in scanned.rows(exact=True)])  # fmt: skip
+        names = _core.entities(self.told.plan, batch, _numbers(len(batch)))
+        for row, time in enumerate(batch.column("time")):
+            if (position := scanned.position + row) > self.position:
+                yield position, self._take(batch, row, position, int(time), names[row])
+
+    def _take(
+        self, batch: _rows.Batch, row: int, position: int, time: int, name: str
+    ) -> list[dict[str, Any]]:
+        told, engine = self.told, self._engine
+        newest = max(self.newest, time)
+        closed = (newest - told.view.lateness - 1) // told.period
+        heard = self._entities
+        ends: list[dict[str, Any]] = []
+        if self.newest != _NEVER:
+            ends, heard = self._ends(closed)
+        aside = engine.late_rows + engine.ahead_rows
+        engine.update(batch, row, 1, position)
+        self.position = position
+        if engine.late_rows + engine.ahead_rows != aside:
+            return []
+        self.k, self.newest, self._entities = closed, newest, heard
+        self._entities[name] = max(time, self._entities.get(name, time))
+        return ends
+
+    def _ends(self, closed: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """What the periods that end with the next row say, before it is taken in, and the entities
+        that are within the horizon then; the row may yet turn out not to count."""
+        out: list[dict[str, Any]] = []
+        heard = self._entities
+        for k in range(self.k + 1, closed + 1):
+            old = k * self.told.period - self.told.plan.horizon_ns
+            heard = {name: at for name, at in heard.items() if at > old}
+            if not heard:
+                break
+            out += self.told.rows(k, sorted(heard), self._engine)
+        return out, heard
+
+    def state(self) -> dict[str, object]:
+        return {
+            "position": self.position, "k": self.k, "newest": self.newest,
+            "entities": sorted([name, time] for name, time in self._entities.items()),
+            "engine": self._engine.snapshot(),
+        }  # fmt: skip
+
+    @staticmethod
+    def of_state(told: ViewSummary, body: Any) -> Telling:
+        """The inverse. Raises ``Corrupt``, ``Incompatible``, ``LookupError``, ``TypeError`` or
+        ``ValueError`` for what is none."""
+        out = Telling(told, int(body["position"]))
+        out._engine = _core.Engine.restore(told.plan, body["engine"])
+        out._entities = {str(name): int(time) for name, time in body["entities"]}
+        out.k, out.newest = int(body["k"]), int(body["newest"])
+        return out
+
+
 class Teller:
     """One view summary, followed. Appends may fail: what is owed is then appended by the next
     call. Goes on from the state at `path`, else with rows behind position `begin`."""
@@ -122,12 +250,9 @@ class Teller:
         self.told = told
         self.behind = False
         self._log, self._fs, self._path = log, fs, path
-        self._engine = _core.Engine(told.plan)
-        self._position, self._k, self._newest = begin, 0, _NEVER
-        self._entities: dict[str, int] = {}  # newest row of each within the horizon
         self._owed: list[dict[str, Any]] = []
-        self._load()
-        self._saved = self._position
+        self._telling = self._load(begin) or Telling(told, begin)
+        self._saved = self._telling.position
         self._done = self._last_told()
 
     def _last_told(self) -> int:
@@ -135,7 +260,7 @@ class Teller:
         all before. Periods told in front of it are behind us anyhow."""
         last = _NEVER
         if any(stream == self.told.name for _, stream, _ in self._log.partitions()):
-            for scanned in self._log.scan(self.told.name, after=self._position):
+            for scanned in self._log.scan(self.told.name, after=self._telling.position):
                 for row in scanned.rows():
                     if row.get("rule") == self.told.id:
                         last = max(last, row["time"] // self.told.period)
@@ -145,56 +270,24 @@ class Teller:
         """Takes in what came since, as much as is done at a time (`behind` says whether there is
         more); returns how many rows were appended."""
         done, count = self._append(), 0
-        source = self.told.source
-        known = {"time", "source", "source_seq", *(field.name for field in source.fields)}
         self.behind = False
-        for scanned in self._log.scan(source.stream, after=self._position):
-            if scanned.schema is None or scanned.schema.fingerprint != source.fingerprint:
-                continue
-            batch = _rows.Batch(source)
-            batch.extend([{key: value for key, value in row.items() if key in known}
-                          for row in scanned.rows(exact=True)])  # fmt: skip
-            names = _core.entities(self.told.plan, batch, _numbers(len(batch)))
-            for row, time in enumerate(batch.column("time")):
-                if scanned.position + row > self._position:
-                    self._take(batch, row, scanned.position + row, int(time), names[row])
-            count += len(batch)
+        already = self._done * self.told.period
+        for scanned in self._log.scan(self.told.source.stream, after=self._telling.position):
+            for _, ends in self._telling.batch(scanned):
+                self._owed += [row for row in ends if row["time"] > already]
+                count += 1
             done += self._append()
             if count >= FOLLOW_ROWS:
                 self.behind = True
                 break
         return done
 
-    def _take(self, batch: _rows.Batch, row: int, position: int, time: int, name: str) -> None:
-        told, engine = self.told, self._engine
-        newest = max(self._newest, time)
-        closed = (newest - told.view.lateness - 1) // told.period
-        heard = self._entities
-        ends: list[dict[str, Any]] = []
-        if self._newest != _NEVER:
-            ends, heard = self._ends(closed)
-        aside = engine.late_rows + engine.ahead_rows
-        engine.update(batch, row, 1, position)
-        self._position = position
-        if engine.late_rows + engine.ahead_rows != aside:
-            return
-        self._owed += ends
-        self._k, self._newest, self._entities = closed, newest, heard
-        self._entities[name] = max(time, self._entities.get(name, time))
-
-    def _ends(self, closed: int) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """What the periods that end with the next row say, before it is taken in, and the entities
-        that are within the horizon then; the row may yet turn out not to count."""
-        out: list[dict[str, Any]] = []
-        heard = self._entities
-        for k in range(self._k + 1, closed + 1):
-            old = k * self.told.period - self.told.plan.horizon_ns
-            heard = {name: at for name, at in heard.items() if at > old}
-            if not heard:
-                break
-            if k > self._done:
-                out += self.told.rows(k, sorted(heard), self._engine)
-        return out, heard
+    def end(self) -> int:
+        """Tells what is to be told of the rows that there are; the position of the last."""
+        self.follow()
+        while self.behind:
+            self.follow()
+        return self._telling.position
 
     def _append(self) -> int:
         done = 0
@@ -211,41 +304,35 @@ class Teller:
     @property
     def changed(self) -> bool:
         """Whether there is something to keep, and nothing owed that a restart would not know of."""
-        return not self._owed and self._position != self._saved
+        return not self._owed and self._telling.position != self._saved
 
     def save(self) -> None:
         """Keeps the state. Everything it has taken in, and told, must be durable."""
-        body = cbor.encode(
-            {
-                "version": 1, "rule": self.told.id, "position": self._position, "k": self._k,
-                "newest": self._newest, "entities": sorted([n, t] for n, t in
-                                                           self._entities.items()),
-                "engine": self._engine.snapshot(),
-            }
-        )  # fmt: skip
-        rest = self._log.store_id + body
+        body = {"version": 1, "rule": self.told.id, **self._telling.state()}
+        rest = self._log.store_id + cbor.encode(body)
         self._fs.write_atomic(self._path, blake3(rest) + rest)
-        self._saved = self._position
+        self._saved = self._telling.position
 
-    def _load(self) -> None:
-        """What was kept, unless it is damaged, of another log or view, or of rows not there."""
+    def forget(self) -> None:
+        if self._fs.exists(self._path):
+            self._fs.remove(self._path)
+
+    def _load(self, begin: int) -> Telling | None:
+        """What was kept, unless it is damaged, of another log or rule, or of rows not there."""
         if not self._fs.exists(self._path):
-            return
+            return None
         try:
             kept = self._fs.read_file(self._path, STATE_BYTES_MAX)
             rest = kept[DIGEST_BYTES:]
             if blake3(rest) != kept[:DIGEST_BYTES] or rest[:STORE_BYTES] != self._log.store_id:
-                return
+                return None
             body = cbor.decode(rest[STORE_BYTES:], STATE_BYTES_MAX)
-            if body.get("rule") != self.told.id or body["position"] > self._log.position:
-                return
-            engine = _core.Engine.restore(self.told.plan, body["engine"])
-            entities = {str(name): int(time) for name, time in body["entities"]}
-            k, newest = int(body["k"]), int(body["newest"])
-        except (Corrupt, Incompatible, KeyError, TypeError, ValueError):
-            return
-        self._engine, self._entities = engine, entities
-        self._position, self._k, self._newest = body["position"], k, newest
+            of_rule = body.get("rule") == self.told.id
+            if not of_rule or not begin <= body["position"] <= self._log.position:
+                return None
+            return Telling.of_state(self.told, body)
+        except (Corrupt, Incompatible, LookupError, TypeError, ValueError):
+            return None
 
 
 def _numbers(count: int) -> bytes:
@@ -254,4 +341,4 @@ def _numbers(count: int) -> bytes:
     return array("I", range(count)).tobytes()
 
 
-__all__ = ["Teller", "ViewSummary", "read_view_summary"]
+__all__ = ["Teller", "Telling", "ViewSummary", "is_view", "read_view_summary", "view_summary_of"]
