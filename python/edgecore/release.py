@@ -282,7 +282,8 @@ class Bundle:
         observation: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """The manifest of this bundle as release `name`/`version`; `observation` overrides the
-        bundle's limits one by one. Raises ``Invalid``."""
+        bundle's limits one by one. Raises ``Invalid``. Whether devices can serve what it lists is
+        :func:`edgecore.release_features.check_features`' to say, and signing asks it."""
         facts = self.facts
         return Manifest(
             family=facts["family"],

@@ -419,5 +419,52 @@ def test_release_that_the_stream_no_longer_feeds_is_refused_when_made(world: Wor
     said = world.run(*words, "--schema", now, code=11)
     assert said.startswith("Incompatible: view 'pump' reads stream 'pump'")
     assert drafts(world) == []
+    same = world.root / "same.cbor"
+    for path in (now, same):
+        path.write_bytes(READ.canonical_bytes)
+    said = world.run(*words, "--schema", now, "--schema", same, code=16)
+    assert said == "Invalid: two --schema files are of stream 'pump'\n"
+    fan = world.root / "fan.cbor"
+    fan.write_bytes(Schema("fan", tier="bulk", fields=READ.fields).canonical_bytes)
+    assert world.run(*words, "--schema", fan, "--schema", now).startswith("drafted anomaly/1 ")
+
+
+def hand_written(world: World, made: Bundle) -> bytes:
+    """A draft by a script: what `create` would write, without what it asks."""
+    manifest = made.manifest("anomaly", 1)
+    for content in (*made.objects.values(), manifest.encode()):
+        (world.public / "blobs" / blake3(content).hex()).write_bytes(content)
+    (world.releaser / "drafts" / "anomaly-1.cbor").write_bytes(manifest.encode())
+    return manifest.encode()
+
+
+def test_release_written_by_hand_is_asked_the_same_before_it_is_signed(world: World) -> None:
+    right = readable(world.bundle("1"))
+    said_other = readable(world.bundle("1"))
+    said_other.facts["features"] = [bytes(32).hex()]
+    sign = ("release", "sign", world.releaser)
+    for made, code, says in (
+        (readable(right, feature=bytes([7] * 32)), 11, "feature 070707070707 of the"),
+        (said_other, 12, "Corrupt: anomaly/1: the binding reads other features than it says"),
+        (world.bundle("1"), 12, "Corrupt: anomaly/1: "),
+    ):
+        hand_written(world, made)
+        assert says in world.run(*sign, code=code)
+    assert len([path for path in world.public.glob("*.targets.json")]) == 0
+    now = world.root / "now.cbor"
+    now.write_bytes(pump("degF", version=2).canonical_bytes)
+    manifest = hand_written(world, right)
+    said = world.run(*sign, "--schema", now, code=11)
+    assert said.startswith("Incompatible: unit of field 'temp' was 'degC' and is 'degF' here")
+    view = world.public / "blobs" / blake3(right.objects["view"]).hex()
+    for bad in (right.objects["view"][:-1], right.objects["view"] + b"!"):
+        view.write_bytes(bad)
+        assert "is not its view" in world.run(*sign, code=12)
+    view.unlink()
+    assert world.run(*sign, code=15).startswith("Unavailable: ")
+    view.write_bytes(right.objects["view"])
+    (world.public / "blobs" / blake3(manifest).hex()).write_bytes(manifest[:-1])
+    assert "its blob is not the draft" in world.run(*sign, code=12)
+    hand_written(world, right)
     now.write_bytes(READ.canonical_bytes)
-    assert world.run(*words, "--schema", now).startswith("drafted anomaly/1 ")
+    assert world.run(*sign, "--schema", now).startswith("signed anomaly/1 ")

@@ -8,7 +8,9 @@ import sys
 import time
 
 from edgecore.cli.demo_evidence import EvidenceScenario
+from edgecore.device.host import HOST
 from edgecore.errors import Unavailable
+from edgecore.fs import write_public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class HostScenario(EvidenceScenario):
     def __init__(self, root: Path, show: Show, seconds: float) -> None:
         super().__init__(root, show)
         self.seconds = seconds
+        self.schema = self.world.root / "schema.cbor"
+        write_public(self.schema, HOST.canonical_bytes)
 
     def source(self) -> str:
         return f'\n[source]\nkind = "host"\ninterval = "{1000 // RATE_HZ}ms"\n'

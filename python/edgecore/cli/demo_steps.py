@@ -43,6 +43,7 @@ class Scenario:
 
     name = "demo"
     stream = ""
+    schema: Path  # a file: what the device's stream is
 
     def __init__(self, root: Path, show: Show) -> None:
         self.show = show
@@ -91,14 +92,16 @@ class Scenario:
     def release(self, version: int, bundle: Path, **limits: float) -> str:
         """Creates, signs, publishes and orders a release; returns its digest."""
         world = self.world
-        words = ["release", "create", str(world.releaser_dir), str(bundle)]
+        here = ["--schema", str(self.schema)]
+        words = ["release", "create", str(world.releaser_dir), str(bundle), *here]
         words += ["--name", FAMILY, "--version", str(version)]
         for name, value in limits.items():
             words += [f"--{name.replace('_', '-')}", str(value)]
         if version > 1:
             words += ["--rollback", *(str(older) for older in range(1, version))]
         world.command(*words)
-        signed = json.loads(world.command("release", "sign", str(world.releaser_dir), "--json"))
+        words = ["release", "sign", str(world.releaser_dir), *here, "--json"]
+        signed = json.loads(world.command(*words))
         world.command("hub", "publish", str(world.hub_dir), str(world.releaser_dir / "public"))
         world.command("hub", "order", str(world.hub_dir), FAMILY, str(version))
         digest = signed["signed"][-1]["digest"]

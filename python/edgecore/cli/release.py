@@ -20,9 +20,9 @@ from edgecore.release import FACTS_FILE, OBJECTS, Bundle, Manifest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from edgecore.schema import Schema
     from edgecore.trust.keys import Ed25519Signer
 
 LIMITS = ("min_predictions", "max_seconds", "max_alarm_share", "max_errors")
@@ -42,6 +42,7 @@ def register(subparsers: Any) -> None:
     create.set_defaults(run=_create)
     sign = commands.add_parser("sign", help="sign all drafts into the next targets")
     sign.add_argument("directory", metavar="RELEASER")
+    _schema_option(sign)
     sign.add_argument("--json", action="store_true")
     sign.set_defaults(run=_sign)
     model = subparsers.add_parser("model", help="publish, verify and inspect models")
@@ -64,6 +65,13 @@ def add_model_commands(commands: Any) -> None:
     inspect.set_defaults(run=_inspect)
 
 
+def _schema_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schema", metavar="FILE", action="append", default=[],
+        help="as the devices' stream is now, to be checked against; may be repeated",
+    )  # fmt: skip
+
+
 def _release_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="RELEASER")
     parser.add_argument("bundle", metavar="BUNDLE")
@@ -73,9 +81,7 @@ def _release_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rollback", type=int, nargs="*", default=[], help="lower versions that may replace it"
     )
-    parser.add_argument(
-        "--schema", metavar="FILE", help="as the devices' stream is now, to be checked against"
-    )
+    _schema_option(parser)
     parser.add_argument("--min-predictions", type=int)
     parser.add_argument("--max-seconds", type=int)
     parser.add_argument("--max-alarm-share", type=float)
@@ -122,7 +128,7 @@ def _create(arguments: argparse.Namespace) -> int:
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    _tell(arguments, "signed", sign(Path(arguments.directory)))
+    _tell(arguments, "signed", sign(Path(arguments.directory), arguments.schema))
     return 0
 
 
@@ -161,11 +167,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def create(directory: Path, bundle_directory: Path, options: argparse.Namespace) -> Manifest:
     """Drafts a release: its blobs become public, its manifest waits for :func:`sign`.
 
-    Raises what :func:`check_features` does, and then nothing was written."""
-    from edgecore.device.schema_file import load
-
+    Raises what ``check_features`` does, and then nothing was written."""
     bundle = read_bundle(bundle_directory)
-    check_features(bundle, load(options.schema).schema if options.schema else None)
+    _check(FACTS_FILE, bundle.objects, map(bytes.fromhex, bundle.facts["features"]), options.schema)
     given = {name: getattr(options, name) for name in LIMITS}
     manifest = bundle.manifest(
         options.name,
@@ -187,29 +191,41 @@ def create(directory: Path, bundle_directory: Path, options: argparse.Namespace)
     return manifest
 
 
-def check_features(bundle: Bundle, here: Schema | None = None) -> None:
-    """What a device asks of a release before it serves it, asked before anyone signs it.
+def _check(
+    where: str, objects: Mapping[str, bytes], features: Iterable[bytes], schemas: Iterable[str]
+) -> None:
+    """That a device can serve what is released. Raises as ``check_features``, which says more."""
+    from edgecore.device.schema_file import load
+    from edgecore.release_features import check_features
 
-    :param here: the schema that devices have now; by default the one in the bundle.
-    :raises Incompatible: the binding reads a feature that is none of the bundle's view over its
-        schema, or one that means something else over `here` (it says which, and what differs), or
-        the view is of another stream or of several;
-    :raises Corrupt: an object is malformed, or the binding reads others than the bundle says."""
-    from edgecore.features import FeatureView
-    from edgecore.inference import Binding
-    from edgecore.schema import Schema
-
-    view = FeatureView.from_bytes(bundle.objects["view"])
-    trained = Schema.from_bytes(bundle.objects["schema"])
-    needed = [slot.feature for slot in Binding.from_bytes(bundle.objects["binding"]).slots]
-    view.require_same(trained, here or trained, needed)
-    view.plan(here or trained)
-    if [feature.hex() for feature in needed] != bundle.facts["features"]:
-        raise Corrupt(f"{FACTS_FILE}: the binding reads other features than it says; train again")
+    here = [load(path).schema for path in schemas]
+    streams = [schema.stream for schema in here]
+    if len(set(streams)) < len(streams):
+        raise Invalid(f"two --schema files are of stream {max(streams, key=streams.count)!r}")
+    try:
+        check_features(objects, features, here)
+    except Corrupt as error:
+        raise Corrupt(f"{where}: {error}") from None
 
 
-def sign(directory: Path) -> list[Manifest]:
-    """Signs every draft into the next targets metadata."""
+def _check_draft(public: Path, manifest: Manifest, schemas: Iterable[str]) -> None:
+    """Of a draft, which may be written by hand: its blobs are here and are what it says, and a
+    device can serve it."""
+    objects = {}
+    for name, (digest, size) in manifest.objects.items():
+        objects[name] = _read(public / "blobs" / digest.hex())
+        if len(objects[name]) != size or blake3(objects[name]) != digest:
+            raise Corrupt(f"{manifest.path}: blob {digest.hex()} is not its {name}")
+    if _read(public / "blobs" / blake3(manifest.encode()).hex()) != manifest.encode():
+        raise Corrupt(f"{manifest.path}: its blob is not the draft")
+    _check(manifest.path, objects, manifest.features, schemas)
+
+
+def sign(directory: Path, schemas: Iterable[str] = ()) -> list[Manifest]:
+    """Signs every draft into the next targets metadata.
+
+    :param schemas: files with the devices' streams as they are now. Raises what ``check_features``
+        does, and then nothing is signed."""
     from edgecore.trust.repository import make_targets, target_entry
 
     signer = releaser_key(directory)
@@ -219,6 +235,7 @@ def sign(directory: Path) -> list[Manifest]:
     version, entries = _entries(directory / "public")
     manifests = [Manifest.decode(_read(path)) for path in drafts]
     for manifest in manifests:
+        _check_draft(directory / "public", manifest, schemas)
         entries[manifest.path] = target_entry(manifest)
     data = make_targets(version + 1, time.time_ns(), entries, signer)
     write_public(directory / "public" / f"{version + 1}.targets.json", data)
