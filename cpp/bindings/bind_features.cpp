@@ -14,13 +14,25 @@
 
 namespace edgecore::bindings {
 
-using features::Engine;
 using features::FeatureSpec;
+using features::Joined;
 using features::Plan;
 using features::PlanPtr;
 
 features::PlanPtr plan_of(py::handle object) {
   return object.cast<std::shared_ptr<Plan>>();
+}
+
+features::PartsPtr parts_of(py::handle object) {
+  if (py::isinstance<Plan>(object)) return take(features::Parts::make(plan_of(object)));
+  std::vector<features::StreamPart> parts;
+  for (const py::handle item : object) {
+    const auto one = item.cast<py::tuple>();
+    if (one.size() != 3) throw py::value_error("a part is a plan, its columns, and its key");
+    parts.push_back(
+        {plan_of(one[0]), one[1].cast<std::vector<std::uint16_t>>(), one[2].cast<bool>()});
+  }
+  return take(features::Parts::make(std::move(parts)));
 }
 
 namespace {
@@ -120,32 +132,10 @@ std::shared_ptr<Plan> make_plan(const std::string& name, const std::string& enti
       take(features::make_plan(std::move(view), schema_of(schema)->schema())));
 }
 
-// Memory that Python owns and the core fills.
-template <typename T>
-struct Room {
-  explicit Room(std::size_t count)
-      : object(py::reinterpret_steal<py::object>(
-            PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(count * sizeof(T))))) {
-    if (!object) throw py::error_already_set();
-    span = {reinterpret_cast<T*>(PyByteArray_AS_STRING(object.ptr())), count};
-  }
-  py::object object;
-  std::span<T> span;
-};
-
-// (row, from, to): known before that row came.
-using GapNumbers = std::vector<std::tuple<std::uint32_t, std::int64_t, std::int64_t>>;
-
-std::vector<features::GapBefore> gaps_of(const GapNumbers& numbers) {
-  std::vector<features::GapBefore> out;
-  for (const auto& [row, from, to] : numbers) out.push_back({row, from, to});
-  return out;
-}
-
 // An engine that several threads may call: one at a time enters.
 class PyEngine {
  public:
-  explicit PyEngine(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+  explicit PyEngine(std::unique_ptr<Joined> engine) : engine_(std::move(engine)) {}
 
   // With the GIL held for as long as nobody is inside.
   template <typename Work>
@@ -167,36 +157,42 @@ class PyEngine {
 
   void update(const PyBatch& batch, std::size_t first, std::size_t count, std::uint64_t position) {
     raise_if_bad(
-        unlocked([&](Engine& e) { return e.update(batch.rows(), first, count, position); }));
+        unlocked([&](Joined& e) { return e.update(batch.rows(), first, count, position); }));
   }
 
   // Rows [first, first + count), each applied and answered: (values f64, states u8).
   py::tuple follow(const PyBatch& batch, std::size_t first, std::size_t count,
                    std::uint64_t position, const GapNumbers& numbers) {
     const auto gaps = gaps_of(numbers);
+    if (engine_->parts().all().size() > 1)
+      raise_if_bad(Status::invalid("features: rows of one stream alone can't be followed"));
     if (first > batch.rows().count() || count > batch.rows().count() - first)
       raise_if_bad(Status::invalid("features: rows beyond the end of the batch"));
     const Room<double> values(count * engine_->width());
     const Room<std::uint8_t> states(count * engine_->width());
     std::vector<std::uint32_t> order(count);
     std::iota(order.begin(), order.end(), static_cast<std::uint32_t>(first));
-    raise_if_bad(unlocked([&](Engine& e) {
-      return features::follow(e, batch.rows(), order, position, values.span, states.span, gaps);
+    raise_if_bad(unlocked([&](Joined& e) {
+      return features::follow(e.own(), batch.rows(), order, position, values.span, states.span,
+                              gaps);
     }));
     return py::make_tuple(values.object, states.object);
   }
 
-  // A gap whose position the engine has seen already is left out, as rows are.
-  void gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position) {
-    raise_if_bad(quick([&](Engine& e) {
-      return position > e.position() ? e.gap(from_ns, to_ns, position) : Status::ok();
+  // Of the view's own stream unless another is named. A gap whose position the engine has seen
+  // already is left out, as rows are.
+  void gap(std::int64_t from_ns, std::int64_t to_ns, std::uint64_t position,
+           const std::string& stream) {
+    raise_if_bad(quick([&](Joined& e) {
+      return e.gap(stream.empty() ? e.own().plan().view().stream : stream, from_ns, to_ns,
+                   position);
     }));
   }
 
   // (position, time, by, kind) of each row.
   py::list take_set_aside() {
     py::list out;
-    for (const features::SetAside& one : quick([](Engine& e) { return e.take_set_aside(); }))
+    for (const features::SetAside& one : quick([](Joined& e) { return e.take_set_aside(); }))
       out.append(py::make_tuple(one.position, one.time_ns, one.by_ns, static_cast<int>(one.kind)));
     return out;
   }
@@ -209,7 +205,7 @@ class PyEngine {
     const Room<std::int64_t> ages(count);
     const Room<double> coverage(count);
     const Room<std::uint8_t> reasons(count);
-    raise_if_bad(quick([&](Engine& e) {
+    raise_if_bad(quick([&](Joined& e) {
       for (std::size_t i = 0; i < entities.size(); ++i) {
         const std::size_t at = i * width;
         EDGECORE_TRY(e.read(entities[i], as_of,
@@ -224,7 +220,7 @@ class PyEngine {
   }
 
  private:
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Joined> engine_;
   std::mutex mutex_;
 };
 using PyEnginePtr = std::shared_ptr<PyEngine>;
@@ -239,20 +235,15 @@ class PyFeed {
     row_.clear();
     raise_if_bad(row_.add_dict(row));
     for (const PyEnginePtr& engine : engines_)
-      raise_if_bad(engine->quick([&](Engine& e) {
-        return position > e.position() ? e.update(row_.rows(), 0, 1, position) : Status::ok();
-      }));
+      raise_if_bad(engine->quick([&](Joined& e) { return e.take(row_.rows(), 0, 1, position); }));
   }
 
   // Rows that an engine has seen already, by position, are left out for it.
   void update_batch(const PyBatch& batch, std::uint64_t position) {
     const std::size_t count = batch.rows().count();
     for (const PyEnginePtr& engine : engines_)
-      raise_if_bad(engine->unlocked([&](Engine& e) {
-        const std::uint64_t seen = e.position() < position ? 0 : e.position() - position + 1;
-        if (seen >= count) return Status::ok();
-        return e.update(batch.rows(), seen, count - seen, position + seen);
-      }));
+      raise_if_bad(
+          engine->unlocked([&](Joined& e) { return e.take(batch.rows(), 0, count, position); }));
   }
 
  private:
@@ -301,66 +292,6 @@ void bind_feed(py::module_& m) {
   feed.attr("update") = py::reinterpret_steal<py::object>(made);
 }
 
-py::str entity_text(const Plan& plan, const RowBatch& rows, std::size_t row) {
-  if (plan.entity_field() < 0) return "";
-  const auto field = static_cast<std::size_t>(plan.entity_field());
-  if (!rows.present(row, field)) return "";
-  const DType dtype = rows.schema()->fields[field].dtype;
-  if (is_variable(dtype)) {
-    const std::string_view text = rows.text(row, field);
-    PyObject* decoded =
-        PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape");
-    if (decoded == nullptr) throw py::error_already_set();
-    return py::reinterpret_steal<py::str>(decoded);
-  }
-  return is_unsigned(dtype) ? py::str(std::to_string(rows.cell(row, field)))
-                            : py::str(std::to_string(rows.i64(row, field)));
-}
-
-// (times i64, values f64, states u8, row numbers u32, final u8) of the rows that are asked for, and
-// how many rows were late.
-py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool arrival,
-                   std::int64_t since, std::int64_t until, const GapNumbers& numbers_of_gaps) {
-  const auto gaps = gaps_of(numbers_of_gaps);
-  const features::Part part{since, until, arrival, gaps};
-  features::Chosen chosen;
-  {
-    const py::gil_scoped_release release;
-    chosen = features::choose(*plan, batch.rows(), part);
-  }
-  const std::size_t width = plan->width();
-  const Room<std::int64_t> times(chosen.count);
-  const Room<std::uint32_t> numbers(chosen.count);
-  const Room<double> values(chosen.count * width);
-  const Room<std::uint8_t> states(chosen.count * width);
-  const Room<std::uint8_t> final(chosen.count);
-  std::uint64_t late = 0;
-  Status status;
-  {
-    const py::gil_scoped_release release;
-    status =
-        features::answer(plan, batch.rows(), part, chosen,
-                         {times.span, numbers.span, final.span, values.span, states.span}, late);
-  }
-  raise_if_bad(status);
-  return py::make_tuple(times.object, values.object, states.object, numbers.object, final.object,
-                        late);
-}
-
-// The entity of each row, in the order of `numbers` (u32).
-py::list entities(const std::shared_ptr<Plan>& plan, const PyBatch& batch,
-                  const py::object& numbers) {
-  const BufferView view(numbers);
-  const std::size_t count = view.bytes().size() / sizeof(std::uint32_t);
-  py::list out(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto row = load_le<std::uint32_t>(view.bytes().data() + i * sizeof(std::uint32_t));
-    if (row >= batch.rows().count()) raise_if_bad(Status::invalid("a row beyond the batch"));
-    out[i] = entity_text(*plan, batch.rows(), row);
-  }
-  return out;
-}
-
 // (name, version, family, ddof, value of an empty window, of a single event) by operator number.
 py::list operators() {
   py::list out;
@@ -388,18 +319,18 @@ py::list grids(const Plan& plan) {
 void bind_engine(py::module_& m) {
   const auto number = [](auto method) {
     return
-        [method](PyEngine& self) { return self.quick([&](Engine& e) { return (e.*method)(); }); };
+        [method](PyEngine& self) { return self.quick([&](Joined& e) { return (e.*method)(); }); };
   };
   py::class_<PyEngine, PyEnginePtr>(m, "Engine")
       .def(py::init([](const py::object& plan) {
-             return std::make_shared<PyEngine>(take(Engine::create(plan_of(plan))));
+             return std::make_shared<PyEngine>(take(Joined::create(parts_of(plan))));
            }),
            py::arg("plan"))
       .def_static(
           "restore",
           [](const py::object& plan, const py::object& data) {
             const BufferView view(data);
-            return std::make_shared<PyEngine>(take(Engine::restore(plan_of(plan), view.bytes())));
+            return std::make_shared<PyEngine>(take(Joined::restore(parts_of(plan), view.bytes())));
           },
           py::arg("plan"), py::arg("data"))
       .def("update", &PyEngine::update, py::arg("batch"), py::arg("first"), py::arg("count"),
@@ -407,21 +338,22 @@ void bind_engine(py::module_& m) {
       .def("read", &PyEngine::read, py::arg("entities"), py::arg("as_of"))
       .def("follow", &PyEngine::follow, py::arg("batch"), py::arg("first"), py::arg("count"),
            py::arg("position"), py::arg("gaps") = GapNumbers())
-      .def("gap", &PyEngine::gap, py::arg("from_ns"), py::arg("to_ns"), py::arg("position"))
+      .def("gap", &PyEngine::gap, py::arg("from_ns"), py::arg("to_ns"), py::arg("position"),
+           py::arg("stream") = "")
       .def("take_set_aside", &PyEngine::take_set_aside)
       .def("snapshot",
            [](PyEngine& self) {
-             return to_py_bytes(self.unlocked([](Engine& e) { return e.snapshot(); }));
+             return to_py_bytes(self.unlocked([](Joined& e) { return e.snapshot(); }));
            })
-      .def_property_readonly("position", number(&Engine::position))
-      .def_property_readonly("late_rows", number(&Engine::late_rows))
-      .def_property_readonly("ahead_rows", number(&Engine::ahead_rows))
-      .def_property_readonly("evicted", number(&Engine::evicted))
-      .def_property_readonly("state_bytes", number(&Engine::state_bytes))
-      .def_property_readonly("final_before", number(&Engine::final_before))
-      .def_property_readonly("undefined_values", number(&Engine::undefined_values))
-      .def_property_readonly("entities", number(&Engine::entities))
-      .def_property_readonly("memory_bytes", number(&Engine::memory_bytes));
+      .def_property_readonly("position", number(&Joined::position))
+      .def_property_readonly("late_rows", number(&Joined::late_rows))
+      .def_property_readonly("ahead_rows", number(&Joined::ahead_rows))
+      .def_property_readonly("evicted", number(&Joined::evicted))
+      .def_property_readonly("state_bytes", number(&Joined::state_bytes))
+      .def_property_readonly("final_before", number(&Joined::final_before))
+      .def_property_readonly("undefined_values", number(&Joined::undefined_values))
+      .def_property_readonly("entities", number(&Joined::entities))
+      .def_property_readonly("memory_bytes", number(&Joined::memory_bytes));
 }
 
 }  // namespace
@@ -480,8 +412,7 @@ void bind_features(py::module_& m) {
       py::arg("text"));
   bind_engine(m);
   bind_feed(m);
-  m.def("backfill", &backfill, py::arg("plan"), py::arg("batch"), py::arg("arrival") = false,
-        py::arg("since") = INT64_MIN, py::arg("until") = INT64_MAX, py::arg("gaps") = GapNumbers());
+  bind_backfill(m);
   m.def(
       "expression_fields",
       [](const py::object& data) {
@@ -489,7 +420,6 @@ void bind_features(py::module_& m) {
         return take(features::parse_expression(view.bytes())).fields;
       },
       py::arg("data"));
-  m.def("entities", &entities, py::arg("plan"), py::arg("batch"), py::arg("numbers"));
 }
 
 }  // namespace edgecore::bindings

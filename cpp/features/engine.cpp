@@ -47,6 +47,13 @@ std::uint64_t Engine::state_bytes() const {
 std::optional<std::int64_t> Engine::final_before() const {
   return impl_->watermark.low();
 }
+bool Engine::is_final(std::string_view entity, std::int64_t as_of_ns) const {
+  const ViewSpec& view = impl_->plan->view();
+  if (view.rules.idle_ns > 0) return impl_->watermark.low() && as_of_ns < *impl_->watermark.low();
+  const std::uint32_t id = impl_->names.find(entity);
+  return id != Names::kNone &&
+         as_of_ns < saturating_sub(impl_->entities[id].newest(), view.lateness_ns);
+}
 std::size_t Engine::entities() const {
   return impl_->names.count();
 }
@@ -82,7 +89,7 @@ Result<std::uint32_t> Engine::Impl::entity_of(std::string_view name) {
 void Engine::Impl::set_aside(SetAside::Kind kind, std::uint64_t at, std::int64_t time,
                              std::int64_t by) {
   ++(kind == SetAside::Kind::kLate ? late_rows : ahead_rows);
-  const SetAside one{at, time, by, kind};
+  const SetAside one{at, time, by, kind, 0};
   if (aside.size() < kSetAsideMax) {
     aside.push_back(one);
     return;

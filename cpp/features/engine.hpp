@@ -38,6 +38,7 @@ struct SetAside {
   std::int64_t time_ns = 0;
   std::int64_t by_ns = 0;
   Kind kind = Kind::kLate;
+  std::uint16_t part = 0;  // of the view, where it reads several streams
 };
 inline constexpr std::size_t kSetAsideMax = 4096;  // that an engine remembers; all are counted
 
@@ -83,6 +84,8 @@ class Engine {
   // Answers as of a time before it never change: no row of such a time is applied any more. None
   // without `idle`, and before the first row.
   std::optional<std::int64_t> final_before() const;
+  // Likewise of one entity: what its newest event says where there is no `idle`.
+  bool is_final(std::string_view entity, std::int64_t as_of_ns) const;
   // Whether the last row was, late or ahead: there is no answer as of its time.
   bool was_set_aside() const;
   // What was set aside since the last call, the newest kSetAsideMax of them.

@@ -32,7 +32,7 @@ enum class Reason : std::uint8_t {
   kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
   kEvicted = 6,      // unknown, and may have been let go to keep the view's state within its bound
   kApproximate = 7,  // FRESH, and within Plan::error of what is exact
-  // 8 is "behind", of views that read several streams: python/edgecore/feature_join.py.
+  kBehind = 8,       // of another stream, which is too far ahead of the time that is asked for
 };
 
 // What a value older than its ttl becomes. Its state is kStale, except for kMissing.

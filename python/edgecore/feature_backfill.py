@@ -194,7 +194,7 @@ def backfill(
     :param since, until: answer rows with times (ns) in [since, until) only; rows of one horizon
         before (:func:`warm_from`) warm them, so that the answers are those of an uncut backfill.
     :param joined: schema and rows of each other stream that the view reads; rows of another stream
-        come before those of the same time. All answers are then PROVISIONAL.
+        come before those of the same time. FINAL is then what no stream's rows can change.
     :param positions: for ``ingest`` with other streams, by stream the position of each row in the
         log, whose order is that of arrival.
     :param gaps: (row of the input, begin, end): events with times (ns) in (begin, end] may be

@@ -8,15 +8,16 @@ from math import nan
 
 from edgecore._core import features as _core
 from edgecore.feature_backfill import TIME_MAX, TIME_MIN
-from edgecore.feature_join import MISSING, Joined, backfill
+from edgecore.feature_join import backfill, plans
 from edgecore.feature_parity import POINTS, Answers, Report, read_log
+
+MISSING = 2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgecore._core import rows as _rows
     from edgecore.feature_view import FeatureView
     from edgecore.log import Log
-    from edgecore.schema import Schema
 
     Step = tuple[int, str, int]  # position, stream, row
 
@@ -28,27 +29,24 @@ class _Walk:
         self,
         view: FeatureView,
         batches: dict[str, _rows.Batch],
-        schemas: dict[str, Schema],
         names: list[str],
     ) -> None:
-        self.view, self.batches, self.schemas, self.names = view, batches, schemas, names
+        self.view, self.batches, self.names = view, batches, names
         self.times = batches[view.source].column("time")
 
-    def answers(self, joined: Joined, steps: list[Step]) -> tuple[bytearray, bytearray]:
+    def answers(self, engine: _core.Engine, steps: list[Step]) -> tuple[bytearray, bytearray]:
         values, states = bytearray(), bytearray()
         width = len(self.view.specs)
-        own = joined.engines[0]
         for position, stream, row in steps:
-            aside = own.late_rows + own.ahead_rows
-            for engine in joined.reading(stream):
-                engine.update(self.batches[stream], row, 1, position)
+            aside = engine.late_rows + engine.ahead_rows
+            engine.update(self.batches[stream], row, 1, position)
             if stream != self.view.source:
                 continue
-            if own.late_rows + own.ahead_rows != aside:
+            if engine.late_rows + engine.ahead_rows != aside:
                 values += array("d", [nan] * width).tobytes()
                 states += bytes([MISSING] * width)
                 continue
-            found = joined.read([self.names[row]], int(self.times[row]))
+            found = engine.read([self.names[row]], int(self.times[row]))
             values += found[0]
             states += found[1]
         return values, states
@@ -68,29 +66,28 @@ def parity(view: FeatureView, log: Log, *, points: int = POINTS) -> Report:
         for stream, found in positions.items()
         for row, position in enumerate(found)
     )
-    joined, width = Joined(view, schemas), len(view.specs)
+    parts, width = plans(view, schemas), len(view.specs)
+    engine = _core.Engine(parts)
     own = batches[view.source]
     numbers = array("I", range(len(own))).tobytes()
-    walk = _Walk(
-        view, batches, schemas, _core.entities(joined.parts[0].plan(schemas), own, numbers)
-    )
+    walk = _Walk(view, batches, _core.entities(parts[0][0], own, numbers))
     count = len(steps)
     places = sorted({count * (at + 1) // (points + 1) for at in range(points)} - {0, count})
     values, states, kept = bytearray(), bytearray(), []
     for first, last in zip([0, *places], [*places, count], strict=True):
         if first:
-            kept.append((first, len(states) // width, joined.snapshot()))
-        more = walk.answers(joined, steps[first:last])
+            kept.append((first, len(states) // width, engine.snapshot()))
+        more = walk.answers(engine, steps[first:last])
         values += more[0]
         states += more[1]
     report = Report(view.names, len(own))
-    report.late = joined.total("late_rows")
-    report.entities = joined.engines[0].entities
+    report.late = engine.late_rows
+    report.entities = engine.entities
     want = Answers.of(values, states, width)
     _, found = backfill(view, batches, schemas, positions, TIME_MIN, TIME_MAX)
     report.compare("batch", want, Answers.of(found[1], found[2], width))
     for first, row, data in kept:
-        again = walk.answers(Joined(view, schemas, data), steps[first:])
+        again = walk.answers(_core.Engine.restore(parts, data), steps[first:])
         report.compare("restore", want.rows(row), Answers.of(*again, width))
     return report
 

@@ -211,23 +211,35 @@ class FeatureView:
     def plan(self, schema: Schema) -> _core.Plan:
         """Compiled for a schema of its stream. Raises ``Incompatible`` where the schema lacks a
         field, or an operator can't be exact over it (the message says what to declare), and for a
-        view of several streams."""
+        view of several streams: :meth:`plans`."""
         if self.joins:
-            raise Incompatible(
-                f"view {self.name!r} also reads stream {min(self.joins)!r}: a FeatureStore and a "
-                "backfill serve it; this path takes views of one stream"
-            )
+            raise Incompatible(f"view {self.name!r} also reads stream {min(self.joins)!r}: give "
+                               "its schema")  # fmt: skip
         planned = self._planned
         if planned is not None and planned[0] is schema:
             return planned[1]
         prints = self.fingerprints_for(schema)
-        plan = _core.Plan(
-            self.name, self.entity, self.source, self.lateness,
-            [spec.core(schema, one) for spec, one in zip(self.specs, prints, strict=True)],
-            blake3(self.fingerprint + b"".join(prints)), schema, self.rules.core(),
-        )  # fmt: skip
+        plan = self.compiled(schema, prints, blake3(self.fingerprint + b"".join(prints)))
         self._planned = (schema, plan)
         return plan
+
+    def plans(self, schema: Schema, joined: Iterable[Schema] = ()) -> _core.Plans:
+        """What an engine takes: :meth:`plan`, or of a view of several streams its parts.
+
+        :param joined: schemas of the other streams that it reads. Raises as :meth:`plan`."""
+        if not self.joins:
+            return self.plan(schema)
+        from edgecore.feature_join import plans, streams
+
+        return plans(self, streams(schema, joined))
+
+    def compiled(self, schema: Schema, prints: Iterable[bytes], whole: bytes) -> _core.Plan:
+        """With the identities that its features are to have, and its own."""
+        return _core.Plan(
+            self.name, self.entity, self.source, self.lateness,
+            [spec.core(schema, one) for spec, one in zip(self.specs, prints, strict=True)],
+            whole, schema, self.rules.core(),
+        )  # fmt: skip
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_planned": None}  # a plan stays in its process

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from edgecore.feature_join import Joined
     from edgecore.fs import Fs
     from edgecore.schema import Schema
 
@@ -113,7 +112,7 @@ class FeatureStore:
         self.rebuilt: dict[str, str] = {}
         self._fs = fs
         self._views = {view.name: view for view in views}
-        self._engines: dict[str, _core.Engine | Joined] = {}
+        self._engines: dict[str, _core.Engine] = {}
         self._schemas = {schema.stream: schema for schema in schemas}
         self._feeds: dict[str, _core.Feed] = {}
         fs.make_directories(path)
@@ -140,38 +139,28 @@ class FeatureStore:
         return FeatureStore(str(path), views, schemas, PosixFs() if fs is None else fs)
 
     def _reading(self, stream: str) -> list[_core.Engine]:
-        out: list[_core.Engine] = []
-        for view in self._views.values():
-            engine = self._engines[view.name]
-            if not isinstance(engine, _core.Engine):
-                out += engine.reading(stream)
-            elif view.source == stream:
-                out.append(engine)
-        return out
+        return [
+            self._engines[view.name]
+            for view in self._views.values()
+            if stream == view.source or stream in view.joins
+        ]
 
     def _total(self, count: str) -> int:
-        return sum(
-            getattr(engine, count) if isinstance(engine, _core.Engine) else engine.total(count)
-            for engine in self._engines.values()
-        )
+        return sum(getattr(engine, count) for engine in self._engines.values())
 
     def _file(self, view: str) -> str:
         return f"{self.path}/{blake3(view.encode()).hex()[:16]}.features"
 
-    def _open(self, view: FeatureView) -> _core.Engine | Joined:
-        if view.joins:
-            from edgecore.feature_join import Joined  # only where there is one
-        plan = None if view.joins else view.plan(self._schemas[view.source])
+    def _open(self, view: FeatureView) -> _core.Engine:
+        joined = [self._schemas[one] for one in view.joins if one in self._schemas]
+        plans = view.plans(self._schemas[view.source], joined)
         file = self._file(view.name)
         if self._fs.exists(file):
             try:
-                data = self._fs.read_file(file, SNAPSHOT_BYTES_MAX)
-                if plan is None:
-                    return Joined(view, self._schemas, data)
-                return _core.Engine.restore(plan, data)
+                return _core.Engine.restore(plans, self._fs.read_file(file, SNAPSHOT_BYTES_MAX))
             except (Corrupt, Incompatible) as error:
                 self.rebuilt[view.name] = f"{error.word}: {error}"
-        return Joined(view, self._schemas) if plan is None else _core.Engine(plan)
+        return _core.Engine(plans)
 
     @property
     def position(self) -> int:
@@ -240,14 +229,14 @@ class FeatureStore:
         left the span, its coverage counts it as not known. Raises ``Invalid`` for end < begin."""
         at = position or self._next
         for engine in self._reading(stream):
-            engine.gap(begin, end, at)
+            engine.gap(begin, end, at, stream)
         self._next = at + 1
 
     def take_set_aside(self) -> list[tuple[str, int, int, int, int]]:
         """Rows that were not applied since the last call, the newest 4,096 of each view: (view,
         position, time, by ns, LATE or AHEAD)."""
         return [
-            (name, *one)
+            (name, *one[:4])
             for name, engine in self._engines.items()
             for one in engine.take_set_aside()
         ]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import edgecore as ec
+from edgecore import feature_join
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid, Stale
 from edgecore.features import FRESH, MISSING, REASONS, FeatureStore
@@ -154,6 +155,31 @@ def test_join_backfill_answers_with_all_that_had_happened_by_each_time(seed: int
         cells = slice(at * 5, at * 5 + 5)
         got = said(found.values[cells], found.states[cells])
         assert got == want(seen, row["pump"], row["time"])
+
+
+def test_join_backfill_final_answers_stay_what_they_are_when_more_rows_come(seed: int) -> None:
+    def found(rows: list[Step]) -> ec.features.Backfilled:
+        tables, _ = split(rows)
+        return ec.backfill(
+            view(), tables["telemetry"], schema=telemetry(), since=START + 40 * SECOND,
+            joined=[(SCHEMAS[one], tables[one]) for one in ("weather", "orders")],
+        )  # fmt: skip
+
+    final = changed = 0
+    for number in range(8):
+        rows = steps(seed + number, 160)
+        whole = found(rows)
+        later = {number: at for at, number in enumerate(whole.numbers)}
+        for upto in range(20, 160, 7):
+            part = found(rows[:upto])
+            for at, number in enumerate(part.numbers):
+                cells, then = (slice(5 * one, 5 * one + 5) for one in (at, later[number]))
+                same = part.values[cells].tobytes() == whole.values[then].tobytes()
+                assert same or not part.final[at]
+                final += part.final[at]
+                changed += not same
+    assert final
+    assert changed
 
 
 def test_join_backfill_as_known_at_ingest_has_the_bits_of_the_stream(seed: int) -> None:
@@ -339,7 +365,14 @@ def test_join_parity_of_a_log_is_0_bits_and_sees_a_planted_difference(
         assert report.bits == 0
         assert report.compared["batch"] == 5 * sum(stream == "telemetry" for stream, _ in rows)
         assert report.compared["restore"] > 0
-        monkeypatch.setattr("edgecore.feature_join.Other.take", lambda *_: None)
+
+        def later(view: Any, batches: Any, schemas: Any, positions: Any, *span: int) -> Any:
+            moved = [position + 4 for position in positions["weather"]]
+            return feature_join.backfill(
+                view, batches, schemas, {**positions, "weather": moved}, *span
+            )
+
+        monkeypatch.setattr("edgecore.feature_join_parity.backfill", later)
         assert parity(view(), log).bits > 0
         monkeypatch.undo()
     assert main(["features", "parity", str(tmp_path / "view.toml"), str(tmp_path / "log")]) == 0
