@@ -55,6 +55,17 @@ def quantised(slot: dict[str, Any], value: float, state: int) -> tuple[float, fl
     return x, clipped, clipped != x, missing
 
 
+def refused(body: dict[str, Any], values: list[float], states: list[int], ages: list[int]) -> str:
+    """The page's decision window, but for what a view refuses."""
+    full = 0
+    for slot, value, state, age in zip(body["slots"], values, states, ages, strict=True):
+        bound = slot.get("max_age", body.get("max_age"))
+        if slot["kind"] != "state" and bound is not None and not 0 <= age <= bound:
+            return "old"
+        full += state == 0 and not quantised(slot, value, state)[3]
+    return "sparse" if full / len(body["slots"]) < body.get("min_full", 0) else ""
+
+
 def test_vectors_binding_is_read_and_quantises_as_its_page_says() -> None:
     golden = vector("binding.json")
     data = bytes.fromhex(golden["bytes"])
@@ -84,6 +95,9 @@ def test_vectors_binding_is_read_and_quantises_as_its_page_says() -> None:
         assert array("b", made).tolist() == codes
         assert (clipped, substituted) == (row["clipped"], row["substituted"])
         assert array("d", binding.normalise(*given)).tolist() == doubles(row["normalised"])
+        assert refused(body, values, row["states"], row["ages"]) == row["refusal"]
+        assert binding.refusal(*given, array("q", row["ages"])) == row["refusal"]
+    assert {row["refusal"] for row in golden["rows"]} == {"", "old", "sparse"}
 
 
 # ---------------------------------------------------------------- release manifest

@@ -43,8 +43,8 @@ VALUES = BASIC | {"schema", "release", "streams"}
 FACES = {"columns", "corrections", "log", "log_keeping", "log_values", "cursor", "features",
          "feature_spec", "feature_kinds", "feature_view", "feature_backfill", "feature_parity",
          "feature_rules", "feature_gaps", "feature_toml", "feature_join", "feature_join_parity",
-         "expressions", "units", "artifacts", "inference", "learning", "pipeline", "fs", "worker",
-         "tflite_writer", "lineage", "release_features"}  # fmt: skip
+         "expressions", "units", "artifacts", "binding", "inference", "learning", "pipeline",
+         "fs", "worker", "tflite_writer", "lineage", "release_features"}  # fmt: skip
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
     "errors": set(),

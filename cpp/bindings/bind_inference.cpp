@@ -138,10 +138,10 @@ void bind_executor(py::module_& m) {
 }
 
 // (feature, kind, centre, scale, scale_floor, clip_lo, clip_hi, substitute, vocabulary, unknown,
-// missing)
+// missing, max_age)
 Slot slot_from(const py::handle& item) {
   const auto parts = item.cast<py::tuple>();
-  if (parts.size() != 11) throw py::value_error("a slot has 11 parts");
+  if (parts.size() != 12) throw py::value_error("a slot has 12 parts");
   Slot slot;
   const BufferView feature(parts[0]);
   if (feature.bytes().size() != slot.feature.size())
@@ -154,13 +154,37 @@ Slot slot_from(const py::handle& item) {
   slot.vocabulary = parts[8].cast<std::vector<std::int64_t>>();
   slot.unknown = parts[9].cast<double>();
   slot.missing = parts[10].cast<double>();
+  slot.max_age_ns = parts[11].cast<std::int64_t>();
   return slot;
 }
 
-std::shared_ptr<Binding> binding_of(const py::list& items) {
+std::shared_ptr<Binding> binding_of(const py::list& items, std::int64_t max_age, double min_full) {
   std::vector<Slot> slots;
   for (const py::handle item : items) slots.push_back(slot_from(item));
-  return std::make_shared<Binding>(take(Binding::make(std::move(slots))));
+  return std::make_shared<Binding>(take(Binding::make(std::move(slots), {max_age, min_full})));
+}
+
+// Why a row is not fit, in the words of predictions; "" where it is. `ages`: i64 ns.
+std::string refusal(const Binding& self, const py::object& values, const py::object& states,
+                    const py::object& ages) {
+  const BufferView value_view(values);
+  const BufferView state_view(states);
+  const BufferView age_view(ages);
+  const auto row = span_of<double>(value_view, "values");
+  const auto how = span_of<std::uint8_t>(state_view, "states");
+  const auto old = span_of<std::int64_t>(age_view, "ages");
+  if (row.size() != self.size() || how.size() != self.size() ||
+      (old.size() != self.size() && (!old.empty() || self.needs_ages())))
+    raise_if_bad(Status::invalid("the binding has " + std::to_string(self.size()) +
+                                 " slots: so many values, states and ages are needed"));
+  switch (self.refusal(row, how, old)) {
+    case inference::Refusal::kOld:
+      return "old";
+    case inference::Refusal::kSparse:
+      return "sparse";
+    default:
+      return "";
+  }
 }
 
 py::tuple quantise(const Binding& self, const py::object& values, const py::object& states,
@@ -198,9 +222,11 @@ void bind_inference(py::module_& m) {
   m.doc() = "see python/edgecore/_core/inference.pyi";
   bind_executor(m);
   py::class_<Binding, std::shared_ptr<Binding>>(m, "Binding")
-      .def(py::init(&binding_of), py::arg("slots"))
+      .def(py::init(&binding_of), py::arg("slots"), py::arg("max_age") = 0,
+           py::arg("min_full") = 0.0)
       .def("__len__", &Binding::size)
-      .def("quantise", &quantise, py::arg("values"), py::arg("states"), py::arg("quantisation"));
+      .def("quantise", &quantise, py::arg("values"), py::arg("states"), py::arg("quantisation"))
+      .def("refusal", &refusal, py::arg("values"), py::arg("states"), py::arg("ages"));
   m.def("score", &score, py::arg("kind"), py::arg("normalised"), py::arg("output"),
         py::arg("quantisation"));
 }

@@ -265,6 +265,8 @@ class PyPipeline {
     out["completed"] = all.completed;
     out["by_fallback"] = all.by_fallback;
     out["by_rule"] = all.by_rule;
+    for (std::size_t i = 0; i < pipeline::kParts; ++i)
+      out[py::str("refused_" + std::string(part_word(static_cast<Part>(i))))] = all.refused[i];
     out["unanswered"] = all.unanswered;
     out["late"] = all.late;
     out["feature_errors"] = all.feature_errors;
@@ -356,14 +358,22 @@ py::tuple find_prediction(const PyLogPtr& log, const PySchemaPtr& schema, std::u
   return py::make_tuple(found.prediction, found.entity, found.position);
 }
 
+// Why roles did not answer, as it is recorded; None: there is nothing to say.
+py::object reason_of(const Prediction& prediction) {
+  const std::string text = pipeline::reason_text(prediction.why);
+  return text.empty() ? py::object(py::none()) : py::str(text);
+}
+
+// (prediction, entity, values, states). `others`: (role, binding) of roles that did not answer.
+using OtherRoles = std::vector<std::pair<std::string, std::shared_ptr<inference::Binding>>>;
 py::tuple rebuild(const PyLogPtr& log, const features::PlanPtr& plan, const PySchemaPtr& source,
                   const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
                   const std::string& part, const py::dict& role, std::uint64_t position,
-                  const PySchemaPtr& gap) {
+                  const PySchemaPtr& gap, const OtherRoles& others) {
   Log& open = log->core();
-  const pipeline::RebuildPlan all{
-      plan,          source->schema(), prediction->schema(),         serving,
-      part_of(part), role_of(role),    gap ? gap->schema() : nullptr};
+  pipeline::RebuildPlan all{plan,          source->schema(), prediction->schema(),         serving,
+                            part_of(part), role_of(role),    gap ? gap->schema() : nullptr};
+  for (const auto& [word, binding] : others) all.others.emplace_back(part_of(word), binding);
   auto found = take(unlocked([&] { return pipeline::rebuild(open.reader(), all, position); }));
   return py::make_tuple(found.prediction, found.entity, py::cast(found.values),
                         py::cast(std::vector<int>(found.states.begin(), found.states.end())));
@@ -388,6 +398,7 @@ void bind_predictions(py::module_& m) {
       .def_property_readonly("clipped", [](const Prediction& p) { return p.answer.clipped; })
       .def_property_readonly("substituted",
                              [](const Prediction& p) { return p.answer.substituted; })
+      .def_property_readonly("reason", &reason_of)
       .def_property_readonly("input_hash",
                              [](const Prediction& p) { return to_py_bytes(p.answer.input); })
       .def_property_readonly("output_hash",
@@ -415,6 +426,13 @@ void bind_predictions(py::module_& m) {
                                  [](const PyPredictions& self) { return self.appended.count; })
           .def_property_readonly("source_position",
                                  [](const PyPredictions& self) { return self.appended.position; })
+          .def_property_readonly("reason",
+                                 [](const PyPredictions& self) {
+                                   py::list out;
+                                   for (const Prediction& one : self.rows)
+                                     out.append(reason_of(one));
+                                   return out;
+                                 })
           .def_property_readonly("shadow", [](const PyPredictions& self) {
             PyPredictions out;
             out.rows = self.shadow;
@@ -461,11 +479,13 @@ void bind_pipeline(py::module_& m) {
       [](const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
          const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
          const std::string& part, const py::dict& role, std::uint64_t position,
-         const PySchemaPtr& gap) {
-        return rebuild(log, plan_of(plan), source, prediction, serving, part, role, position, gap);
+         const PySchemaPtr& gap, const OtherRoles& others) {
+        return rebuild(log, plan_of(plan), source, prediction, serving, part, role, position, gap,
+                       others);
       },
       py::arg("log"), py::arg("plan"), py::arg("source"), py::arg("prediction"), py::arg("serving"),
-      py::arg("part"), py::arg("role"), py::arg("position"), py::arg("gap") = PySchemaPtr());
+      py::arg("part"), py::arg("role"), py::arg("position"), py::arg("gap") = PySchemaPtr(),
+      py::arg("others") = OtherRoles());
 }
 
 }  // namespace edgecore::bindings

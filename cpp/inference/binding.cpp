@@ -14,6 +14,7 @@ namespace {
 // y + kRounds rounds |y| < 2^31 to an integer, ties to even, by the spacing of doubles at 2^52; it
 // is in the low half of the sum's bits.
 constexpr double kRounds = 6755399441055744.0;  // 1.5 * 2^52
+constexpr std::int64_t kAnyAge = std::numeric_limits<std::int64_t>::max();
 
 // Two doubles in a register; every processor we build for has such.
 using Pair = double __attribute__((vector_size(16)));
@@ -43,6 +44,18 @@ Status check(const Slot& slot, std::size_t at) {
   if (std::adjacent_find(slot.vocabulary.begin(), slot.vocabulary.end(), std::greater_equal<>()) !=
       slot.vocabulary.end())
     return Status::invalid(where + "the vocabulary is not strictly ascending");
+  if (slot.max_age_ns < 0 || slot.max_age_ns == kAnyAge)
+    return Status::invalid(where + "the max_age is negative, or no bound");
+  if (slot.max_age_ns > 0 && slot.kind == SlotKind::kState)
+    return Status::invalid(where + "a state has no max_age: it says itself what is stale");
+  return {};
+}
+
+Status check(const Contract& contract) {
+  if (contract.max_age_ns < 0 || contract.max_age_ns == kAnyAge)
+    return Status::invalid("binding: the max_age is negative, or no bound");
+  if (!(contract.min_full >= 0.0 && contract.min_full <= 1.0))
+    return Status::invalid("binding: min_full is a share, 0 to 1");
   return {};
 }
 
@@ -66,7 +79,15 @@ double number_of(const Slot& slot, double value, std::uint8_t state, Quantised& 
 
 }  // namespace
 
-Binding::Binding(std::vector<Slot> slots) : slots_(std::move(slots)) {
+Binding::Binding(std::vector<Slot> slots, Contract contract)
+    : slots_(std::move(slots)), contract_(contract) {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    const std::int64_t age = slot.max_age_ns > 0 ? slot.max_age_ns : contract.max_age_ns;
+    if (age == 0 || slot.kind == SlotKind::kState) continue;
+    max_ages_.resize(slots_.size(), kAnyAge);
+    max_ages_[i] = age;
+  }
   const Slot neutral;
   for (std::size_t i = 0; i < slots_.size() + slots_.size() % 2; ++i) {
     const Slot& slot = i < slots_.size() ? slots_[i] : neutral;
@@ -77,10 +98,24 @@ Binding::Binding(std::vector<Slot> slots) : slots_(std::move(slots)) {
   }
 }
 
-Result<Binding> Binding::make(std::vector<Slot> slots) {
+Result<Binding> Binding::make(std::vector<Slot> slots, Contract contract) {
   if (slots.empty()) return Status::invalid("a binding needs at least one slot");
   for (std::size_t i = 0; i < slots.size(); ++i) EDGECORE_TRY(check(slots[i], i));
-  return Binding(std::move(slots));
+  EDGECORE_TRY(check(contract));
+  return Binding(std::move(slots), contract);
+}
+
+Refusal Binding::refusal(std::span<const double> values, std::span<const std::uint8_t> states,
+                         std::span<const std::int64_t> ages_ns) const {
+  for (std::size_t i = 0; i < max_ages_.size(); ++i)
+    if (max_ages_[i] != kAnyAge && (ages_ns[i] < 0 || ages_ns[i] > max_ages_[i]))
+      return Refusal::kOld;
+  if (contract_.min_full == 0.0) return Refusal::kNone;
+  std::size_t full = 0;
+  for (std::size_t i = 0; i < slots_.size(); ++i)
+    full += states[i] == kFresh && (slots_[i].kind == SlotKind::kState || std::isfinite(values[i]));
+  const double share = static_cast<double>(full) / static_cast<double>(slots_.size());
+  return share < contract_.min_full ? Refusal::kSparse : Refusal::kNone;
 }
 
 Result<Quantised> Binding::quantise(std::span<const double> values,

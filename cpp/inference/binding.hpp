@@ -27,6 +27,20 @@ struct Slot {
   std::vector<std::int64_t> vocabulary;  // category: the known codes, strictly ascending
   double unknown = -1.0;                 // category: the value of a code outside the vocabulary
   double missing = -2.0;                 // category: the value when there is none
+  std::int64_t max_age_ns = 0;           // of a value or category; 0: the contract's
+};
+
+// When a row is fit for a decision. What is 0 asks for nothing.
+struct Contract {
+  std::int64_t max_age_ns = 0;  // of the newest event behind each value and category
+  double min_full = 0.0;        // share of the slots that are FRESH and not substituted
+};
+
+// Why it is not.
+enum class Refusal : std::uint8_t {
+  kNone = 0,
+  kOld = 1,     // an event is older than max_age, or there is none
+  kSparse = 2,  // less than min_full
 };
 
 struct Quantised {
@@ -37,9 +51,15 @@ struct Quantised {
 // Immutable after make(); threads may share it.
 class Binding {
  public:
-  static Result<Binding> make(std::vector<Slot> slots);
+  static Result<Binding> make(std::vector<Slot> slots, Contract contract = {});
   std::size_t size() const { return slots_.size(); }
   const std::vector<Slot>& slots() const { return slots_; }
+  const Contract& contract() const { return contract_; }
+  bool needs_ages() const { return !max_ages_.empty(); }
+  // What of its contract a row breaks, first kOld. All spans hold size() elements, but that of ages
+  // (ns; negative: no event) may be empty where none are needed. Allocates nothing.
+  Refusal refusal(std::span<const double> values, std::span<const std::uint8_t> states,
+                  std::span<const std::int64_t> ages_ns) const;
   // values, states, input and normalised all hold size() elements; `normalised` takes the values
   // before the clip, which the reconstruction error needs. Allocates nothing.
   Result<Quantised> quantise(std::span<const double> values, std::span<const std::uint8_t> states,
@@ -47,8 +67,10 @@ class Binding {
                              std::span<double> normalised) const;
 
  private:
-  explicit Binding(std::vector<Slot> slots);
+  Binding(std::vector<Slot> slots, Contract contract);
   std::vector<Slot> slots_;
+  Contract contract_;
+  std::vector<std::int64_t> max_ages_;  // per slot, kAnyAge where there is no bound; empty: nowhere
   // The same by column, for the arithmetic of two slots at a time; padded to an even size.
   std::vector<double> centres_;
   std::vector<double> divisors_;

@@ -54,6 +54,7 @@ Status Pipeline::set_role(Part part, RoleSpec spec) {
                            (part == Part::kRule ? ": a rule has no model" : ": no model given"));
   EDGECORE_ASSIGN(Role made, Role::make(std::move(spec), *plan_, kChunkRows));
   auto fresh = std::make_unique<Role>(std::move(made));
+  if (fresh->needs_ages()) ages_.resize(values_.size());
   std::swap(role(part), fresh);
   const Role& now = *role(part);
   if (part != Part::kRule && now.folded_to() < position_) {
@@ -90,7 +91,7 @@ bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std
     status = engine.read(entity_of(rows, row), rows.time_ns(row),
                          features::Answers{{values_.data() + slot * width, width},
                                            {states_.data() + slot * width, width},
-                                           {},
+                                           ages_of(slot),
                                            {},
                                            {}});
   readable_[slot] = status.is_ok();
@@ -101,17 +102,29 @@ bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std
   return status.is_ok();
 }
 
+// Row `slot` of the chunk as row `row` of a role.
+void Pipeline::quantise(Role& role, std::size_t row, std::size_t slot) {
+  const std::size_t width = plan_->width();
+  role.quantise(row, {values_.data() + slot * width, width}, {states_.data() + slot * width, width},
+                ages_of(slot));
+}
+
+// A role that was asked for a row has not answered it.
+void Pipeline::note(Part part, Why why, Prediction& out) {
+  out.why[index(part)] = why;
+  if (is_refusal(why)) ++counters_.refused[index(part)];
+}
+
 // Features, model input and model output of rows [first, first + count).
 void Pipeline::read_chunk(const RowBatch& rows, std::size_t first, std::size_t count,
                           std::uint64_t position) {
-  const std::size_t width = plan_->width();
   for (std::size_t i = 0; i < count; ++i) {
     const bool readable = read_features(*engine_, rows, first + i, position + i, i);
     for (std::size_t part = 0; part < kModelParts; ++part) {
       Role* const one = roles_[part].get();
       if (one == nullptr || one->retired()) continue;
       if (readable)
-        one->quantise(i, {values_.data() + i * width, width}, {states_.data() + i * width, width});
+        quantise(*one, i, i);
       else
         one->skip(i);
     }
@@ -122,11 +135,9 @@ void Pipeline::read_chunk(const RowBatch& rows, std::size_t first, std::size_t c
 
 // The rule, or the plain statement, in the name of the first role there is, that nothing judged.
 void Pipeline::answer_without_model(std::size_t slot, Prediction& out) {
-  const std::size_t width = plan_->width();
   Role* const rule = role(Part::kRule).get();
   if (rule != nullptr && readable_[slot] != 0) {
-    rule->quantise(0, {values_.data() + slot * width, width},
-                   {states_.data() + slot * width, width});
+    quantise(*rule, 0, slot);
     if (rule->answered(0)) {
       ++counters_.by_rule;
       out.part = Part::kRule;
@@ -134,8 +145,12 @@ void Pipeline::answer_without_model(std::size_t slot, Prediction& out) {
       out.answer = rule->finish(0, out.as_of);
       return;
     }
+    note(Part::kRule, rule->why(0), out);
   }
-  if (readable_[slot] != 0) ++counters_.unanswered;
+  if (readable_[slot] != 0)
+    ++counters_.unanswered;
+  else
+    out.why.fill(Why::kUncounted);
   for (const Part part : {Part::kRule, Part::kFallback, Part::kActive}) {
     if (find_role(part) == nullptr) continue;
     out.part = part;
@@ -163,7 +178,12 @@ void Pipeline::answer(const RowBatch& rows, std::size_t row, std::size_t slot,
     if (!task.judge[index(part)]) continue;
     if (readable_[slot] == 0) continue;
     if (!one->answered(slot)) {
-      if (part != Part::kActive) one->retire();
+      const Why why = one->why(slot);
+      if (part == Part::kShadow)
+        counters_.refused[index(part)] += task.shadow && is_refusal(why);
+      else if (serve && !have_served)
+        note(part, why, out.served.back());
+      if (part != Part::kActive && !is_refusal(why)) one->retire();
       continue;
     }
     const Answer answer = one->finish(slot, time_ns);

@@ -35,11 +35,13 @@ struct Predictions {
 };
 
 struct Counters {
-  std::uint64_t rows = 0;            // answered or taken in, live
-  std::uint64_t replayed = 0;        // rows met by replay()
-  std::uint64_t completed = 0;       // of them, those whose predictions were missing
-  std::uint64_t by_fallback = 0;     // served by the fallback
-  std::uint64_t by_rule = 0;         // served by the rule
+  std::uint64_t rows = 0;         // answered or taken in, live
+  std::uint64_t replayed = 0;     // rows met by replay()
+  std::uint64_t completed = 0;    // of them, those whose predictions were missing
+  std::uint64_t by_fallback = 0;  // served by the fallback
+  std::uint64_t by_rule = 0;      // served by the rule
+  // By role: rows that it was asked for and that were not fit for it (is_refusal).
+  std::array<std::uint64_t, kParts> refused{};
   std::uint64_t unanswered = 0;      // no model and no rule could answer: not judged
   std::uint64_t late = 0;            // rows beyond the view's lateness: not judged
   std::uint64_t feature_errors = 0;  // rows that the feature engine refused: not judged
@@ -111,6 +113,12 @@ class Pipeline {
   void answer(const RowBatch& rows, std::size_t row, std::size_t slot, std::uint64_t position,
               const Task& task, Predictions& out);
   void answer_without_model(std::size_t slot, Prediction& out);
+  void quantise(Role& role, std::size_t row, std::size_t slot);
+  std::span<std::int64_t> ages_of(std::size_t slot) {
+    if (ages_.empty()) return {};
+    return {ages_.data() + slot * plan_->width(), plan_->width()};
+  }
+  void note(Part part, Why why, Prediction& out);
   Result<Appended> append(const RowBatch& rows);
   Status settle();
   Status take_gaps(std::uint64_t until);
@@ -143,6 +151,7 @@ class Pipeline {
   RowBatch owed_;               // predictions not yet appended
   std::vector<double> values_;  // of one chunk, row-major
   std::vector<std::uint8_t> states_;
+  std::vector<std::int64_t> ages_;      // empty while no role needs them
   std::vector<std::uint8_t> readable_;  // per row of the chunk
   Counters counters_;
   Waiter wait_ = [](const std::function<Status()>& work) { return work(); };

@@ -23,6 +23,7 @@ enum Column : std::size_t {
   kSubstituted,
   kInputHash,
   kOutputHash,
+  kReason,
 };
 
 constexpr Wanted kWanted[] = {
@@ -30,6 +31,7 @@ constexpr Wanted kWanted[] = {
     {"position", DType::kU64},    {"score", DType::kDecimal},    {"threshold", DType::kDecimal},
     {"verdict", DType::kU8},      {"episode", DType::kU32},      {"clipped", DType::kU16},
     {"substituted", DType::kU16}, {"input_hash", DType::kBytes}, {"output_hash", DType::kBytes},
+    {"reason", DType::kCategory},
 };
 
 Digest digest_of(ByteSpan bytes) {
@@ -38,7 +40,51 @@ Digest digest_of(ByteSpan bytes) {
   return digest;
 }
 
+// Written into `room`: nothing is allocated for a row.
+using Room = std::array<char, 64>;
+std::string_view write_reasons(const Reasons& why, Room& room) {
+  std::size_t size = 0;
+  const auto put = [&](std::string_view text) {
+    EDGECORE_ASSERT(size + text.size() <= room.size());
+    std::copy(text.begin(), text.end(), room.begin() + static_cast<std::ptrdiff_t>(size));
+    size += text.size();
+  };
+  for (const Part part : {Part::kActive, Part::kFallback, Part::kRule}) {
+    const Why one = why[static_cast<std::size_t>(part)];
+    if (one == Why::kNone) continue;
+    if (one == Why::kUncounted) return why_word(one);  // by all
+    if (size > 0) put(" ");
+    put(part_word(part));
+    put(":");
+    put(why_word(one));
+  }
+  return {room.data(), size};
+}
+
 }  // namespace
+
+std::string reason_text(const Reasons& why) {
+  Room room;
+  return std::string(write_reasons(why, room));
+}
+
+Reasons reasons_of(std::string_view text) {
+  Reasons out{};
+  if (text == why_word(Why::kUncounted)) {
+    out.fill(Why::kUncounted);
+    return out;
+  }
+  while (!text.empty()) {
+    const std::string_view one = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(text.size(), one.size() + 1));
+    for (const Part part : {Part::kActive, Part::kFallback, Part::kRule})
+      for (const Why why : {Why::kStale, Why::kOld, Why::kSparse, Why::kFailed})
+        if (one.size() == part_word(part).size() + 1 + why_word(why).size() &&
+            one.starts_with(part_word(part)) && one.ends_with(why_word(why)))
+          out[static_cast<std::size_t>(part)] = why;
+  }
+  return out;
+}
 
 Result<PredictionColumns> PredictionColumns::find(const Schema& schema) {
   static_assert(std::size(kWanted) == kCount);
@@ -73,6 +119,9 @@ void PredictionColumns::put(const Prediction& prediction, std::string_view entit
   out.set_cell(row, at_[kSubstituted], answer.substituted);
   out.set_bytes(row, at_[kInputHash], answer.input);
   out.set_bytes(row, at_[kOutputHash], answer.output);
+  Room room;
+  const std::string_view reason = write_reasons(prediction.why, room);
+  if (!reason.empty()) out.set_bytes(row, at_[kReason], as_byte_span(reason));
 }
 
 Prediction PredictionColumns::take(const RowBatch& rows, std::size_t row) const {
@@ -90,6 +139,7 @@ Prediction PredictionColumns::take(const RowBatch& rows, std::size_t row) const 
   answer.substituted = static_cast<std::uint16_t>(rows.cell(row, at_[kSubstituted]));
   answer.input = digest_of(rows.bytes(row, at_[kInputHash]));
   answer.output = digest_of(rows.bytes(row, at_[kOutputHash]));
+  if (rows.present(row, at_[kReason])) out.why = reasons_of(rows.text(row, at_[kReason]));
   return out;
 }
 

@@ -8,13 +8,21 @@
 
 namespace edgecore::pipeline {
 
+// Why the roles did not answer that were asked before the one that did, or all of them.
+using Reasons = std::array<Why, kParts>;
+
 struct Prediction {
   Part part = Part::kActive;
   std::uint32_t context = 0;
   std::uint64_t position = 0;  // of the row it answers
   std::int64_t as_of = 0;      // that row's event time, ns
   Answer answer;
+  Reasons why{};
 };
+
+// As it is recorded: "active:stale fallback:old", or "uncounted"; empty: there is nothing to say.
+std::string reason_text(const Reasons& why);
+Reasons reasons_of(std::string_view text);
 
 // The columns of a prediction schema. Immutable.
 class PredictionColumns {
@@ -30,7 +38,7 @@ class PredictionColumns {
   }
 
  private:
-  static constexpr std::size_t kCount = 12;
+  static constexpr std::size_t kCount = 13;
   std::array<std::size_t, kCount> at_{};
 };
 

@@ -12,6 +12,7 @@ struct Walk {
   const RebuildPlan& plan;
   const Recordings& recordings;
   Role& role;
+  std::vector<std::pair<Part, Role>>& others;
   features::Engine& engine;
   std::uint64_t wanted;
   Rebuilt& out;
@@ -25,7 +26,19 @@ struct Walk {
   void finish(const RowBatch& rows, std::size_t row, std::uint64_t position, const Answer& answer) {
     found = true;
     out.entity = std::string(entity_of(rows, row));
-    out.prediction = {plan.part, plan.role.context, position, rows.time_ns(row), answer};
+    out.prediction.part = plan.part;
+    out.prediction.context = plan.role.context;
+    out.prediction.position = position;
+    out.prediction.as_of = rows.time_ns(row);
+    out.prediction.answer = answer;
+  }
+
+  // What the roles say that the prediction names beside its own.
+  void refuse() {
+    for (auto& [part, one] : others) {
+      one.quantise(0, out.values, out.states, out.ages_ns);
+      if (is_refusal(one.why(0))) out.prediction.why[static_cast<std::size_t>(part)] = one.why(0);
+    }
   }
 
   Status step(const RowBatch& rows, std::size_t row, std::uint64_t position) {
@@ -34,16 +47,21 @@ struct Walk {
     const bool last = position == wanted;
     if (!last && (plan.part == Part::kRule || !recordings.judged(position, plan.part, plan.role)))
       return Status::ok();
-    const features::Answers to{out.values, out.states, {}, {}, {}};
+    const features::Answers to{out.values, out.states, out.ages_ns, {}, {}};
     if (!counts || !engine.read(entity_of(rows, row), rows.time_ns(row), to).is_ok()) {
       if (last) finish(rows, row, position, unjudged());
+      if (last) out.prediction.why.fill(Why::kUncounted);
       return Status::ok();
     }
-    role.quantise(0, out.values, out.states);
+    if (last) refuse();
+    role.quantise(0, out.values, out.states, out.ages_ns);
     role.run(1);
     if (role.answered(0)) {
       const Answer answer = role.finish(0, rows.time_ns(row));
       if (last) finish(rows, row, position, answer);
+    } else if (last && is_refusal(role.why(0))) {
+      finish(rows, row, position, unjudged());
+      out.prediction.why[static_cast<std::size_t>(plan.part)] = role.why(0);
     } else if (last) {
       return Status::corrupt("the role can't answer: " + role.failure().message());
     }
@@ -90,13 +108,21 @@ Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t
     return Status::unavailable("rows of " + plan.source->stream +
                                " were released or dropped: nothing can be rebuilt from the rest");
   EDGECORE_ASSIGN(Role role, Role::make(plan.role, *plan.plan, 1));
+  std::vector<std::pair<Part, Role>> others;
+  for (const auto& [part, binding] : plan.others) {
+    RoleSpec spec;
+    spec.binding = binding;
+    EDGECORE_ASSIGN(Role one, Role::make(std::move(spec), *plan.plan, 1));
+    others.emplace_back(part, std::move(one));
+  }
   EDGECORE_ASSIGN(auto engine, features::Engine::create(plan.plan));
   EDGECORE_ASSIGN(const Recordings recordings,
                   Recordings::read(reader, plan.prediction, plan.role.since, plan.serving));
   Rebuilt out;
   out.values.resize(plan.plan->width());
   out.states.resize(plan.plan->width());
-  Walk walk{plan, recordings, role, *engine, position, out};
+  out.ages_ns.resize(plan.plan->width());
+  Walk walk{plan, recordings, role, others, *engine, position, out};
   const auto visit = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
     for (std::size_t row = first; row < rows.count(); ++row, ++at)
       EDGECORE_TRY(walk.step(rows, row, at));

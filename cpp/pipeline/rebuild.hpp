@@ -25,6 +25,7 @@ struct Rebuilt {
   std::string entity;
   std::vector<double> values;  // of the view, as the model met them
   std::vector<std::uint8_t> states;
+  std::vector<std::int64_t> ages_ns;
 };
 
 struct RebuildPlan {
@@ -35,10 +36,12 @@ struct RebuildPlan {
   Part part = Part::kActive;
   RoleSpec role;
   SchemaPtr gap = nullptr;  // of edgecore.gap; null: there are none
+  // Of roles that did not answer before it: whether they refuse the row is seen again.
+  std::vector<std::pair<Part, std::shared_ptr<const inference::Binding>>> others{};
 };
 
-// The answer to the source row at `position`. Invalid: no such row is in the log. Corrupt: the
-// role can't answer it.
+// The answer to the source row at `position`, or why there is none. Invalid: no such row is in the
+// log. Corrupt: the role's model can't answer it.
 Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position);
 
 }  // namespace edgecore::pipeline

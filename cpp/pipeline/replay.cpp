@@ -74,18 +74,17 @@ Status Pipeline::replay() {
 
 void Pipeline::catch_up_row(const RowBatch& rows, std::size_t row, std::uint64_t position,
                             const Recordings& recordings) {
-  const std::size_t width = plan_->width();
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback}) {
     Role* const one = role(part).get();
     if (one == nullptr || one->retired() || one->folded_to() >= position) continue;
     one->fold_to(position);
     if (readable_[0] == 0) continue;
     if (!recordings.judged(position, part, one->spec())) continue;
-    one->quantise(0, {values_.data(), width}, {states_.data(), width});
+    quantise(*one, 0, 0);
     one->run(1);
     if (one->answered(0))
       static_cast<void>(one->finish(0, rows.time_ns(row)));
-    else if (part != Part::kActive)
+    else if (part != Part::kActive && !is_refusal(one->why(0)))
       one->retire();
   }
 }

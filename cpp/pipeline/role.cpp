@@ -26,6 +26,25 @@ Result<std::vector<std::uint32_t>> columns_of(const inference::Binding& binding,
   return columns;
 }
 
+std::vector<std::uint32_t> refusing_of(const std::vector<std::uint32_t>& columns,
+                                       const features::Plan& plan) {
+  std::vector<std::uint32_t> out;
+  const auto add = [&](std::uint32_t feature) {
+    if (plan.features()[feature].on_stale == features::OnStale::kRefuse) out.push_back(feature);
+  };
+  for (const std::uint32_t column : columns) {
+    add(column);
+    for (const features::Ratio& ratio : plan.ratios()) {
+      if (ratio.feature != column) continue;
+      add(ratio.numerator);
+      add(ratio.denominator);
+    }
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
 Status check_sizes(const RoleSpec& spec) {
   if (spec.binding == nullptr) return Status::invalid("a role needs a binding");
   if (spec.executor == nullptr) return Status::ok();
@@ -40,6 +59,17 @@ Status check_sizes(const RoleSpec& spec) {
                                 std::to_string(spec.executor->output_size()) + " and " +
                                 std::to_string(slots));
   return Status::ok();
+}
+
+Why why_of(inference::Refusal refusal) {
+  switch (refusal) {
+    case inference::Refusal::kOld:
+      return Why::kOld;
+    case inference::Refusal::kSparse:
+      return Why::kSparse;
+    default:
+      return Why::kNone;
+  }
 }
 
 std::uint16_t saturated(std::uint32_t count) {
@@ -61,6 +91,7 @@ Result<Role> Role::make(RoleSpec spec, const features::Plan& plan, std::size_t r
   if (role.spec_.verdict) {
     EDGECORE_ASSIGN(role.verdict_, Verdict::make(*role.spec_.verdict));
   }
+  role.refusing_ = refusing_of(role.columns_, plan);
   role.straight_ = role.columns_.size() == plan.view().features.size();
   for (std::size_t i = 0; i < role.columns_.size(); ++i)
     if (role.columns_[i] != i) role.straight_ = false;
@@ -78,6 +109,7 @@ Role::Role(RoleSpec spec, std::vector<std::uint32_t> columns, std::size_t rows_m
   }
   values_.resize(slots_);
   states_.resize(slots_);
+  ages_.resize(slots_);
   input_.resize(slots_ * rows_max);
   normalised_.resize(slots_ * rows_max);
   output_.resize(outputs_ * rows_max);
@@ -85,42 +117,50 @@ Role::Role(RoleSpec spec, std::vector<std::uint32_t> columns, std::size_t rows_m
   scores_.resize(rows_max);
   input_hashes_.resize(rows_max);
   output_hashes_.resize(rows_max);
-  ok_.resize(rows_max);
+  why_.resize(rows_max, Why::kUncounted);
 }
 
 void Role::fail(std::size_t row, const Status& status) {
-  ok_[row] = 0;
+  why_[row] = Why::kFailed;
   failure_ = status;
   ++failures_;
 }
 
 void Role::quantise(std::size_t row, std::span<const double> values,
-                    std::span<const std::uint8_t> states) {
+                    std::span<const std::uint8_t> states, std::span<const std::int64_t> ages_ns) {
+  for (const std::uint32_t feature : refusing_)
+    if (states[feature] == inference::kStale) {
+      why_[row] = Why::kStale;
+      return;
+    }
   if (!straight_) {
     for (std::size_t i = 0; i < slots_; ++i) {
       values_[i] = values[columns_[i]];
       states_[i] = states[columns_[i]];
+      if (needs_ages()) ages_[i] = ages_ns[columns_[i]];
     }
     values = values_;
     states = states_;
+    ages_ns = ages_;
   }
+  why_[row] = why_of(spec_.binding->refusal(values, states, ages_ns));
+  if (!answered(row)) return;
   const auto counts =
       spec_.binding->quantise(values, states, input_scale_, {&input_[row * slots_], slots_},
                               {&normalised_[row * slots_], slots_});
   if (!counts.is_ok()) return fail(row, counts.status());
   counts_[row] = counts.value();
-  ok_[row] = 1;
 }
 
 // A batch that fails is run again row by row, so that a row's fate is its own, as in a stream.
 void Role::run_model(std::size_t count) {
   const inference::Executor& model = *spec_.executor;
-  const bool whole = std::all_of(ok_.begin(), ok_.begin() + static_cast<std::ptrdiff_t>(count),
-                                 [](std::uint8_t ok) { return ok != 0; });
+  const bool whole = std::all_of(why_.begin(), why_.begin() + static_cast<std::ptrdiff_t>(count),
+                                 [](Why why) { return why == Why::kNone; });
   if (whole && count > 1 && model.run_batch(input_.data(), output_.data(), count, scratch_).is_ok())
     return;
   for (std::size_t row = 0; row < count; ++row) {
-    if (ok_[row] == 0) continue;
+    if (!answered(row)) continue;
     const Status status = model.run(&input_[row * slots_], &output_[row * outputs_], scratch_);
     if (!status.is_ok()) fail(row, status);
   }
@@ -130,7 +170,7 @@ void Role::run(std::size_t count) {
   if (is_rule()) return;
   run_model(count);
   for (std::size_t row = 0; row < count; ++row) {
-    if (ok_[row] == 0) continue;
+    if (!answered(row)) continue;
     const auto score = inference::score(spec_.score, {&normalised_[row * slots_], slots_},
                                         {&output_[row * outputs_], outputs_}, output_scale_);
     EDGECORE_ASSERT(score.is_ok());  // its sizes were checked by make()

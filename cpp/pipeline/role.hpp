@@ -33,6 +33,24 @@ constexpr std::string_view part_word(Part part) {
   return kWords[static_cast<std::size_t>(part)];
 }
 
+// Why a role did not answer a row, or that no role could.
+enum class Why : std::uint8_t {
+  kNone = 0,
+  kStale = 1,      // it reads a stale value that the view refuses (features::OnStale::kRefuse)
+  kOld = 2,        // its binding's max_age
+  kSparse = 3,     // its binding's min_full
+  kFailed = 4,     // the model gave no answer
+  kUncounted = 5,  // the row has no features: it is late, or ahead, or was refused
+};
+constexpr std::string_view why_word(Why why) {
+  constexpr std::string_view kWords[] = {"", "stale", "old", "sparse", "failed", "uncounted"};
+  return kWords[static_cast<std::size_t>(why)];
+}
+// A refusal is of the row, and the same whenever the row is met again; a failure is of the model.
+constexpr bool is_refusal(Why why) {
+  return why >= Why::kStale && why <= Why::kSparse;
+}
+
 struct RoleSpec {
   std::uint32_t context = 0;           // its row of edgecore.context
   std::vector<std::uint32_t> aliases;  // contexts of the same run under earlier opens of the log
@@ -76,14 +94,17 @@ class Role {
   const RoleSpec& spec() const { return spec_; }
   bool is_rule() const { return spec_.executor == nullptr; }
 
-  // Feature values and states of the whole view; MISSING values may be NaN.
+  // Feature values, states and ages of the whole view; MISSING values may be NaN, and ages empty
+  // where needs_ages() is false. A row that is not fit for a decision is refused: not answered().
   void quantise(std::size_t row, std::span<const double> values,
-                std::span<const std::uint8_t> states);
-  void skip(std::size_t row) { ok_[row] = 0; }  // has no features
+                std::span<const std::uint8_t> states, std::span<const std::int64_t> ages_ns);
+  bool needs_ages() const { return spec_.binding->needs_ages(); }
+  void skip(std::size_t row) { why_[row] = Why::kUncounted; }  // has no features
   // Runs, scores and hashes rows [0, count); a row whose run failed is answered() no more.
   void run(std::size_t count);
-  bool answered(std::size_t row) const { return ok_[row] != 0; }
-  const Status& failure() const { return failure_; }  // the last one
+  bool answered(std::size_t row) const { return why_[row] == Why::kNone; }
+  Why why(std::size_t row) const { return why_[row]; }  // it is not answered
+  const Status& failure() const { return failure_; }    // the last one
   std::uint64_t failures() const { return failures_; }
   // The answer to an answered row. Rows are finished in the order of the stream.
   Answer finish(std::size_t row, std::int64_t time_ns);
@@ -110,12 +131,15 @@ class Role {
   std::optional<Verdict> verdict_;
   std::vector<std::uint32_t> columns_;  // slot -> feature of the view
   bool straight_ = true;                // the slots are the view's features, in order
+  // Features that the view refuses when they are stale, of those that slots read or are made of.
+  std::vector<std::uint32_t> refusing_;
   inference::Quantisation input_scale_;
   inference::Quantisation output_scale_;
   std::size_t slots_ = 0;
   std::size_t outputs_ = 0;
   std::vector<double> values_;  // one row, gathered
   std::vector<std::uint8_t> states_;
+  std::vector<std::int64_t> ages_;
   std::vector<std::int8_t> input_;
   std::vector<std::int8_t> output_;
   std::vector<double> normalised_;
@@ -123,7 +147,7 @@ class Role {
   std::vector<std::int64_t> scores_;
   std::vector<Digest> input_hashes_;
   std::vector<Digest> output_hashes_;
-  std::vector<std::uint8_t> ok_;
+  std::vector<Why> why_;
   inference::Scratch scratch_;
   Status failure_;
   std::uint64_t failures_ = 0;

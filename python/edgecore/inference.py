@@ -1,4 +1,4 @@
-"""Models and bindings: int8 networks behind one face, and how features become their input.
+"""Models: int8 networks behind one face. What they are given is made by :mod:`edgecore.binding`.
 
 A model is a standard ``.tflite`` file. The native executor serves chains of FULLY_CONNECTED and
 RESHAPE, to the bit as the field's reference kernels round (the *profile*: ``litert-single`` or
@@ -8,15 +8,14 @@ ISA are part of a prediction's lineage, because outputs differ between runtimes.
 
 from __future__ import annotations
 
-from edgecore import limits
-from edgecore._core import features as _features
 from edgecore._core import inference as _inference
-from edgecore.digest import DIGEST_BYTES, blake3
+from edgecore.binding import KINDS, Binding, Slot
+from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any, Protocol
 
     from typing_extensions import Buffer
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "native", "litert", "tflite")
 PROFILES = ("litert-single", "tflite-double")
-KINDS = ("value", "state", "category")
 FOREIGN = {"litert-single": "litert", "tflite-double": "tflite"}  # whose rounding a profile is
 PACKAGES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
 TRIAL_SECONDS = 20.0
@@ -295,182 +293,6 @@ def _model_digest(manifest: Mapping[str, Any]) -> bytes | None:
     entry = manifest.get("objects", {}).get("model")
     digest = entry[0] if isinstance(entry, list | tuple) and entry else None
     return digest if isinstance(digest, bytes) else None
-
-
-def _codes(vocabulary: Iterable[int | str]) -> tuple[int, ...]:
-    words = tuple(vocabulary)
-    codes = [
-        _features.category_code(one.encode()) if isinstance(one, str) else one for one in words
-    ]
-    return tuple(sorted(codes) if any(isinstance(one, str) for one in words) else codes)
-
-
-class Slot:
-    """One model input: which feature it reads and how that becomes a number.
-
-    The normalised value is ``clamp((v - centre) / max(scale, scale_floor), *clip)``.
-
-    :param feature: fingerprint of the feature, 32 bytes.
-    :param kind: ``value``; ``state`` (0 fresh, 1 stale, 2 missing); ``category`` (the index of
-        the code in the vocabulary, or `unknown`, or `missing`).
-    :param substitute: stands for a missing value, in the feature's unit; the centre by default.
-    :param vocabulary: of a category: codes, ascending; or texts, whose codes are taken in order.
-    """
-
-    __slots__ = (
-        "centre",
-        "clip",
-        "feature",
-        "kind",
-        "missing",
-        "scale",
-        "scale_floor",
-        "substitute",
-        "unknown",
-        "vocabulary",
-    )
-
-    def __init__(
-        self,
-        feature: bytes,
-        kind: str = "value",
-        *,
-        centre: float = 0.0,
-        scale: float = 1.0,
-        scale_floor: float = 1e-6,
-        clip: tuple[float, float] = (-8.0, 8.0),
-        substitute: float | None = None,
-        vocabulary: Iterable[int | str] = (),
-        unknown: float = -1.0,
-        missing: float = -2.0,
-    ) -> None:
-        if kind not in KINDS:
-            raise Invalid(f"slot kind {kind!r}: one of {', '.join(KINDS)}")
-        if len(feature) != DIGEST_BYTES:
-            raise Invalid(f"slot: a feature fingerprint has {DIGEST_BYTES} bytes")
-        self.feature = bytes(feature)
-        self.kind = kind
-        self.centre = float(centre)
-        self.scale = float(scale)
-        self.scale_floor = float(scale_floor)
-        self.clip = (float(clip[0]), float(clip[1]))
-        self.substitute = self.centre if substitute is None else float(substitute)
-        self.vocabulary = _codes(vocabulary)
-        self.unknown = float(unknown)
-        self.missing = float(missing)
-
-    def canonical(self) -> dict[str, object]:
-        """The map that is encoded: every number, so that a default may change without harm."""
-        out: dict[str, object] = {
-            "feature": self.feature,
-            "kind": self.kind,
-            "centre": self.centre,
-            "scale": self.scale,
-            "scale_floor": self.scale_floor,
-            "clip": list(self.clip),
-            "substitute": self.substitute,
-        }
-        if self.kind == "category":
-            out["vocabulary"] = list(self.vocabulary)
-            out["unknown"] = self.unknown
-            out["missing"] = self.missing
-        return out
-
-    @staticmethod
-    def from_canonical(body: Mapping[str, Any]) -> Slot:
-        """The inverse of :meth:`canonical`. Raises ``Corrupt`` for anything else."""
-        try:
-            low, high = body["clip"]
-            return Slot(
-                body["feature"],
-                body["kind"],
-                centre=body["centre"],
-                scale=body["scale"],
-                scale_floor=body["scale_floor"],
-                clip=(low, high),
-                substitute=body["substitute"],
-                vocabulary=body.get("vocabulary", ()),
-                unknown=body.get("unknown", -1.0),
-                missing=body.get("missing", -2.0),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, Invalid) as error:
-            raise Corrupt(f"binding slot: {error}") from None
-
-    def parts(self) -> Sequence[object]:
-        """What the compiled binding is made from."""
-        numbers = (self.centre, self.scale, self.scale_floor, *self.clip, self.substitute)
-        vocabulary = list(self.vocabulary)
-        kind = KINDS.index(self.kind)
-        return (self.feature, kind, *numbers, vocabulary, self.unknown, self.missing)
-
-
-class Binding:
-    """How features become a model's input, slot by slot (docs/formats/binding.md). Immutable.
-
-    :raises Invalid: no slot, too many, or a slot with a number that has no meaning.
-    """
-
-    __slots__ = ("core", "slots")
-
-    def __init__(self, slots: Iterable[Slot]) -> None:
-        self.slots = tuple(slots)
-        if not 1 <= len(self.slots) <= limits.BINDING_SLOTS_MAX:
-            raise Invalid(f"a binding has 1 to {limits.BINDING_SLOTS_MAX} slots")
-        try:
-            self.core = _inference.Binding([slot.parts() for slot in self.slots])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise Invalid(f"binding: {error}") from None
-
-    def __len__(self) -> int:
-        return len(self.slots)
-
-    def to_bytes(self) -> bytes:
-        """Deterministic CBOR; equal bindings give equal bytes."""
-        from cbor2 import dumps
-
-        body = {"slots": [slot.canonical() for slot in self.slots], "version": 1}
-        return dumps(body, canonical=True)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Binding:
-        """The inverse of :meth:`to_bytes`.
-
-        :raises Corrupt: not the canonical form of a binding.
-        :raises Incompatible: a later version.
-        """
-        from cbor2 import CBORDecodeError, loads
-
-        if len(data) > limits.BINDING_BYTES_MAX:
-            raise Corrupt(f"binding of {len(data)} bytes: at most {limits.BINDING_BYTES_MAX}")
-        try:
-            body = loads(data)
-            version = body["version"]
-            if type(version) is int and version > 1:
-                raise Incompatible(f"binding: version {version} is not known here")
-            binding = Binding([Slot.from_canonical(slot) for slot in body["slots"]])
-            again = binding.to_bytes()
-        except (CBORDecodeError, KeyError, TypeError, ValueError, RecursionError, Invalid) as error:
-            raise Corrupt(f"binding: {error}") from None
-        if again != data:
-            raise Corrupt("binding: the encoding is not the canonical one")
-        return binding
-
-    def quantise(
-        self, values: Buffer, states: Buffer, quantisation: tuple[float, int]
-    ) -> tuple[bytes, int, int]:
-        """One row of features as int8 codes.
-
-        :param values: one f64 per slot, NaN where missing; :param states: one u8 per slot.
-        :param quantisation: the model's input quantisation.
-        :returns: (codes, how many were clipped, how many substituted).
-        :raises Invalid: sizes that are not the binding's.
-        """
-        codes, clipped, substituted, _ = self.core.quantise(values, states, quantisation)
-        return codes, clipped, substituted
-
-    def normalise(self, values: Buffer, states: Buffer) -> bytes:
-        """The normalised values before the clip, one f64 per slot: what reconstruction compares."""
-        return self.core.quantise(values, states, (1.0, 0))[3]
 
 
 def score(kind: str, normalised: Buffer, output: Buffer, quantisation: tuple[float, int]) -> int:

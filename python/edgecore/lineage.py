@@ -16,7 +16,7 @@ from edgecore.errors import Corrupt, Incompatible, Invalid, Unavailable
 from edgecore.features import FeatureView
 from edgecore.fs import PosixFs
 from edgecore.inference import Binding, Model
-from edgecore.pipeline import NOT_JUDGED, SERVING, checked, read_contexts, role_spec
+from edgecore.pipeline import SERVING, checked, read_contexts, role_spec
 from edgecore.schema import Schema
 from edgecore.streams import GAP, PREDICTION
 
@@ -24,12 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgecore._core import inference as _core
     from edgecore.log import Log
     from edgecore.pipeline import Context, Get, Prediction
 
 OBJECT_BYTES_MAX = 1 << 30
+FAILED, UNCOUNTED = "failed", "uncounted"
 COMPARED = ("entity", "as_of", "input_hash", "output_hash", "score", "threshold", "verdict")
-ALSO_COMPARED = ("episode", "clipped", "substituted")
+ALSO_COMPARED = ("episode", "clipped", "substituted", "reason")
 
 
 class Lineage:
@@ -161,20 +163,52 @@ def rebuild(log: Log, identity: str, get: Get) -> Lineage:
         run=run,
     )
     serving = {one.number for one in contexts if one.role in SERVING}
+    before = [one for one in contexts if one.position <= at]
     again, entity_again, values, states = _pipeline.rebuild(
         log.core, parts.view.plan(parts.schema), parts.schema.core, PREDICTION.core, serving,
         context.role, spec, recorded.position, GAP.core,
+        _others(recorded.reason, context, before, get),
     )  # fmt: skip
     was, now = _facts(recorded, entity), _facts(again, entity_again)
+    now["reason"] = _made_again(recorded.reason, again.reason)
     note = ""
-    if recorded.verdict == NOT_JUDGED and recorded.score is None:
+    if recorded.score is None and _reasons(now["reason"]).get(context.role) == FAILED:
         note = "the model gave no answer at the time, and this was recorded"
-        now = was | {name: now[name] for name in ("entity", "as_of")}
+        now = was | {name: now[name] for name in ("entity", "as_of", "reason")}
     names = [feature.name for feature in parts.view.specs]
     return Lineage(
         f"{log.store_id.hex()}:{partition}:{sequence}", context, was, now,
         dict(zip(names, zip(values, states, strict=True), strict=True)), note,
     )  # fmt: skip
+
+
+def _reasons(text: str | None) -> dict[str, str]:
+    """A prediction's reason by role; that of a row without features under its own word."""
+    pairs = [one.partition(":") for one in (text or "").split()]
+    return {role: why for role, _, why in pairs}
+
+
+def _made_again(recorded: str | None, rebuilt: str | None) -> str | None:
+    """The rebuilt reason, with what was recorded of models that failed: they may not fail now."""
+    failed = {role: why for role, why in _reasons(recorded).items() if why == FAILED}
+    found = failed | _reasons(rebuilt)
+    if UNCOUNTED in found:
+        return UNCOUNTED
+    return " ".join(f"{role}:{found[role]}" for role in SERVING if role in found) or None
+
+
+def _others(
+    reason: str | None, context: Context, before: list[Context], get: Get
+) -> list[tuple[str, _core.Binding]]:
+    """Roles that refused the row before it came to the prediction's own, with their bindings."""
+    out = []
+    for role, why in _reasons(reason).items():
+        of_role = [one for one in before if one.role == role]
+        if role == context.role or why == FAILED or not of_role:
+            continue
+        data = checked(get, of_role[-1].body["binding"], f"binding of role {role}")
+        out.append((role, Binding.from_bytes(data).core))
+    return out
 
 
 class _Parts:
@@ -217,6 +251,7 @@ def _facts(prediction: Prediction, entity: str) -> dict[str, Any]:
         "substituted": prediction.substituted,
         "input_hash": prediction.input_hash,
         "output_hash": prediction.output_hash,
+        "reason": prediction.reason,
     }
 
 

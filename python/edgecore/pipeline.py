@@ -7,11 +7,11 @@ event of the same log, with its lineage.
     found = pipeline.process({"pump": "a", "temp": 20.1})
     found[0].verdict, found.score                     # one prediction per row; typed memoryviews
 
-Roles: ``active`` serves; ``fallback`` is a warm standby that answers a row the active model fails;
-``rule`` needs no model and answers what neither could; ``shadow`` is recorded beside and serves
-nothing. A row of the source stream gets exactly one serving prediction, at a later position of the
-same log. The stream belongs to its pipeline: rows appended to it by other ways make ``process``
-raise until ``replay()`` has taken them in.
+Roles: ``active`` serves; ``fallback`` is a warm standby that answers a row the active model fails,
+or that is not fit for it; ``rule`` needs no model and answers what neither could; ``shadow`` is
+recorded beside and serves nothing. A row of the source stream gets exactly one serving prediction,
+at a later position of the same log. The stream belongs to its pipeline: rows appended to it by
+other ways make ``process`` raise until ``replay()`` has taken them in.
 """
 
 from __future__ import annotations
@@ -180,8 +180,10 @@ class Pipeline:
     #: `rows`: a dict, a list of dicts, a numpy structured array, Arrow data or a ``Batch``.
     #: ``Predictions``: ``len()``, ``[i]``, columns ``position as_of score threshold verdict episode
     #: clipped substituted context`` as typed memoryviews (score and threshold f64, NaN where not
-    #: judged), ``shadow``, ``rejected``, and ``recorded``: False when the log took the rows and
-    #: then no more; their predictions wait and go first next time. Empty while no role serves.
+    #: judged), ``reason`` (texts: which roles did not answer and why, e.g. ``"active:stale"``; None
+    #: where the first did), ``shadow``, ``rejected``, and ``recorded``: False when the log took the
+    #: rows and then no more; their predictions wait and go first next time. Empty while no role
+    #: serves.
     #:
     #: Raises ``Invalid``: a row that is not the schema's (nothing was taken, unless
     #: ``on_invalid="skip"``), or rows that came around the pipeline: call :meth:`replay`;
@@ -344,7 +346,8 @@ class Pipeline:
 
     @property
     def counters(self) -> dict[str, int]:
-        """``rows replayed completed by_fallback by_rule unanswered late feature_errors``."""
+        """``rows replayed completed by_fallback by_rule unanswered late feature_errors``, and
+        ``refused_<role>``: rows that the role was asked for and that were not fit for it."""
         return self._core.counters()
 
     def take_set_aside(self) -> list[tuple[int, int, int, int]]:

@@ -57,6 +57,7 @@ PREDICTION = Schema(
         Field("substituted", "u16", required=True),
         Field("input_hash", "bytes", required=True),
         Field("output_hash", "bytes", required=True),
+        Field("reason", "category"),
     ],
 )
 

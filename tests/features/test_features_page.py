@@ -47,7 +47,7 @@ def run_shell(text: str, out: io.StringIO) -> None:
 
 
 def check(told: list[str], rows: int) -> None:
-    assert len(told) == 10
+    assert len(told) == 11
     assert told[5].startswith("view derived of stream machine, one entity; ")
     told = told[4:]
     assert told[2].startswith(f"{rows} rows, ")
@@ -55,8 +55,8 @@ def check(told: list[str], rows: int) -> None:
     assert len(lines) == 20
     assert [line.split()[2] for line in lines[:10]] == ["FRESH"] * 10
     assert [line.split()[2:4] for line in lines[10:18]] == [["STALE", "ttl"]] * 8
-    assert told[4].startswith(f"{rows} rows answered")
-    assert "\n0 differing bits" in told[5]
+    assert told[5].startswith(f"{rows} rows answered")
+    assert "\n0 differing bits" in told[6]
 
 
 def test_features_page_runs_on_a_generated_series(

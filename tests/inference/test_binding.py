@@ -6,6 +6,7 @@ import math
 import random
 from array import array
 
+import cbor2
 import pytest
 
 from edgecore.digest import blake3
@@ -58,9 +59,63 @@ def test_binding_wrong_numbers_or_sizes_then_invalid() -> None:
             wrong()
 
 
-def test_binding_mutated_bytes_then_corrupt_or_another_binding(seed: int) -> None:
+def test_binding_contract_is_part_of_its_bytes_and_absent_where_nothing_is_asked() -> None:
+    slots = sample().slots
+    assert cbor2.loads(sample().to_bytes()).keys() == {"slots", "version"}
+    held = Binding([*slots, Slot(FEATURE, max_age="250ms")], max_age="5m", min_full=0.8)
+    assert len({blake3(one.to_bytes()) for one in (sample(), Binding(slots, max_age=1), held)}) == 3
+    again = Binding.from_bytes(held.to_bytes())
+    assert (again.max_age, again.min_full) == (300 * 10**9, 0.8)
+    assert [slot.max_age for slot in again.slots] == [0, 0, 0, 0, 250_000_000]
+    values, states = array("d", [1, 1, 3, 1, 1]), bytes(5)
+    assert held.refusal(values, states, array("q", [0, 10**18, 0, 0, 250_000_000])) == ""
+    assert held.refusal(values, states, array("q", [0, 0, 0, 0, 250_000_001])) == "old"
+    assert held.refusal(values, bytes([1, 1, 0, 0, 0]), array("q", [0] * 5)) == "sparse"
+    with pytest.raises(Invalid, match="ages are needed"):
+        held.refusal(values, states)
+    assert sample().refusal(values[:4], bytes([2, 2, 2, 2])) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_age", -1), ("max_age", 0), ("max_age", 2**63 - 1), ("max_age", 2**63),
+        ("max_age", 2**64 - 1), ("max_age", 2**70), ("max_age", 1.5), ("max_age", "5m"),
+        ("max_age", True), ("max_age", None), ("max_age", []),
+        ("min_full", math.nan), ("min_full", math.inf), ("min_full", -0.5), ("min_full", -0.0),
+        ("min_full", 0.0), ("min_full", 1.25), ("min_full", 1), ("min_full", "1"),
+        ("min_full", None), ("min_slots", 3),
+    ],
+)  # fmt: skip
+def test_binding_hostile_contract_then_corrupt(key: str, value: object) -> None:
+    body = cbor2.loads(sample().to_bytes())
+    with pytest.raises(Corrupt):
+        Binding.from_bytes(cbor2.dumps(body | {key: value}, canonical=True))
+    if key == "max_age":
+        body["slots"][0][key] = value
+        with pytest.raises(Corrupt):
+            Binding.from_bytes(cbor2.dumps(body, canonical=True))
+
+
+def test_binding_contract_without_meaning_then_invalid() -> None:
+    for wrong in (
+        lambda: Binding([Slot(FEATURE)], max_age=-1),
+        lambda: Binding([Slot(FEATURE)], max_age="soon"),
+        lambda: Binding([Slot(FEATURE)], max_age=1 << 70),
+        lambda: Binding([Slot(FEATURE)], min_full=math.nan),
+        lambda: Binding([Slot(FEATURE)], min_full=1.01),
+        lambda: Binding([Slot(FEATURE, "state", max_age="1s")]),
+        lambda: Binding([Slot(FEATURE, max_age=-1)]),
+    ):
+        with pytest.raises(Invalid):
+            wrong()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_binding_mutated_bytes_then_corrupt_or_another_binding(seed: int, held: bool) -> None:
     chance = random.Random(seed)
-    good = sample().to_bytes()
+    slots = [*sample().slots, Slot(FEATURE, max_age="3s")]
+    good = Binding(slots, max_age="5m", min_full=0.3).to_bytes() if held else sample().to_bytes()
     refused = 0
     for _ in range(2000):
         data = bytearray(good)

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -103,6 +104,57 @@ TEST(Binding, WrongSizesOrEmptyClipThenInvalid) {
   EXPECT_EQ(Binding::make({bad}).status().outcome(), Outcome::kInvalid);
   auto binding = Binding::make({value_slot(0, 1)}).value();
   EXPECT_EQ(binding.quantise({}, {}, {}, {}, {}).status().outcome(), Outcome::kInvalid);
+}
+
+TEST(Binding, RowsAreHeldToTheContractOldFirst) {
+  Slot state = value_slot(0, 1);
+  state.kind = SlotKind::kState;
+  Slot own = value_slot(0, 1);
+  own.max_age_ns = 50;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Binding binding = Binding::make({value_slot(0, 1), state, own}, {9, 0.5}).value();
+  EXPECT_TRUE(binding.needs_ages());
+  struct Case {
+    std::array<double, 3> values;
+    std::array<std::uint8_t, 3> states;
+    std::array<std::int64_t, 3> ages;
+    Refusal refusal;
+  };
+  const Case cases[] = {
+      {{1, 1, 1}, {0, 0, 0}, {9, 99, 50}, Refusal::kNone},  // a state's age is nobody's business
+      {{1, 1, 1}, {0, 0, 0}, {10, 0, 0}, Refusal::kOld},
+      {{1, 1, 1}, {0, 0, 0}, {0, 0, 51}, Refusal::kOld},
+      {{nan, 1, 1}, {kMissing, 0, 0}, {-1, 0, 0}, Refusal::kOld},  // no event is older than any
+      {{nan, 1, 1}, {kMissing, 0, 0}, {0, 0, 0}, Refusal::kNone},  // two of three
+      {{nan, 1, 1}, {kMissing, kStale, 0}, {0, 0, 0}, Refusal::kSparse},
+      {{nan, 1, nan}, {0, 0, 0}, {0, 0, 0}, Refusal::kSparse},
+      {{1, nan, 1}, {kStale, 0, 0}, {0, 0, 0}, Refusal::kNone},
+      {{1, 1, 1}, {kStale, kStale, kStale}, {10, 0, 0}, Refusal::kOld},
+  };
+  for (const Case& one : cases)
+    EXPECT_EQ(binding.refusal(one.values, one.states, one.ages), one.refusal) << &one - cases;
+  const Binding none = Binding::make({value_slot(0, 1)}).value();
+  EXPECT_FALSE(none.needs_ages());
+  EXPECT_EQ(none.refusal(std::array{nan}, std::array{kMissing}, {}), Refusal::kNone);
+  // A share is a quotient: four of five are 0.8.
+  const Binding share = Binding::make(std::vector<Slot>(5, value_slot(0, 1)), {0, 0.8}).value();
+  const std::array<std::uint8_t, 5> states = {0, 0, kStale, 0, 0};
+  EXPECT_EQ(share.refusal(std::array<double, 5>{}, states, {}), Refusal::kNone);
+}
+
+TEST(Binding, ContractsWithoutMeaningAreInvalid) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const Contract contract :
+       {Contract{-1, 0}, Contract{INT64_MIN, 0}, Contract{INT64_MAX, 0}, Contract{0, nan},
+        Contract{0, -0.1}, Contract{0, 1.0000001}, Contract{0, 1e300}})
+    EXPECT_EQ(Binding::make({value_slot(0, 1)}, contract).status().outcome(), Outcome::kInvalid);
+  Slot state = value_slot(0, 1);
+  state.kind = SlotKind::kState;
+  state.max_age_ns = 1;
+  EXPECT_EQ(Binding::make({state}).status().outcome(), Outcome::kInvalid);
+  Slot negative = value_slot(0, 1);
+  negative.max_age_ns = -1;
+  EXPECT_EQ(Binding::make({negative}).status().outcome(), Outcome::kInvalid);
 }
 
 TEST(Score, EachKindOnItsGrid) {

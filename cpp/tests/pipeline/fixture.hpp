@@ -42,13 +42,14 @@ inline SchemaPtr source_schema() {
 }
 
 inline SchemaPtr prediction_schema() {
-  return make_schema("edgecore.prediction", Tier::kFeedback,
-                     {field("context", DType::kU32), field("entity", DType::kCategory),
-                      field("as_of", DType::kI64), field("position", DType::kU64),
-                      field("score", DType::kDecimal, 6), field("threshold", DType::kDecimal, 6),
-                      field("verdict", DType::kU8), field("episode", DType::kU32),
-                      field("clipped", DType::kU16), field("substituted", DType::kU16),
-                      field("input_hash", DType::kBytes), field("output_hash", DType::kBytes)});
+  return make_schema(
+      "edgecore.prediction", Tier::kFeedback,
+      {field("context", DType::kU32), field("entity", DType::kCategory),
+       field("as_of", DType::kI64), field("position", DType::kU64),
+       field("score", DType::kDecimal, 6), field("threshold", DType::kDecimal, 6),
+       field("verdict", DType::kU8), field("episode", DType::kU32), field("clipped", DType::kU16),
+       field("substituted", DType::kU16), field("input_hash", DType::kBytes),
+       field("output_hash", DType::kBytes), field("reason", DType::kCategory)});
 }
 
 inline SchemaPtr gap_schema() {

@@ -5,6 +5,7 @@ from typing import Any
 from typing_extensions import Buffer
 
 from edgecore._core.features import Plan
+from edgecore._core.inference import Binding
 from edgecore._core.log import Log
 from edgecore._core.rows import Schema
 
@@ -30,6 +31,8 @@ class Prediction:
     @property
     def substituted(self) -> int: ...
     @property
+    def reason(self) -> str | None: ...
+    @property
     def input_hash(self) -> bytes: ...
     @property
     def output_hash(self) -> bytes: ...
@@ -47,6 +50,8 @@ class Predictions:
     def count(self) -> int: ...
     @property
     def source_position(self) -> int: ...
+    @property
+    def reason(self) -> list[str | None]: ...
     @property
     def shadow(self) -> Predictions: ...
     @property
@@ -105,4 +110,5 @@ def rebuild(
     role: dict[str, Any],
     position: int,
     gap: Schema | None = None,
+    others: list[tuple[str, Binding]] = ...,
 ) -> tuple[Prediction, str, list[float], list[int]]: ...

@@ -57,8 +57,10 @@ def lines(found: Lineage) -> list[str]:
         f"{body['epoch']:016x}",
         f"  verdict    {VERDICTS.get(was['verdict'], was['verdict'])}: score {was['score']}, "
         f"threshold {was['threshold']}, episode {was['episode']}",
-        "  features",
     ]
+    if was["reason"]:
+        out.append(f"  reason     {was['reason']}")
+    out.append("  features")
     for name, (value, state) in found.features.items():
         out.append(f"    {name:<24}{value:>16.6g}  {STATES.get(state, state)}")
     if found.note:

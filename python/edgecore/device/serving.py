@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT_BYTES_MAX = 1 << 28
 ANOMALOUS, NOT_JUDGED = 1, 2
+ROLES = ("active", "shadow", "fallback", "rule")
 
 
 class Loaded:
@@ -251,13 +252,14 @@ class Serving:
         return {
             **self._counts,
             "unanswered": counters.get("unanswered", 0),
+            "refused": {role: counters.get(f"refused_{role}", 0) for role in ROLES},
             "by_rule": counters.get("by_rule", 0),
             "completed": counters.get("completed", 0),
             "late": counters.get("late", 0),
             "last": None if last is None else {
                 name: getattr(last, name)
                 for name in ("role", "position", "as_of", "score", "threshold", "verdict",
-                             "episode", "context")
+                             "episode", "context", "reason")
             },
         }  # fmt: skip
 

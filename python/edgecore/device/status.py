@@ -153,6 +153,10 @@ def render(report: dict[str, Any], now_ns: int) -> list[str]:
         f"{report['predictions']['anomalous']:,} anomalous, "
         f"{report['predictions']['unanswered']:,} unanswered"
     )
+    refused = {role: rows for role, rows in report["predictions"]["refused"].items() if rows}
+    if refused:
+        said = ", ".join(f"{rows:,} by {role}" for role, rows in refused.items())
+        lines.append(f"    not fit {said}: features too old or missing")
     lines.append(
         f"  source    {source['kind']} {source['stream']}: {source['accepted']:,} accepted, "
         f"{source['rejected']:,} refused, {source['off_grid']:,} rounded, {source['late']:,} late, "
