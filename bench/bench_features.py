@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+import feature_latency
 from pair import HERE, LOOP_NS_MIN, Case, calibrate, row, start
 
 EVENTS = 20_000
@@ -458,3 +459,4 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     for name in FLAT:
         found = alone(f"features.flat/{name}", f"flat/{name}", rounds)
         yield found | {"reason": "no peer: the row is what ours grows by"}
+    yield from feature_latency.rows()
