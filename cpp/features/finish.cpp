@@ -2,6 +2,7 @@
 #include "features/finish.hpp"
 
 #include <algorithm>
+#include <span>
 
 namespace edgecore::features {
 namespace {
@@ -103,7 +104,7 @@ double spread_wide(std::uint32_t n, UInt128 squares, Int128 sum) {
   return round_mantissa(top, below != 0 || limbs[0] != 0, 2 * kHalf - lead);
 }
 
-void ExactSum::accumulate(double value, bool negate) {
+Limbs::Limbs(double value) {
   const auto bits = std::bit_cast<std::uint64_t>(value);
   const auto biased = static_cast<unsigned>(bits >> 52 & 0x7ff);
   std::uint64_t mantissa = bits & ((std::uint64_t{1} << 52) - 1);
@@ -112,23 +113,65 @@ void ExactSum::accumulate(double value, bool negate) {
     mantissa |= std::uint64_t{1} << 52;
     place = biased - 1;
   }
-  if (mantissa == 0) return;
-  std::size_t at = place / 64;
+  at = place / 64;
   const unsigned shift = place % 64;
-  const std::uint64_t low = mantissa << shift;
-  const std::uint64_t high = shift == 0 ? 0 : mantissa >> (64 - shift);
-  const bool subtract = ((bits >> 63) != 0) != negate;
+  low = mantissa << shift;
+  high = shift == 0 ? 0 : mantissa >> (64 - shift);
+  negative = bits >> 63 != 0;
+}
+
+namespace {
+
+// Two's complement; `limbs` from the one on that holds `one.low`.
+void add_to(std::span<std::uint64_t> limbs, const Limbs& one, bool negate) {
   unsigned long long carry = 0;
-  if (subtract) {
-    carry = __builtin_sub_overflow(limbs_[at], low, &limbs_[at]) ? 1 : 0;
+  std::size_t at = 2;
+  if (one.negative != negate) {
+    carry = __builtin_sub_overflow(limbs[0], one.low, limbs.data()) ? 1 : 0;
     // high + carry can't wrap: high < 2^53.
-    carry = __builtin_sub_overflow(limbs_[at + 1], high + carry, &limbs_[at + 1]) ? 1 : 0;
-    for (at += 2; carry != 0 && at < kLimbs; ++at) carry = limbs_[at]-- == 0 ? 1 : 0;
+    carry = __builtin_sub_overflow(limbs[1], one.high + carry, &limbs[1]) ? 1 : 0;
+    for (; carry != 0 && at < limbs.size(); ++at) carry = limbs[at]-- == 0 ? 1 : 0;
   } else {
-    carry = __builtin_add_overflow(limbs_[at], low, &limbs_[at]) ? 1 : 0;
-    carry = __builtin_add_overflow(limbs_[at + 1], high + carry, &limbs_[at + 1]) ? 1 : 0;
-    for (at += 2; carry != 0 && at < kLimbs; ++at) carry = ++limbs_[at] == 0 ? 1 : 0;
+    carry = __builtin_add_overflow(limbs[0], one.low, limbs.data()) ? 1 : 0;
+    carry = __builtin_add_overflow(limbs[1], one.high + carry, &limbs[1]) ? 1 : 0;
+    for (; carry != 0 && at < limbs.size(); ++at) carry = ++limbs[at] == 0 ? 1 : 0;
   }
+}
+
+// The double nearest to limbs * 2^(64 * base - 1074); writes over them.
+double round_limbs(std::span<std::uint64_t> limbs, std::size_t base) {
+  const bool negative = limbs.back() >> 63 != 0;
+  if (negative) {
+    bool carry = true;
+    for (auto& limb : limbs) {
+      limb = ~limb + (carry ? 1 : 0);
+      carry = carry && limb == 0;
+    }
+  }
+  std::size_t top = limbs.size();
+  while (top > 0 && limbs[top - 1] == 0) --top;
+  if (top == 0) return 0;
+  --top;
+  const int lead = std::countl_zero(limbs[top]);
+  const int highest = static_cast<int>(base + top) * 64 + 63 - lead;  // bit of the leading one
+  std::uint64_t mantissa = limbs[top] << lead;
+  bool sticky = false;
+  if (top > 0) {
+    if (lead != 0) mantissa |= limbs[top - 1] >> (64 - lead);
+    sticky = (lead == 0 ? limbs[top - 1] : limbs[top - 1] << lead) != 0;
+    for (std::size_t i = 0; i + 1 < top; ++i) sticky = sticky || limbs[i] != 0;
+  }
+  // Bit `highest - 63` of the sum is bit 0 of the mantissa. Numbers of at most 53 bits are exact,
+  // subnormal ones among them, so rounding never meets the subnormal range.
+  const double value = highest < 64 ? round_mantissa(mantissa >> (63 - highest), false, -1074)
+                                    : round_mantissa(mantissa, sticky, highest - 63 - 1074);
+  return negative ? -value : value;
+}
+
+}  // namespace
+
+void ExactSum::accumulate(const Limbs& one, bool negate) {
+  if (!one.is_zero()) add_to(std::span(limbs_).subspan(one.at), one, negate);
 }
 
 void ExactSum::merge(const ExactSum& other) {
@@ -142,36 +185,35 @@ void ExactSum::merge(const ExactSum& other) {
 
 double ExactSum::rounded() const {
   auto limbs = limbs_;
-  const bool negative = limbs[kLimbs - 1] >> 63 != 0;
-  if (negative) {
-    bool carry = true;
-    for (auto& limb : limbs) {
-      limb = ~limb + (carry ? 1 : 0);
-      carry = carry && limb == 0;
-    }
+  return round_limbs(limbs, 0);
+}
+
+void FloatSum::accumulate(double value, bool negate) {
+  const Limbs one(value);
+  if (one.is_zero()) return;
+  if (!any_) base_ = one.at > 0 ? one.at - 1 : 0;
+  any_ = true;
+  // The last limb takes carries and the sign: a sum of 2^22 values stays below it.
+  if (!wide_ && (one.at < base_ || one.at + 3 > base_ + kLimbs)) widen();
+  if (wide_)
+    wide_->accumulate(one, negate);
+  else
+    add_to(std::span(limbs_).subspan(one.at - base_), one, negate);
+}
+
+void FloatSum::widen() {
+  wide_ = std::make_unique<ExactSum>();
+  const bool negative = limbs_.back() >> 63 != 0;
+  for (std::size_t i = base_; i < ExactSum::kLimbs; ++i) {
+    const bool held = i - base_ < kLimbs;
+    wide_->limbs_[i] = held ? limbs_[i - base_] : negative ? ~std::uint64_t{0} : 0;
   }
-  std::size_t top = kLimbs;
-  while (top > 0 && limbs[top - 1] == 0) --top;
-  if (top == 0) return 0;
-  --top;
-  const int lead = std::countl_zero(limbs[top]);
-  const int highest = static_cast<int>(top) * 64 + 63 - lead;  // bit number of the leading one
-  std::uint64_t mantissa = limbs[top] << lead;
-  bool sticky = false;
-  if (top > 0) {
-    if (lead != 0) mantissa |= limbs[top - 1] >> (64 - lead);
-    sticky = (lead == 0 ? limbs[top - 1] : limbs[top - 1] << lead) != 0;
-    for (std::size_t i = 0; i + 1 < top; ++i) sticky = sticky || limbs[i] != 0;
-  }
-  // Bit `highest - 63` of the sum is bit 0 of the mantissa. Numbers of at most 53 bits are exact,
-  // subnormal ones among them, so rounding never meets the subnormal range.
-  double value = 0;
-  if (highest < 64) {
-    value = round_mantissa(mantissa >> (63 - highest), false, -1074);
-  } else {
-    value = round_mantissa(mantissa, sticky, highest - 63 - 1074);
-  }
-  return negative ? -value : value;
+}
+
+double FloatSum::rounded() const {
+  if (wide_) return wide_->rounded();
+  auto limbs = limbs_;
+  return round_limbs(limbs, base_);
 }
 
 }  // namespace edgecore::features

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "base/exact.hpp"
@@ -99,18 +100,48 @@ inline double sample_std(std::uint32_t n, const Wide& squares, const Wide& sum) 
   return std::sqrt(sample_variance(n, squares, sum));
 }
 
+// A double as an integer over two limbs of 64 bits: the value is (high, low) * 2^(64 * at - 1074),
+// negative where it says so.
+struct Limbs {
+  explicit Limbs(double value);
+  std::size_t at = 0;
+  std::uint64_t low = 0, high = 0;  // high < 2^53
+  bool negative = false;
+  bool is_zero() const { return (low | high) == 0; }
+};
+
 // The exact sum of any 2^22 finite doubles: a fixed-point number of 2176 bits in two's complement,
 // whose bit 0 is 2^-1074. Adding and taking away are exact inverses.
 class ExactSum {
  public:
-  void add(double value) { accumulate(value, false); }
-  void subtract(double value) { accumulate(value, true); }
+  void add(double value) { accumulate(Limbs(value), false); }
+  void subtract(double value) { accumulate(Limbs(value), true); }
   void merge(const ExactSum& other);
   double rounded() const;  // to nearest, ties to even; infinite beyond the doubles
 
  private:
+  friend class FloatSum;
   static constexpr std::size_t kLimbs = 34;
+  void accumulate(const Limbs& one, bool negate);
+  std::array<std::uint64_t, kLimbs> limbs_{};
+};
+
+// The same sum, small: of the limbs those around the first value, for as long as all values are
+// within 2^64 of it or a good deal greater; from then on an ExactSum.
+class FloatSum {
+ public:
+  void add(double value) { accumulate(value, false); }
+  void subtract(double value) { accumulate(value, true); }
+  double rounded() const;
+  std::size_t memory_bytes() const { return wide_ ? sizeof(ExactSum) : 0; }  // besides its own
+
+ private:
+  static constexpr std::size_t kLimbs = 6;
   void accumulate(double value, bool negate);
+  void widen();
+  std::unique_ptr<ExactSum> wide_;
+  std::size_t base_ = 0;  // the limb that limbs_[0] is
+  bool any_ = false;      // there was a value
   std::array<std::uint64_t, kLimbs> limbs_{};
 };
 

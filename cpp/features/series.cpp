@@ -66,8 +66,8 @@ void Series::reset(const SeriesPlan& plan) {
   if (!windows_) windows_ = std::make_unique<Window[]>(count);
   std::fill_n(windows_.get(), count, Window{});
   if (plan.grid != Grid::kFloat || !plan.needs_sum) return;
-  if (!float_sums_) float_sums_ = std::make_unique<ExactSum[]>(count);
-  std::fill_n(float_sums_.get(), count, ExactSum{});
+  if (!float_sums_) float_sums_ = std::make_unique<FloatSum[]>(count);
+  for (std::size_t i = 0; i < count; ++i) float_sums_[i] = FloatSum();
 }
 
 bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
@@ -75,7 +75,7 @@ bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
   prune(plan, begin_after(saturating_sub(newest, plan.retention_ns)));
   const std::uint32_t live = end_ - begin_;
   if (live >= kEventsMax) return false;
-  if (begin_ > 0 && begin_ >= capacity_ / 8)
+  if (worth_moving(begin_, capacity_))
     slide(plan);
   else
     grow(plan, roomy(live));
@@ -96,8 +96,8 @@ void Series::slide(const SeriesPlan& plan) {
   for (std::size_t i = 0; i < plan.decays.size(); ++i) decays_[i].shift(shift);
   if (ranges_) ranges_->shift(shift);
   for (std::size_t i = 0; i < plan.values.size(); ++i) values_[i].shift(shift);
-  for (auto at = minima_.begin(); at < minima_.end(); ++at) minima_[at] -= shift;
-  for (auto at = maxima_.begin(); at < maxima_.end(); ++at) maxima_[at] -= shift;
+  minima_.shift(shift);
+  maxima_.shift(shift);
   begin_ = 0;
   end_ -= shift;
 }
@@ -196,8 +196,7 @@ void Series::advance_floats(const SeriesPlan& plan, std::size_t window, std::int
 namespace {
 
 // The first entry of the deque at or after event `begin`, searched from where it was last.
-inline std::uint32_t seek(const Sliding<std::uint32_t>& deque, std::uint32_t from,
-                          std::uint32_t begin) {
+inline std::uint32_t seek(const Indices& deque, std::uint32_t from, std::uint32_t begin) {
   std::uint32_t at = std::clamp(from, deque.begin(), deque.end());
   while (at > deque.begin() && deque[at - 1] >= begin) --at;
   while (at < deque.end() && deque[at] < begin) ++at;
@@ -463,12 +462,15 @@ std::size_t event_bytes(const SeriesPlan& plan) {
 }
 
 std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
+  std::size_t sums_bytes = 0;
+  for (std::size_t i = 0; float_sums_ && i < plan.windows.size(); ++i)
+    sums_bytes += sizeof(FloatSum) + float_sums_[i].memory_bytes();
   std::size_t values_bytes = plan.values.size() * sizeof(Values);
   for (std::size_t i = 0; i < plan.values.size(); ++i) values_bytes += values_[i].memory_bytes();
   return capacity_ * event_bytes(plan) + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
          plan.decays.size() * sizeof(Decay) + (ranges_ ? ranges_->memory_bytes() : 0) +
-         values_bytes + (float_sums_ ? plan.windows.size() * sizeof(ExactSum) : 0);
+         values_bytes + sums_bytes;
 }
 
 }  // namespace edgecore::features

@@ -23,6 +23,7 @@
 #include "base/exact.hpp"
 #include "features/decay.hpp"
 #include "features/finish.hpp"
+#include "features/indices.hpp"
 #include "features/plan.hpp"
 #include "features/ranges.hpp"
 #include "features/sliding.hpp"
@@ -173,11 +174,11 @@ class Series {
   std::unique_ptr<std::int64_t[]> wide_;
   std::uint32_t begin_ = 0, end_ = 0, capacity_ = 0;
   std::unique_ptr<Window[]> windows_;
-  std::unique_ptr<ExactSum[]> float_sums_;  // per window, Grid::kFloat
+  std::unique_ptr<FloatSum[]> float_sums_;  // per window, Grid::kFloat
   std::unique_ptr<Decay[]> decays_;
   std::unique_ptr<Ranges> ranges_;
   std::unique_ptr<Values[]> values_;  // per window of the plan's values
-  Sliding<std::uint32_t> minima_, maxima_;
+  Indices minima_, maxima_;
   Sliding<OrderKey> order_;  // of the last order_.size() events
   Newest settled_;
 };

@@ -1,6 +1,6 @@
 // Growable buffers whose live part slides forward: pushed at the end, dropped from the front, moved
 // back to the start when the end is reached. Contiguous, so that windows are plain index ranges,
-// and at most an eighth larger than what has been live.
+// and hardly larger than what has been live.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,12 @@ namespace edgecore::features {
 
 // Capacity for `live` elements and some more.
 constexpr std::uint32_t roomy(std::uint32_t live) {
-  return live + std::max<std::uint32_t>(8, live / 8);
+  return live + std::max<std::uint32_t>(4, live / 12);
+}
+// Whether so many at the front, no longer live, are worth moving the rest for: of a buffer that is
+// roomy, all that were room once.
+constexpr bool worth_moving(std::uint32_t gone, std::uint32_t capacity) {
+  return gone > 0 && gone >= capacity / 16;
 }
 
 template <typename T>
@@ -51,7 +56,7 @@ class Sliding {
  private:
   void make_room() {
     const std::uint32_t live = size();
-    if (begin_ > 0 && begin_ >= capacity_ / 8) {
+    if (worth_moving(begin_, capacity_)) {
       std::memmove(data_.get(), data_.get() + begin_, live * sizeof(T));
     } else {
       capacity_ = roomy(live);

@@ -86,6 +86,34 @@ TEST(Finish, ExactSumIsExactForAllDoublesInAnyOrder) {
   EXPECT_EQ(huge.rounded(), std::numeric_limits<double>::max());
 }
 
+TEST(Finish, ASmallSumOfFloatsIsTheWideOne) {
+  Chance chance(8);
+  for (int round = 0; round < 400; ++round) {
+    const std::int64_t spread = round % 2 == 0 ? 30 : chance.between(30, 1000);  // of exponents
+    const std::int64_t middle = chance.between(spread + 2, 2044 - spread);
+    std::vector<double> values;
+    ExactSum wide;
+    FloatSum small;
+    for (int i = 0; i < 60; ++i) {
+      const auto exponent = static_cast<std::uint64_t>(middle + chance.between(-spread, spread))
+                            << 52;
+      const auto value = std::bit_cast<double>((chance.next() & ~(0x7ffull << 52)) | exponent);
+      values.push_back(value);
+      wide.add(value);
+      small.add(value);
+      if (i % 3 == 2) {
+        const double gone = values[static_cast<std::size_t>(chance.between(0, i))];
+        wide.subtract(gone);
+        small.subtract(gone);
+      }
+      ASSERT_EQ(std::bit_cast<std::uint64_t>(small.rounded()),
+                std::bit_cast<std::uint64_t>(wide.rounded()))
+          << "round " << round;
+    }
+    EXPECT_TRUE(round % 2 != 0 || small.memory_bytes() == 0);
+  }
+}
+
 TEST(Finish, StepsTieToEvenAndKeysKeepOrder) {
   EXPECT_EQ(steps_of(0.3125, 0.125), 2);
   EXPECT_EQ(steps_of(0.4375, 0.125), 4);
