@@ -61,7 +61,7 @@ GOLDEN_ROWS = 24
 FLOOR_PERMILLE = 950  # quantile of the fit's own scores ...
 FLOOR_FACTOR = 4  # ... and how far above it the least threshold lies
 GAP_ROWS = 72  # an episode within so many median intervals of the last one continues it
-MISSING = 2
+STALE, MISSING = 1, 2
 
 
 class Trainer:
@@ -215,9 +215,15 @@ def _least_scale(field: Field | None, centre: float) -> float:
 
 
 class _Table:
-    """What is learned from: the kept rows of a backfill, in order of time."""
+    """What is learned from: the kept rows of a backfill, in order of time.
 
-    def __init__(self, found: Backfilled, exclude: Sequence[tuple[int, int]]) -> None:
+    :param refusing: columns of features that are refused when they are stale; no model answers such
+        a row, so none learns from it.
+    """
+
+    def __init__(
+        self, found: Backfilled, exclude: Sequence[tuple[int, int]], refusing: Sequence[int]
+    ) -> None:
         self.names = list(found.names)
         self.width = len(self.names)
         self.values = memoryview(found.values).cast("B").cast("d")
@@ -228,10 +234,27 @@ class _Table:
             row
             for row, time in enumerate(self.times)
             if not any(start <= time <= end for start, end in exclude)
+            and not any(self.states[row * self.width + at] == STALE for at in refusing)
         ]
+        self._check()
+
+    def _check(self) -> None:
         self.excluded = len(self.times) - len(self.rows)
         if len(self.rows) < ROWS_MIN:
             raise Invalid(f"{len(self.rows)} rows to learn from: at least {ROWS_MIN} are needed")
+
+    def row(self, row: int, columns: Sequence[int]) -> tuple[array[float], bytes]:
+        """Values and states of some columns."""
+        cells = [row * self.width + at for at in columns]
+        return array("d", [self.values[c] for c in cells]), bytes([self.states[c] for c in cells])
+
+    def keep_full(self, slots: Sequence[Slot], columns: Sequence[int], min_full: float) -> None:
+        """Leaves out the rows that a binding of these slots finds too sparse."""
+        if not min_full:
+            return
+        held = Binding(slots, min_full=min_full)
+        self.rows = [row for row in self.rows if not held.refusal(*self.row(row, columns))]
+        self._check()
 
     def column(self, at: int) -> list[float]:
         """The present values of a feature."""
@@ -242,6 +265,12 @@ class _Table:
             for cell in cells
             if states[cell] != MISSING and math.isfinite(values[cell])
         ]
+
+    def notes(self, columns: Sequence[int]) -> dict[str, Any]:
+        return {
+            "rows": len(self.rows), "excluded": self.excluded, "interval_ns": self.interval(),
+            "slots": [self.names[at] for at in columns],
+        }  # fmt: skip
 
     def interval(self) -> int:
         """The median time between rows of one entity."""
@@ -292,9 +321,9 @@ class _Inputs:
 
     def __init__(self, table: _Table, binding: Binding, columns: Sequence[int]) -> None:
         self.binding = binding
-        starts = [row * table.width for row in table.rows]
-        self.values = [array("d", [table.values[s + c] for c in columns]) for s in starts]
-        self.states = [bytes([table.states[s + c] for c in columns]) for s in starts]
+        rows = [table.row(row, columns) for row in table.rows]
+        self.values = [values for values, _ in rows]
+        self.states = [states for _, states in rows]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -358,6 +387,8 @@ def fit(
     steps: int | None = None,
     family: str = "anomaly",
     observation: dict[str, Any] | None = None,
+    max_age: str | int = 0,
+    min_full: float = 0.0,
 ) -> Bundle:
     """Learns what is normal and packs it for a releaser. Deterministic: same rows, same bytes.
 
@@ -367,20 +398,23 @@ def fit(
     :param hidden: widths of the hidden layers; by default from the number of slots.
     :param steps: of the optimiser; by default 15 passes over the rows, 400 to 3000 steps.
     :param observation: limits of a trial that differ from half of the judged as alarms.
+    :param max_age: and `min_full`: the binding's decision window. Rows that are less full, or of
+        which the view refuses a value, are not learned from.
     :raises Invalid: too few rows, or none that differ; :raises Unavailable: without
         ``flatbuffers``.
     """
     from edgecore.features import backfill
 
-    table = _Table(backfill(view, rows, schema=schema), list(exclude))
+    refusing = [at for at, spec in enumerate(view.specs) if spec.on_stale == "refuse"]
+    table = _Table(backfill(view, rows, schema=schema), list(exclude), refusing)
     slots, columns = _slots(view, schema, table)
-    binding = Binding(slots)
+    table.keep_full(slots, columns, min_full)
+    binding = Binding(slots, max_age=max_age, min_full=min_full)
     inputs = _Inputs(table, binding, columns)
     normalised = inputs.normalised()
     learned = max(ROWS_MIN, int(len(inputs) * TRAINED_SHARE))
-    widths = layer_widths(len(slots))
-    if hidden is not None:
-        widths = (len(slots), *hidden, len(slots))
+    n = len(slots)
+    widths = layer_widths(n) if hidden is None else (n, *hidden, n)
     trainer = Trainer(widths, inputs.clipped(normalised[:learned]), seed=seed)
     passes = EPOCHS * -(-learned // BATCH)
     loss = trainer.step(max(STEPS_MIN, min(STEPS_MAX, passes)) if steps is None else steps)
@@ -401,20 +435,17 @@ def fit(
         "golden": _golden(codes, len(slots)),
     }
     notes = {
-        "rows": len(table.rows),
-        "excluded": table.excluded,
-        "slots": [table.names[at] for at in columns],
+        **table.notes(columns),
         "widths": list(widths),
         "seed": seed,
         "steps": trainer.steps,
         "loss": loss,
-        "interval_ns": table.interval(),
         "floor": spec.floor,
         "score_median": quantile(scores, 500),
         "parameters": blake3(trainer.parameters()).hex(),
     }
-    limits_of_trial = {"max_alarm_share": 0.5, **(observation or {})}
-    return _bundle(objects, model, family, slots, limits_of_trial, notes)
+    limit = {"max_alarm_share": 0.5, **(observation or {})}
+    return _bundle(objects, model, family, slots, limit, notes)
 
 
 def _bundle(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fitting import SECOND, START, TEMP, batch, fitted, judged, readings
@@ -16,7 +17,8 @@ from edgecore._core.verdict import VerdictSpec
 from edgecore.cli.evaluate import evaluate
 from edgecore.digest import blake3
 from edgecore.errors import Invalid
-from edgecore.inference import Model
+from edgecore.features import Agg, FeatureView, Last
+from edgecore.inference import Binding, Model
 from edgecore.release import Bundle
 from edgecore.schema import Field, Schema
 
@@ -67,6 +69,33 @@ def test_fit_works_without_numpy_and_gives_the_same_bytes(tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     files = fitted(readings(400, seed=2)).files()
     assert done.stdout.strip() == blake3(repr(sorted(files.items())).encode()).hex()
+
+
+def test_fit_learns_from_no_row_that_the_model_would_not_answer() -> None:
+    """What is refused or sparse changes nothing that is learned, and the binding asks for it."""
+    readings_now = readings(400, seed=4)
+    for at in range(200, 260):
+        del readings_now[at]["temp"]
+    at = readings_now[0]["time"]
+
+    def told(**judged: Any) -> FeatureView:
+        features = [Agg("temp", ["mean", "std", "max"], window="20s"), Last("temp", **judged)]
+        return FeatureView("told", entity="", source="pump", features=features)
+
+    plain, refusing = told(ttl="9s"), told(ttl="9s", on_stale="refuse")
+    rows = batch(readings_now)
+    whole = learning.fit(plain, TEMP, rows)
+    held = learning.fit(refusing, TEMP, rows, max_age="15s", min_full=0.75)
+    assert (whole.facts["notes"]["excluded"], held.facts["notes"]["excluded"]) == (0, 51)
+    # As if exactly these rows had been left out by name: (209, 259) are more than 9 s old.
+    named = learning.fit(plain, TEMP, rows, exclude=[(at + 209 * SECOND, at + 259 * SECOND)])
+    assert held.objects["model"] == named.objects["model"]
+    binding = Binding.from_bytes(held.objects["binding"])
+    assert (binding.max_age, binding.min_full) == (15 * SECOND, 0.75)
+    sparse = learning.fit(plain, TEMP, rows, min_full=0.75)
+    assert 0 < sparse.facts["notes"]["excluded"] < 51
+    with pytest.raises(Invalid, match="min_full is a share"):
+        learning.fit(plain, TEMP, rows, min_full=2.0)
 
 
 def test_fit_golden_inputs_are_reproduced_by_every_kernel() -> None:

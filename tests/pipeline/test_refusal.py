@@ -12,12 +12,13 @@ import pytest
 
 import edgecore as ec
 from edgecore import lineage
+from edgecore.cli.checker_models import Plain
 from edgecore.cli.lineage import lines
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt
 from edgecore.fs import MemoryFs
 from edgecore.inference import Binding, Model, Slot
-from edgecore.pipeline import LocalModel, Pipeline
+from edgecore.pipeline import LocalModel, Pipeline, read_contexts
 from edgecore.streams import PREDICTION
 
 pytest.importorskip("flatbuffers")
@@ -220,6 +221,19 @@ def test_refusal_is_not_undone_by_a_clock_that_jumps() -> None:
     # The stream itself goes on an hour later: nothing is left to read, the rule is refused too.
     said = [reason(now + (3600 + i) * SECOND) for i in range(3)]
     assert said == ["uncounted", "uncounted", SPARSE]
+
+
+def test_refusal_is_seen_by_a_judge_that_shares_nothing_with_the_core() -> None:
+    station = Station().serve()
+    station.pipeline.process(HISTORY)
+    get = objects().__getitem__
+    contexts = {one.number: one for one in read_contexts(station.log)}
+    judges = {number: Plain(station.log, one, get) for number, one in contexts.items()}
+    for row in station.answers()[::3]:
+        again = judges[row["context"]].answer(row)
+        assert again["verdict"] == row["verdict"]
+        assert again["input_hash"] == row["input_hash"].hex()
+        assert (again["score"] is None) == (row["score"] is None)
 
 
 def test_refusal_of_one_model_does_not_touch_another_of_the_same_view() -> None:

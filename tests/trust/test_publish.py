@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cbor2
 import pytest
 
 from edgecore.artifacts import ArtifactStore
@@ -383,6 +384,21 @@ def drafts(world: World) -> list[Path]:
     return [*(world.releaser / "drafts").iterdir(), *(world.public / "blobs").iterdir()]
 
 
+def held(made: Bundle, **contract: object) -> Bundle:
+    """With a decision window as it stands in bytes."""
+    out = readable(made)
+    body = cbor2.loads(out.objects["binding"]) | contract
+    out.objects["binding"] = cbor2.dumps(body, canonical=True)
+    return out
+
+
+def test_release_with_a_decision_window_is_made(world: World) -> None:
+    window = {"max_age": 5_000_000_000, "min_full": 0.5}
+    directory = world.write(1, held(readable(world.bundle("1")), **window))
+    words = ("release", "create", world.releaser, directory, "--name", "anomaly", "--version", 1)
+    assert world.run(*words).startswith("drafted anomaly/1 ")
+
+
 def test_release_of_a_wrong_feature_is_refused_when_made(world: World) -> None:
     """A fingerprint that the view does not have, a schema changed after the fit, a wrong word."""
     right = readable(world.bundle("1"))
@@ -397,6 +413,8 @@ def test_release_of_a_wrong_feature_is_refused_when_made(world: World) -> None:
             f"feature {own.hex()[:12]} of the binding",
         ),
         (said_other, "Corrupt", "the binding reads other features than it says"),
+        (held(right, max_age=-1), "Corrupt", "the max_age is negative"),
+        (held(right, min_full=float("nan")), "Corrupt", "min_full is a share"),
     ):
         directory = world.write(1, made)
         for verb in (("release", "create"), ("model", "publish")):

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     Value = tuple[float | None, int]
 
 FRESH, STALE, MISSING = 0, 1, 2
+NEVER = -1  # the age without an event
 ROWS = ""  # the series of all rows
+
+
+def _horizon(feature: dict[str, Any]) -> int:
+    window = int(feature["window"])
+    if feature["op"] in ("last", "recency"):
+        return window
+    again = feature.get("on_stale") == "recompute"
+    return max(2 * window, int(feature.get("ttl", 0))) + again * window
 
 
 class History:
@@ -70,6 +79,16 @@ class History:
         lists = self.events.get(entity, {})
         return [self._feature(one, lists, as_of) for one in self.view["features"]]
 
+    def ages(self, row: dict[str, Any]) -> list[int]:
+        """As of a row that can be read, how old the newest event of each feature's field is."""
+        lists, as_of, out = self.events.get(self.entity(row), {}), row["time"], []
+        for feature in self.view["features"]:
+            events = lists.get(feature.get("field", ROWS), [])
+            stop = bisect.bisect_right(events, as_of, key=lambda event: event[0])
+            age = as_of - events[stop - 1][0] if stop else _horizon(feature)
+            out.append(age if age < _horizon(feature) else NEVER)
+        return out
+
     def _feature(self, feature: dict[str, Any], lists: dict[str, list[Event]], as_of: int) -> Value:
         name, window = feature.get("field", ROWS), feature["window"]
         events = lists.get(name, [])
@@ -80,7 +99,7 @@ class History:
         ttl, rule = feature.get("ttl", 0), feature.get("on_stale", "use")
         newest = feature["op"] in ("last", "recency")
         again = rule == "recompute" and not newest
-        if age >= (window if newest else max(2 * window, ttl) + again * window):
+        if age >= _horizon(feature):
             return None, MISSING
         if again and ttl < age < window:
             as_of = events[stop - 1][0]
@@ -142,4 +161,4 @@ class History:
         return self._real(name, min(values) if op == "min" else max(values))
 
 
-__all__ = ["History"]
+__all__ = ["FRESH", "MISSING", "NEVER", "STALE", "History"]

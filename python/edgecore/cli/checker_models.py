@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from edgecore.cli.checker_features import History
+from edgecore.cli.checker_features import FRESH, STALE, History
 from edgecore.digest import blake3
 from edgecore.errors import EdgecoreError
 from edgecore.wire import cbor
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore.cli.checker import Evidence
+    from edgecore.cli.checker_features import Value
     from edgecore.log import Log
     from edgecore.pipeline import Context, Get
 
-RECORDED = ("entity", "as_of", "score", "threshold", "verdict", "input_hash", "output_hash")
+RECORDED = (
+    "entity", "as_of", "score", "threshold", "verdict", "input_hash", "output_hash", "reason",
+)  # fmt: skip
 SERVING = ("active", "fallback", "rule")
 NORMAL, ANOMALOUS, NOT_JUDGED = 0, 1, 2
 INT64_MAX = 2**63 - 1
@@ -94,7 +97,8 @@ class Plain:
         body = context.body
         self.log, self.body = log, body
         self.view = cbor.decode(get(body["view"]))
-        self.slots = cbor.decode(get(body["binding"]))["slots"]
+        self.binding = cbor.decode(get(body["binding"]))
+        self.slots = self.binding["slots"]
         self.schema = cbor.decode(get(body["schema"]))
         self.columns = [self._column(slot["feature"]) for slot in self.slots]
         self.rule = context.role == "rule"
@@ -165,9 +169,9 @@ class Plain:
         return entry is None or not entry["served"] or entry["score"] is not None
 
     def _input(self, history: History, row: dict[str, Any]) -> list[float] | None:
-        """The normalised values, before the clip; None when the row came too late."""
+        """The normalised values, before the clip; None of a row that is too late or refused."""
         features = history.read(row)
-        if features is None:
+        if features is None or self._refuses(features, history.ages(row)):
             return None
         out = []
         for slot, column in zip(self.slots, self.columns, strict=True):
@@ -181,6 +185,19 @@ class Plain:
             assert value is not None
             out.append((value - slot["centre"]) / max(slot["scale"], slot["scale_floor"]))
         return out
+
+    def _refuses(self, features: list[Value], ages: list[int]) -> bool:
+        """docs/formats/binding.md, "The decision window"."""
+        full = 0
+        for slot, column in zip(self.slots, self.columns, strict=True):
+            (value, state), says = features[column], self.view["features"][column]
+            if state == STALE and says.get("on_stale") == "refuse":
+                return True
+            bound = slot.get("max_age", self.binding.get("max_age"))
+            if slot["kind"] != "state" and bound is not None and not 0 <= ages[column] <= bound:
+                return True
+            full += state == FRESH and (slot["kind"] == "state" or value is not None)
+        return bool(full / len(self.slots) < self.binding.get("min_full", 0))
 
     def _codes(self, normalised: list[float]) -> bytes:
         scale, zero = self.model.input_quantisation

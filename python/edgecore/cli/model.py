@@ -51,6 +51,13 @@ def register(subparsers: Any) -> None:
     train.add_argument(
         "--labels", nargs=2, metavar=("FILE", "NAME"), help="exclude a file's labelled windows"
     )
+    train.add_argument(
+        "--max-age", default="0s", metavar="TIME", help="of a value that is decided on, e.g. 5m"
+    )
+    train.add_argument(
+        "--min-full", type=float, default=0.0, metavar="SHARE",
+        help="of the features that must be fresh to decide",
+    )  # fmt: skip
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--family", default="anomaly")
     train.add_argument("--out", required=True, metavar="BUNDLE")
@@ -72,8 +79,9 @@ def _train(arguments: argparse.Namespace) -> int:
     batch.extend(rows)
     view = _view(arguments, schema, rows)
     bundle = learning.fit(
-        view, schema, batch, exclude=exclude, seed=arguments.seed, family=arguments.family
-    )
+        view, schema, batch, exclude=exclude, seed=arguments.seed, family=arguments.family,
+        max_age=arguments.max_age, min_full=arguments.min_full,
+    )  # fmt: skip
     learning.write_bundle(bundle, arguments.out)
     notes = bundle.facts["notes"]
     if arguments.json:
