@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/flatbuffer.hpp"
+#include "base/tflite_options.hpp"
 
 namespace edgecore::tflite {
 namespace {
@@ -26,7 +27,7 @@ std::uint64_t width(Type type) {
 Result<std::vector<std::int32_t>> indices(const Table& table, std::uint16_t field,
                                           std::size_t tensors) {
   EDGECORE_ASSIGN(const Vector raw, table.vector(field, 4));
-  if (raw.count > kMaxRank) return Status::incompatible(".tflite: too many inputs or outputs");
+  if (raw.count > kMaxEnds) return Status::incompatible(".tflite: too many inputs or outputs");
   std::vector<std::int32_t> out;
   for (std::size_t i = 0; i < raw.count; ++i) {
     const auto index = raw.at<std::int32_t>(i);
@@ -112,19 +113,7 @@ Result<Operator> read_operator(const Table& table, const Table& model, const Vec
   op.op = static_cast<Op>(code);
   EDGECORE_ASSIGN(op.inputs, indices(table, 1, tensors));
   EDGECORE_ASSIGN(op.outputs, indices(table, 2, tensors));
-  if (op.op == Op::kReshape && op.version == 1) return op;
-  if (op.op != Op::kFullyConnected || op.version < 1 || op.version > 12)
-    return Status::incompatible(".tflite: operator " + std::to_string(code) + " version " +
-                                std::to_string(op.version) + " is not served");
-  EDGECORE_ASSIGN(const auto options_type, table.scalar<std::uint8_t>(3, 0));
-  EDGECORE_ASSIGN(const auto options, table.table(4));
-  if (!options) return op;
-  if (options_type != 8) return Status::corrupt(".tflite: options of another operator");
-  EDGECORE_ASSIGN(const auto activation, options->scalar<std::int8_t>(0, 0));
-  EDGECORE_ASSIGN(const auto format, options->scalar<std::int8_t>(1, 0));
-  if ((activation != 0 && activation != 1 && activation != 3) || format != 0)
-    return Status::incompatible(".tflite: a fused activation or weight format is not served");
-  op.activation = static_cast<Activation>(activation);
+  EDGECORE_ASSIGN(op.options, read_options(table, op.op, op.version));
   return op;
 }
 

@@ -75,42 +75,56 @@ EDGECORE_AVX2 inline __m256i shift_right(__m256i value, __m256i by) {
 }
 
 // See requantise(). Sums, multipliers and shifts are the low halves of 64-bit lanes.
-template <Profile kProfile>
-EDGECORE_AVX2 inline __m256i scaled(__m256i sum, __m256i by, __m256i shift) {
+EDGECORE_AVX2 inline __m256i doubled(__m256i sum, __m256i by, __m256i shift) {
   const __m256i zero = _mm256_setzero_si256();
-  const __m256i one = _mm256_set1_epi64x(1);
   // Sign-extends the shift: 0 or minus one in the high half.
   const __m256i sign = _mm256_slli_epi64(_mm256_srai_epi32(shift, 31), 32);
   const __m256i low = _mm256_srli_epi64(_mm256_slli_epi64(shift, 32), 32);
   const __m256i exponent = _mm256_or_si256(low, sign);
+  const __m256i negative = _mm256_cmpgt_epi64(zero, exponent);
+  const __m256i left = _mm256_andnot_si256(negative, exponent);
+  const __m256i down = _mm256_and_si256(negative, _mm256_sub_epi64(zero, exponent));
   __m256i product = _mm256_mul_epi32(sum, by);
-  __m256i down;
-  if constexpr (kProfile == Profile::kLitertSingle) {
-    down = _mm256_sub_epi64(_mm256_set1_epi64x(31), exponent);
-  } else {
-    const __m256i negative = _mm256_cmpgt_epi64(zero, exponent);
-    const __m256i left = _mm256_andnot_si256(negative, exponent);
-    down = _mm256_and_si256(negative, _mm256_sub_epi64(zero, exponent));
-    product = _mm256_add_epi64(_mm256_sllv_epi64(product, left), _mm256_set1_epi64x(1 << 30));
-    product = shift_right(product, _mm256_set1_epi64x(31));
-    const __m256i below = _mm256_and_si256(_mm256_cmpgt_epi64(zero, product), negative);
-    product = _mm256_add_epi64(product, below);  // minus one where the divide rounds away
-  }
-  const __m256i half = _mm256_srli_epi64(_mm256_sllv_epi64(one, down), 1);
+  product = _mm256_add_epi64(_mm256_sllv_epi64(product, left), _mm256_set1_epi64x(1 << 30));
+  product = shift_right(product, _mm256_set1_epi64x(31));
+  const __m256i below = _mm256_and_si256(_mm256_cmpgt_epi64(zero, product), negative);
+  product = _mm256_add_epi64(product, below);  // minus one where the divide rounds away
+  const __m256i half = _mm256_srli_epi64(_mm256_sllv_epi64(_mm256_set1_epi64x(1), down), 1);
   return shift_right(_mm256_add_epi64(product, half), down);
 }
 
-// Eight outputs as bytes in the low 8 of the result.
-template <Profile kProfile>
-EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
-                                   std::size_t channel) {
-  const __m256i sum = load(sums);
+// Eight sums, requantised.
+EDGECORE_AVX2 inline __m256i by_multiplier(const Layer& layer, __m256i sum, std::size_t channel) {
   const __m256i by = load(layer.multiplier + channel);
   const __m256i shift = load(layer.shift + channel);
-  const __m256i even = scaled<kProfile>(sum, by, shift);
-  const __m256i odd = scaled<kProfile>(_mm256_srli_epi64(sum, 32), _mm256_srli_epi64(by, 32),
-                                       _mm256_srli_epi64(shift, 32));
-  __m256i code = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+  const __m256i even = doubled(sum, by, shift);
+  const __m256i odd =
+      doubled(_mm256_srli_epi64(sum, 32), _mm256_srli_epi64(by, 32), _mm256_srli_epi64(shift, 32));
+  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+
+EDGECORE_AVX2 inline __m128i rounded(__m128i sum, const double* by) {
+  const __m256d product = _mm256_mul_pd(_mm256_cvtepi32_pd(sum), _mm256_load_pd(by));
+  const __m256d sign = _mm256_and_pd(product, _mm256_set1_pd(-0.0));
+  return _mm256_cvttpd_epi32(
+      _mm256_add_pd(product, _mm256_or_pd(sign, _mm256_set1_pd(kBelowHalf))));
+}
+
+EDGECORE_AVX2 inline __m256i by_real(const Layer& layer, __m256i sum, std::size_t channel) {
+  const double* by = layer.real + channel;
+  return _mm256_set_m128i(rounded(_mm256_extracti128_si256(sum, 1), by + 4),
+                          rounded(_mm256_castsi256_si128(sum), by));
+}
+
+// Eight outputs as bytes in the low 8 of the result.
+template <Rounding kRounding>
+EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
+                                   std::size_t channel) {
+  __m256i code;
+  if constexpr (kRounding == Rounding::kReal)
+    code = by_real(layer, load(sums), channel);
+  else
+    code = by_multiplier(layer, load(sums), channel);
   code = _mm256_add_epi32(code, _mm256_set1_epi32(layer.zero_point));
   code = _mm256_max_epi32(code, _mm256_set1_epi32(layer.low));
   code = _mm256_min_epi32(code, _mm256_set1_epi32(layer.high));
@@ -119,17 +133,17 @@ EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
   return _mm_packs_epi16(words, words);
 }
 
-template <Profile kProfile>
+template <Rounding kRounding>
 EDGECORE_AVX2 void store_group(const Layer& layer, std::size_t group, const std::int32_t* sums,
                                std::int8_t* out) {
   const std::size_t channel = group * layer.channel_stride;
-  const __m128i first = codes<kProfile>(layer, sums, channel);
-  const __m128i second = codes<kProfile>(layer, sums + 8, channel + 8);
-  _mm_store_si128(reinterpret_cast<__m128i*>(out + group * kLanes),
-                  _mm_unpacklo_epi64(first, second));
+  const __m128i first = codes<kRounding>(layer, sums, channel);
+  const __m128i second = codes<kRounding>(layer, sums + 8, channel + 8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + group * kLanes),
+                   _mm_unpacklo_epi64(first, second));
 }
 
-template <Profile kProfile>
+template <Rounding kRounding>
 EDGECORE_AVX2 void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
   alignas(32) std::int32_t sums[2 * kLanes];
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
@@ -137,27 +151,26 @@ EDGECORE_AVX2 void run_row(const Layer& layer, const std::int8_t* in, std::int8_
     std::size_t group = start;
     for (; group + 2 <= start + block.count; group += 2) {
       accumulate<2>(layer, block, group, in, sums);
-      store_group<kProfile>(layer, group, sums, out);
-      store_group<kProfile>(layer, group + 1, sums + kLanes, out);
+      store_group<kRounding>(layer, group, sums, out);
+      store_group<kRounding>(layer, group + 1, sums + kLanes, out);
     }
     if (group < start + block.count) {
       accumulate<1>(layer, block, group, in, sums);
-      store_group<kProfile>(layer, group, sums, out);
+      store_group<kRounding>(layer, group, sums, out);
     }
   }
 }
 
-template <Profile kProfile>
+template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
-    run_row<kProfile>(layer, rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
+    run_row<kRounding>(layer, rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
 }
 
 }  // namespace
 
 const Kernel* avx2_kernel() {
-  static constexpr Kernel kKernel{"avx2", 0, run<Profile::kLitertSingle>,
-                                  run<Profile::kTfliteDouble>};
+  static constexpr Kernel kKernel{"avx2", 0, run<Rounding::kReal>, run<Rounding::kDoubled>};
   static const bool served = __builtin_cpu_supports("avx2") != 0;
   return served ? &kKernel : nullptr;
 }

@@ -81,99 +81,116 @@ EDGECORE_VNNI void accumulate_block(const Layer& layer, const BlockOf& block, co
   kSums[block.count - 1](layer, block, in, in_stride, sums);
 }
 
-// Multipliers of one group as 64-bit lanes: the even outputs, and the odd ones beside them.
-struct Scaling {
+// What one group's sums are multiplied with: Rounding::kDoubled as 64-bit lanes, the even outputs
+// and the odd ones beside them; Rounding::kReal in order.
+template <Rounding kRounding>
+struct Scaling;
+
+template <>
+struct Scaling<Rounding::kDoubled> {
   __m512i even, odd;            // multipliers, in the low halves
-  __m512i even_down, odd_down;  // shifts right
-  __m512i even_half, odd_half;  // what rounds them
-  __m512i even_left, odd_left;  // tflite-double only: shifts left before
-};
+  __m512i even_left, odd_left;  // shifts left before
+  __m512i even_down, odd_down;  // shifts right after
+  __m512i even_half, odd_half;  // what rounds those
 
-template <Profile kProfile>
-EDGECORE_VNNI Scaling scaling_of(const Layer& layer, std::size_t group) {
-  const __m512i zero = _mm512_setzero_si512();
-  const __m512i one = _mm512_set1_epi64(1);
-  const std::size_t channel = group * layer.channel_stride;
-  const __m512i by = _mm512_load_si512(layer.multiplier + channel);
-  const __m512i shift = _mm512_load_si512(layer.shift + channel);
-  const __m512i shifts[2] = {_mm512_srai_epi64(_mm512_slli_epi64(shift, 32), 32),
-                             _mm512_srai_epi64(shift, 32)};
-  __m512i down[2];
-  __m512i half[2];
-  __m512i left[2];
-  for (int i = 0; i < 2; ++i) {
-    if constexpr (kProfile == Profile::kLitertSingle) {
-      left[i] = zero;
-      down[i] = _mm512_sub_epi64(_mm512_set1_epi64(31), shifts[i]);
-      half[i] = _mm512_sllv_epi64(one, _mm512_sub_epi64(down[i], one));
-    } else {
-      left[i] = _mm512_max_epi64(shifts[i], zero);
-      down[i] = _mm512_max_epi64(_mm512_sub_epi64(zero, shifts[i]), zero);
-      half[i] = _mm512_srli_epi64(_mm512_sllv_epi64(one, down[i]), 1);  // 0 when down is 0
-    }
+  EDGECORE_VNNI Scaling(const Layer& layer, std::size_t group) {
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i one = _mm512_set1_epi64(1);
+    const std::size_t channel = group * layer.channel_stride;
+    even = _mm512_load_si512(layer.multiplier + channel);
+    odd = _mm512_srli_epi64(even, 32);
+    const __m512i shift = _mm512_load_si512(layer.shift + channel);
+    const __m512i first = _mm512_srai_epi64(_mm512_slli_epi64(shift, 32), 32);
+    const __m512i second = _mm512_srai_epi64(shift, 32);
+    even_left = _mm512_max_epi64(first, zero);
+    odd_left = _mm512_max_epi64(second, zero);
+    even_down = _mm512_max_epi64(_mm512_sub_epi64(zero, first), zero);
+    odd_down = _mm512_max_epi64(_mm512_sub_epi64(zero, second), zero);
+    even_half = _mm512_srli_epi64(_mm512_sllv_epi64(one, even_down), 1);  // 0 when down is 0
+    odd_half = _mm512_srli_epi64(_mm512_sllv_epi64(one, odd_down), 1);
   }
-  return {by, _mm512_srli_epi64(by, 32), down[0], down[1], half[0], half[1], left[0], left[1]};
-}
+  EDGECORE_VNNI __m512i operator()(__m512i sum) const {
+    const __m512i low = doubled(sum, even, even_left, even_down, even_half);
+    const __m512i high = doubled(_mm512_srli_epi64(sum, 32), odd, odd_left, odd_down, odd_half);
+    return _mm512_mask_shuffle_epi32(low, 0xaaaa, high, _MM_PERM_CCAA);
+  }
 
-// See requantise(); each 64-bit lane holds one sum, and then its result, in the low half.
-template <Profile kProfile>
-EDGECORE_VNNI inline __m512i scaled(__m512i sum, __m512i by, __m512i down, __m512i half,
-                                    __m512i left) {
-  __m512i product = _mm512_mul_epi32(sum, by);
-  if constexpr (kProfile == Profile::kTfliteDouble) {
-    product = _mm512_sllv_epi64(product, left);
+ private:
+  // See requantise(); each 64-bit lane holds one sum, and then its result, in the low half.
+  EDGECORE_VNNI static __m512i doubled(__m512i sum, __m512i by, __m512i left, __m512i down,
+                                       __m512i half) {
+    __m512i product = _mm512_sllv_epi64(_mm512_mul_epi32(sum, by), left);
     product = _mm512_srai_epi64(_mm512_add_epi64(product, _mm512_set1_epi64(1 << 30)), 31);
     const __mmask8 negative = _mm512_movepi64_mask(product) & _mm512_test_epi64_mask(down, down);
     product = _mm512_mask_sub_epi64(product, negative, product, _mm512_set1_epi64(1));
+    return _mm512_srav_epi64(_mm512_add_epi64(product, half), down);
   }
-  return _mm512_srav_epi64(_mm512_add_epi64(product, half), down);
-}
+};
 
-template <Profile kProfile>
-EDGECORE_VNNI void store(const Layer& layer, const Scaling& by, const std::int32_t* sums,
+template <>
+struct Scaling<Rounding::kReal> {
+  __m512d low, high;
+
+  EDGECORE_VNNI Scaling(const Layer& layer, std::size_t group) {
+    const double* by = layer.real + group * layer.channel_stride;
+    low = _mm512_load_pd(by);
+    high = _mm512_load_pd(by + 8);
+  }
+  EDGECORE_VNNI __m512i operator()(__m512i sum) const {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(rounded(_mm512_castsi512_si256(sum), low)),
+                              rounded(_mm512_extracti64x4_epi64(sum, 1), high), 1);
+  }
+
+ private:
+  EDGECORE_VNNI static __m256i rounded(__m256i sum, __m512d by) {
+    const __m512d product = _mm512_mul_pd(_mm512_cvtepi32_pd(sum), by);
+    const __m512d sign = _mm512_and_pd(product, _mm512_set1_pd(-0.0));
+    return _mm512_cvttpd_epi32(
+        _mm512_add_pd(product, _mm512_or_pd(sign, _mm512_set1_pd(kBelowHalf))));
+  }
+};
+
+template <Rounding kRounding>
+EDGECORE_VNNI void store(const Layer& layer, const Scaling<kRounding>& by, const std::int32_t* sums,
                          std::int8_t* out) {
-  const __m512i sum = _mm512_load_si512(sums);
-  const __m512i even = scaled<kProfile>(sum, by.even, by.even_down, by.even_half, by.even_left);
-  const __m512i odd =
-      scaled<kProfile>(_mm512_srli_epi64(sum, 32), by.odd, by.odd_down, by.odd_half, by.odd_left);
-  __m512i code = _mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA);
+  __m512i code = by(_mm512_load_si512(sums));
   code = _mm512_add_epi32(code, _mm512_set1_epi32(layer.zero_point + 128));
   code = _mm512_max_epi32(code, _mm512_set1_epi32(layer.low + 128));
   code = _mm512_min_epi32(code, _mm512_set1_epi32(layer.high + 128));
-  _mm_store_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(code));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(code));
 }
 
-template <Profile kProfile, std::size_t kRows>
+template <Rounding kRounding, std::size_t kRows>
 EDGECORE_VNNI void run_rows(const Layer& layer, const Rows& rows, std::size_t first) {
   alignas(64) std::int32_t sums[kRows * kBlock * kLanes];
   const std::int8_t* in = rows.in + first * rows.in_stride;
   std::int8_t* out = rows.out + first * rows.out_stride;
-  Scaling by = scaling_of<kProfile>(layer, 0);
+  Scaling<kRounding> by(layer, 0);
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
     accumulate_block<kRows>(layer, block, in, rows.in_stride, sums);
     for (std::size_t group = 0; group < block.count; ++group) {
-      if (layer.channel_stride != 0) by = scaling_of<kProfile>(layer, start + group);
+      if (layer.channel_stride != 0) by = Scaling<kRounding>(layer, start + group);
       for (std::size_t row = 0; row < kRows; ++row)
-        store<kProfile>(layer, by, sums + (row * block.count + group) * kLanes,
-                        out + row * rows.out_stride + (start + group) * kLanes);
+        store<kRounding>(layer, by, sums + (row * block.count + group) * kLanes,
+                         out + row * rows.out_stride + (start + group) * kLanes);
     }
   }
 }
 
-template <Profile kProfile>
+template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
   std::size_t row = 0;
   for (; row + kRowsAtOnce <= rows.count; row += kRowsAtOnce)
-    run_rows<kProfile, kRowsAtOnce>(layer, rows, row);
-  for (; row < rows.count; ++row) run_rows<kProfile, 1>(layer, rows, row);
+    run_rows<kRounding, kRowsAtOnce>(layer, rows, row);
+  for (; row < rows.count; ++row) run_rows<kRounding, 1>(layer, rows, row);
 }
 
 }  // namespace
 
 const Kernel* avx512_vnni_kernel() {
-  static constexpr Kernel kKernel{"avx512-vnni", 0x80, run<Profile::kLitertSingle>,
-                                  run<Profile::kTfliteDouble>};
+  static constexpr Kernel kKernel{"avx512-vnni", 0x80, run<Rounding::kReal>,
+                                  run<Rounding::kDoubled>};
   static const bool served =
       __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;

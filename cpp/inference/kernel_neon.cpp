@@ -69,35 +69,37 @@ void without_dot(const Layer& layer, const BlockOf& block, std::size_t group, co
   for (std::size_t part = 0; part < kAll; ++part) vst1q_s32(sums + part * 4, total[part]);
 }
 
-// See requantise(): the instructions round as the profiles do.
-template <Profile kProfile>
-EDGECORE_INLINE int32x4_t scaled(int32x4_t sum, int32x4_t by, int32x4_t shift) {
-  if constexpr (kProfile == Profile::kLitertSingle) {
-    const int32x4_t up = vsubq_s32(shift, vdupq_n_s32(31));  // a negative shift left
-    const int64x2_t low = vmull_s32(vget_low_s32(sum), vget_low_s32(by));
-    const int64x2_t high = vmull_s32(vget_high_s32(sum), vget_high_s32(by));
-    return vcombine_s32(vmovn_s64(vrshlq_s64(low, vmovl_s32(vget_low_s32(up)))),
-                        vmovn_s64(vrshlq_s64(high, vmovl_s32(vget_high_s32(up)))));
-  } else {
-    const int32x4_t zero = vdupq_n_s32(0);
-    const int32x4_t left = vmaxq_s32(shift, zero);
-    const int32x4_t down = vminq_s32(shift, zero);
-    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(sum, left), by);
-    const int32x4_t away = vshrq_n_s32(vandq_s32(high, down), 31);  // minus one below zero
-    return vrshlq_s32(vqaddq_s32(high, away), down);
-  }
+// See requantise(): the instructions round as it does.
+EDGECORE_INLINE int32x4_t by_real(int32x4_t sum, const double* by) {
+  const float64x2_t low = vcvtq_f64_s64(vmovl_s32(vget_low_s32(sum)));
+  const float64x2_t high = vcvtq_f64_s64(vmovl_high_s32(sum));
+  return vcombine_s32(vmovn_s64(vcvtaq_s64_f64(vmulq_f64(low, vld1q_f64(by)))),
+                      vmovn_s64(vcvtaq_s64_f64(vmulq_f64(high, vld1q_f64(by + 2)))));
 }
 
-template <Profile kProfile>
+EDGECORE_INLINE int32x4_t by_multiplier(int32x4_t sum, int32x4_t by, int32x4_t shift) {
+  const int32x4_t zero = vdupq_n_s32(0);
+  const int32x4_t left = vmaxq_s32(shift, zero);
+  const int32x4_t down = vminq_s32(shift, zero);
+  const int32x4_t high = vqrdmulhq_s32(vshlq_s32(sum, left), by);
+  const int32x4_t away = vshrq_n_s32(vandq_s32(high, down), 31);  // minus one below zero
+  return vrshlq_s32(vqaddq_s32(high, away), down);
+}
+
+template <Rounding kRounding>
 void store_group(const Layer& layer, std::size_t group, const std::int32_t* sums,
                  std::int8_t* out) {
   int16x4_t words[kParts];
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kParts; ++part) {
     const std::size_t channel = group * layer.channel_stride + part * 4;
-    int32x4_t code =
-        scaled<kProfile>(vld1q_s32(sums + part * 4), vld1q_s32(layer.multiplier + channel),
-                         vld1q_s32(layer.shift + channel));
+    const int32x4_t sum = vld1q_s32(sums + part * 4);
+    int32x4_t code;
+    if constexpr (kRounding == Rounding::kReal)
+      code = by_real(sum, layer.real + channel);
+    else
+      code = by_multiplier(sum, vld1q_s32(layer.multiplier + channel),
+                           vld1q_s32(layer.shift + channel));
     code = vaddq_s32(code, vdupq_n_s32(layer.zero_point));
     code = vmaxq_s32(code, vdupq_n_s32(layer.low));
     code = vminq_s32(code, vdupq_n_s32(layer.high));
@@ -108,7 +110,7 @@ void store_group(const Layer& layer, std::size_t group, const std::int32_t* sums
   vst1q_s8(out + group * kLanes, vcombine_s8(first, second));
 }
 
-template <Profile kProfile, Accumulate kOne, Accumulate kTwo>
+template <Rounding kRounding, Accumulate kOne, Accumulate kTwo>
 void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
   alignas(16) std::int32_t sums[2 * kLanes];
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
@@ -116,27 +118,26 @@ void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
     std::size_t group = start;
     for (; group + 2 <= start + block.count; group += 2) {
       kTwo(layer, block, group, in, sums);
-      store_group<kProfile>(layer, group, sums, out);
-      store_group<kProfile>(layer, group + 1, sums + kLanes, out);
+      store_group<kRounding>(layer, group, sums, out);
+      store_group<kRounding>(layer, group + 1, sums + kLanes, out);
     }
     if (group < start + block.count) {
       kOne(layer, block, group, in, sums);
-      store_group<kProfile>(layer, group, sums, out);
+      store_group<kRounding>(layer, group, sums, out);
     }
   }
 }
 
-template <Profile kProfile, Accumulate kOne, Accumulate kTwo>
+template <Rounding kRounding, Accumulate kOne, Accumulate kTwo>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
-    run_row<kProfile, kOne, kTwo>(layer, rows.in + row * rows.in_stride,
-                                  rows.out + row * rows.out_stride);
+    run_row<kRounding, kOne, kTwo>(layer, rows.in + row * rows.in_stride,
+                                   rows.out + row * rows.out_stride);
 }
 
 template <Accumulate kOne, Accumulate kTwo>
 constexpr Kernel kernel(const char* name) {
-  return {name, 0, run<Profile::kLitertSingle, kOne, kTwo>,
-          run<Profile::kTfliteDouble, kOne, kTwo>};
+  return {name, 0, run<Rounding::kReal, kOne, kTwo>, run<Rounding::kDoubled, kOne, kTwo>};
 }
 
 }  // namespace

@@ -2,12 +2,11 @@
 #include <algorithm>
 
 #include "inference/layer.hpp"
-#include "inference/requantise.hpp"
 
 namespace edgecore::inference {
 namespace {
 
-template <Profile kProfile>
+template <Rounding kRounding>
 void run_group(const Layer& layer, const BlockOf& block, std::size_t group, const std::int8_t* in,
                std::int8_t* out) {
   std::int32_t sums[kLanes];
@@ -21,25 +20,27 @@ void run_group(const Layer& layer, const BlockOf& block, std::size_t group, cons
   }
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     const std::size_t channel = group * layer.channel_stride + lane;
-    const Multiplier by{layer.multiplier[channel], layer.shift[channel]};
-    const std::int32_t code = requantise(kProfile, sums[lane], by) + layer.zero_point;
+    std::int32_t code = layer.zero_point;
+    if constexpr (kRounding == Rounding::kReal)
+      code += requantise(sums[lane], layer.real[channel]);
+    else
+      code += requantise(sums[lane], Multiplier{layer.multiplier[channel], layer.shift[channel]});
     out[group * kLanes + lane] = static_cast<std::int8_t>(std::clamp(code, layer.low, layer.high));
   }
 }
 
-template <Profile kProfile>
+template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
     for (std::size_t group = 0; group < layer.groups; ++group)
-      run_group<kProfile>(layer, BlockOf(layer, group / kBlock * kBlock), group,
-                          rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
+      run_group<kRounding>(layer, BlockOf(layer, group / kBlock * kBlock), group,
+                           rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
 }
 
 }  // namespace
 
 const Kernel& portable_kernel() {
-  static constexpr Kernel kKernel{"portable", 0, run<Profile::kLitertSingle>,
-                                  run<Profile::kTfliteDouble>};
+  static constexpr Kernel kKernel{"portable", 0, run<Rounding::kReal>, run<Rounding::kDoubled>};
   return kKernel;
 }
 

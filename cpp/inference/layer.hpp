@@ -1,11 +1,12 @@
-// One FULLY_CONNECTED layer, packed for every kernel, and the kernels. All give the same bits:
-// integer sums have no order.
+// Sums of products of one operator, packed for every kernel, and the kernels. All give the same
+// bits: integer sums have no order.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "inference/executor.hpp"
+#include "inference/requantise.hpp"
 
 // Loops over registers must be gone before the compiler decides what lives in memory.
 #if defined(__clang__)
@@ -16,9 +17,14 @@
 
 namespace edgecore::inference {
 
+constexpr std::size_t kAlign = 64;  // bytes, of what kernels read and write
 constexpr std::size_t kLanes = 16;  // outputs computed together
 constexpr std::size_t kStep = 4;    // inputs of one dot product instruction
 constexpr std::size_t kBlock = 8;   // groups whose weights are interleaved, to be read as a stream
+
+constexpr std::size_t round_up(std::size_t n, std::size_t to) {
+  return (n + to - 1) / to * to;
+}
 
 // Borrowed, 64-byte aligned arrays. `groups` are of kLanes outputs and `steps` of kStep inputs,
 // the last of each filled up with zero weights.
@@ -27,7 +33,8 @@ struct Layer {
   std::size_t steps = 0;
   const std::int8_t* weights = nullptr;      // [block][step][group of block][lane][input]
   const std::int32_t* bias = nullptr;        // [group][lane], zero points folded in
-  const std::int32_t* multiplier = nullptr;  // [lane], or [group][lane] when per channel
+  const double* real = nullptr;              // [lane], or [group][lane] when per channel
+  const std::int32_t* multiplier = nullptr;  // Rounding::kDoubled: in the place of `real`
   const std::int32_t* shift = nullptr;       // as `multiplier`
   std::size_t channel_stride = 0;            // 0, or kLanes when per channel
   std::int32_t zero_point = 0;               // of the output
@@ -35,8 +42,9 @@ struct Layer {
   std::int32_t high = 127;
 };
 
-// Rows of activations; a row is `in_stride` resp. `out_stride` bytes, padded to whole steps and
-// groups. What is in the padding has no effect.
+// Rows of activations; a row is `in_stride` resp. `out_stride` bytes apart from the next. A kernel
+// reads whole steps and writes whole groups: what it reads beyond a row has no effect, and a row is
+// written after those before it or at the same time as they, so `out_stride` holds whole groups.
 struct Rows {
   const std::int8_t* in = nullptr;
   std::int8_t* out = nullptr;
@@ -62,8 +70,8 @@ struct BlockOf {
 struct Kernel {
   const char* name;
   std::uint8_t flip;
-  void (*single)(const Layer&, const Rows&);   // Profile::kLitertSingle
-  void (*doubled)(const Layer&, const Rows&);  // Profile::kTfliteDouble
+  void (*real)(const Layer&, const Rows&);     // Rounding::kReal
+  void (*doubled)(const Layer&, const Rows&);  // Rounding::kDoubled
 };
 
 const Kernel& portable_kernel();

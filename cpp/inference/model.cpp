@@ -1,117 +1,45 @@
-// See model.hpp. Everything that a run reads lies in one block in the order in which it is read,
-// because a small model's time is the time of streaming its weights.
+// See model.hpp. A graph becomes stages in its own order and tensors in one arena; a run is the
+// stages one after another.
 #include "inference/model.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <new>
 #include <string>
 
-#include "inference/chain.hpp"
-#include "inference/layer.hpp"
+#include "inference/arena.hpp"
+#include "inference/matrix.hpp"
+#include "inference/stage.hpp"
 
 namespace edgecore::inference {
 namespace {
 
-constexpr std::size_t kAlign = 64;
-constexpr std::size_t kRowBlock = 16;  // rows of a batch that go through a layer together
+using tflite::Graph;
+using tflite::Op;
+using tflite::Tensor;
 
-constexpr std::size_t round_up(std::size_t n, std::size_t to) {
-  return (n + to - 1) / to * to;
-}
+constexpr std::size_t kRowsMax = 16;  // of a batch that go through a stage together
+constexpr std::size_t kBatchBytes = std::size_t{1} << 18;  // what their tensors may take for it
 
-struct Sizes {
-  std::size_t groups, steps, channels, weights, bias, channel;
-  std::size_t total() const { return weights + bias + 2 * channel; }
+struct Served {
+  Op op;
+  const char* name;
+  Maker make;
 };
-
-Sizes sizes_of(const ChainLayer& layer) {
-  Sizes s{};
-  s.groups = round_up(layer.width, kLanes) / kLanes;
-  s.steps = round_up(layer.depth, kStep) / kStep;
-  s.channels = layer.multipliers.size() == 1 ? 1 : s.groups;
-  s.weights = s.groups * s.steps * kLanes * kStep;
-  s.bias = s.groups * kLanes * sizeof(std::int32_t);
-  s.channel = s.channels * kLanes * sizeof(std::int32_t);
-  return s;
-}
-
-struct AlignedDelete {
-  void operator()(std::byte* block) const { ::operator delete(block, std::align_val_t{kAlign}); }
+constexpr Served kServed[] = {
+    {Op::kConv2d, "CONV_2D", make_conv},
+    {Op::kFullyConnected, "FULLY_CONNECTED", make_connected},
+    {Op::kReshape, "RESHAPE", make_reshape},
 };
-using Block = std::unique_ptr<std::byte, AlignedDelete>;
-
-void pack_weights(const ChainLayer& from, const Sizes& sizes, std::int8_t* to) {
-  for (std::size_t out = 0; out < from.width; ++out)
-    for (std::size_t in = 0; in < from.depth; ++in) {
-      const std::size_t group = out / kLanes;
-      const std::size_t start = group / kBlock * kBlock;
-      const std::size_t together = std::min(kBlock, sizes.groups - start);
-      const std::size_t cell = start * sizes.steps + in / kStep * together + (group - start);
-      to[(cell * kLanes + out % kLanes) * kStep + in % kStep] =
-          static_cast<std::int8_t>(from.weights[out * from.depth + in]);
-    }
-}
-
-// sum((code - zero) * w) + bias = sum(code * w) + (bias - zero * sum(w)); a kernel that flips
-// sees code + 128, so that its zero is 128 higher.
-void pack_bias(const ChainLayer& from, std::uint8_t flip, std::int32_t* to) {
-  for (std::size_t out = 0; out < from.width; ++out) {
-    std::int32_t sum = 0;
-    for (const std::byte weight : from.weights.subspan(out * from.depth, from.depth))
-      sum += static_cast<std::int8_t>(weight);
-    const std::int32_t bias =
-        from.bias.empty() ? 0 : load_le<std::int32_t>(from.bias.data() + out * 4);
-    to[out] = bias - (from.input_zero + flip) * sum;
-  }
-}
-
-void pack_channels(const ChainLayer& from, std::size_t count, std::int32_t* multiplier,
-                   std::int32_t* shift) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t last = from.multipliers.size() - 1;
-    const Multiplier& by = from.multipliers[std::min(i, last)];
-    multiplier[i] = by.value;
-    shift[i] = by.shift;
-  }
-}
-
-Layer pack(const ChainLayer& from, const Sizes& sizes, std::uint8_t flip, std::byte* at) {
-  auto* bias = reinterpret_cast<std::int32_t*>(at);
-  auto* multiplier = reinterpret_cast<std::int32_t*>(at + sizes.bias);
-  auto* shift = reinterpret_cast<std::int32_t*>(at + sizes.bias + sizes.channel);
-  auto* weights = reinterpret_cast<std::int8_t*>(at + sizes.bias + 2 * sizes.channel);
-  pack_weights(from, sizes, weights);
-  pack_bias(from, flip, bias);
-  pack_channels(from, sizes.channels * kLanes, multiplier, shift);
-  Layer layer;
-  layer.groups = sizes.groups;
-  layer.steps = sizes.steps;
-  layer.weights = weights;
-  layer.bias = bias;
-  layer.multiplier = multiplier;
-  layer.shift = shift;
-  layer.channel_stride = sizes.channels == 1 ? 0 : kLanes;
-  layer.zero_point = from.output_zero;
-  layer.low = from.low;
-  layer.high = from.high;
-  return layer;
-}
-
-void copy_flipped(const std::int8_t* from, std::int8_t* to, std::size_t count, std::uint8_t flip) {
-  for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<std::int8_t>(from[i] ^ flip);
-}
 
 class NativeExecutor final : public Executor {
  public:
-  static Result<std::shared_ptr<const Executor>> make(const Chain& chain, Profile profile,
-                                                      const Kernel& kernel);
   std::size_t input_size() const override { return input_size_; }
   std::size_t output_size() const override { return output_size_; }
-  Quantisation input_quantisation() const override { return input_; }
-  Quantisation output_quantisation() const override { return output_; }
-  std::size_t arena_bytes() const override { return 2 * kRowBlock * stride_ + kAlign; }
-  Description describe() const override;
+  Quantisation input_quantisation() const override { return input_scale_; }
+  Quantisation output_quantisation() const override { return output_scale_; }
+  std::size_t arena_bytes() const override { return arena_ + work_ + kAlign; }
+  Description describe() const override {
+    return {"native", kernel_->name, profile_name(profile_), ops_};
+  }
   Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const override {
     return run_batch(in, out, 1, scratch);
   }
@@ -119,74 +47,175 @@ class NativeExecutor final : public Executor {
                    Scratch& scratch) const override;
 
  private:
-  NativeExecutor(const Kernel& kernel, Profile profile) : kernel_(kernel), profile_(profile) {}
+  friend class Builder;
+  NativeExecutor() = default;
 
-  const Kernel& kernel_;
-  Profile profile_;
-  Block packed_;
-  std::vector<Layer> layers_;
-  Quantisation input_;
-  Quantisation output_;
+  const Kernel* kernel_ = nullptr;
+  Profile profile_ = Profile::kLitertSingle;
+  std::vector<std::unique_ptr<Stage>> stages_;
+  std::vector<std::string> ops_;
+  Quantisation input_scale_;
+  Quantisation output_scale_;
   std::size_t input_size_ = 0;
   std::size_t output_size_ = 0;
-  std::size_t stride_ = 0;  // of a row of activations in the scratch
-  bool reshapes_ = false;
+  Place input_;
+  Place output_;
+  std::size_t rows_ = 1;  // together
+  std::size_t arena_ = 0;
+  std::size_t work_ = 0;
 };
 
-Result<std::shared_ptr<const Executor>> NativeExecutor::make(const Chain& chain, Profile profile,
-                                                             const Kernel& kernel) {
-  std::uint64_t total = 0;
-  for (const ChainLayer& layer : chain.layers) total += sizes_of(layer).total();
-  if (total > kMaxPackedBytes) return Status::incompatible("model: more than 256 MiB when packed");
-  auto* block = static_cast<std::byte*>(
-      ::operator new(static_cast<std::size_t>(total), std::align_val_t{kAlign}, std::nothrow));
-  if (block == nullptr) return Status::exhausted("model: no memory for its weights");
-  std::memset(block, 0, static_cast<std::size_t>(total));
-  std::shared_ptr<NativeExecutor> made(new NativeExecutor(kernel, profile));
-  made->packed_.reset(block);
-  made->input_ = chain.input;
-  made->output_ = chain.output;
-  made->reshapes_ = chain.reshapes;
-  made->input_size_ = chain.layers.front().depth;
-  made->output_size_ = chain.layers.back().width;
-  for (const ChainLayer& from : chain.layers) {
-    const Sizes sizes = sizes_of(from);
-    made->layers_.push_back(pack(from, sizes, kernel.flip, block));
-    block += sizes.total();
-    made->stride_ =
-        std::max({made->stride_, round_up(from.depth, kAlign), round_up(from.width, kAlign)});
-  }
-  return std::shared_ptr<const Executor>(std::move(made));
-}
-
-Description NativeExecutor::describe() const {
-  Description out{"native", kernel_.name, profile_name(profile_), {"FULLY_CONNECTED"}};
-  if (reshapes_) out.ops.emplace_back("RESHAPE");
-  return out;
+void copy_flipped(const std::int8_t* from, std::int8_t* to, std::size_t count, std::uint8_t flip) {
+  for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<std::int8_t>(from[i] ^ flip);
 }
 
 Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,
                                  Scratch& scratch) const {
   if (scratch.memory.size() < arena_bytes()) scratch.memory.resize(arena_bytes());
   const auto address = reinterpret_cast<std::uintptr_t>(scratch.memory.data());
-  std::int8_t* first = scratch.memory.data() + (round_up(address, kAlign) - address);
-  std::int8_t* second = first + kRowBlock * stride_;
-  const auto layer_run = profile_ == Profile::kLitertSingle ? kernel_.single : kernel_.doubled;
-  for (std::size_t start = 0; start < rows; start += kRowBlock) {
-    const std::size_t count = std::min(kRowBlock, rows - start);
-    for (std::size_t row = 0; row < count; ++row)
-      copy_flipped(in + (start + row) * input_size_, first + row * stride_, input_size_,
-                   kernel_.flip);
-    for (const Layer& layer : layers_) {
-      layer_run(layer, Rows{first, second, count, stride_, stride_});
-      std::swap(first, second);
-    }
-    for (std::size_t row = 0; row < count; ++row)
-      copy_flipped(first + row * stride_, out + (start + row) * output_size_, output_size_,
-                   kernel_.flip);
+  Frame frame;
+  frame.arena =
+      reinterpret_cast<std::byte*>(scratch.memory.data()) + (round_up(address, kAlign) - address);
+  frame.work = frame.arena + arena_;
+  for (std::size_t start = 0; start < rows; start += rows_) {
+    frame.rows = std::min(rows_, rows - start);
+    for (std::size_t row = 0; row < frame.rows; ++row)
+      copy_flipped(in + (start + row) * input_size_, frame.codes(input_, row), input_size_,
+                   kernel_->flip);
+    for (const auto& stage : stages_) stage->run(frame);
+    for (std::size_t row = 0; row < frame.rows; ++row)
+      copy_flipped(frame.codes(output_, row), out + (start + row) * output_size_, output_size_,
+                   kernel_->flip);
   }
   return {};
 }
+
+// Makes an executor of a graph that was read: the stages, then where their tensors lie.
+class Builder {
+ public:
+  Builder(const Graph& graph, Profile profile, const Kernel& kernel)
+      : graph_(graph), home_(graph.tensors.size(), kNowhere), made_(new NativeExecutor) {
+    made_->kernel_ = &kernel;
+    made_->profile_ = profile;
+  }
+
+  Result<std::shared_ptr<const Executor>> build() {
+    EDGECORE_TRY(take_ends());
+    for (std::size_t at = 0; at < graph_.operators.size(); ++at) EDGECORE_TRY(add(at));
+    if (stages_.empty()) return Status::incompatible("model: no operator makes its output");
+    const std::size_t output = home_of(graph_.output);
+    if (output == kNowhere) return Status::incompatible("model: its output is a constant");
+    lives_[output].last = static_cast<std::int32_t>(stages_.size());
+    place(output);
+    return std::shared_ptr<const Executor>(std::move(made_));
+  }
+
+ private:
+  static constexpr std::size_t kNowhere = static_cast<std::size_t>(-1);
+
+  struct Waiting {  // a stage whose tensors have no place yet
+    std::unique_ptr<Stage> stage;
+    std::vector<std::size_t> inputs;  // lives
+    std::size_t output = 0;
+  };
+
+  const Tensor& tensor(std::int32_t index) const {
+    return graph_.tensors[static_cast<std::size_t>(index)];
+  }
+  std::size_t& home_of(std::int32_t index) { return home_[static_cast<std::size_t>(index)]; }
+
+  // Whole groups are written, and whole steps read.
+  std::size_t new_life(const Tensor& tensor) {
+    Life life;
+    life.bytes = round_up(static_cast<std::size_t>(tensor.elements) + kLanes - 1, kAlign);
+    life.first = life.last = static_cast<std::int32_t>(stages_.size());
+    lives_.push_back(life);
+    return lives_.size() - 1;
+  }
+
+  Status take_ends() {
+    EDGECORE_ASSIGN(made_->input_scale_, activation_of(tensor(graph_.input)));
+    EDGECORE_ASSIGN(made_->output_scale_, activation_of(tensor(graph_.output)));
+    made_->input_size_ = static_cast<std::size_t>(tensor(graph_.input).elements);
+    made_->output_size_ = static_cast<std::size_t>(tensor(graph_.output).elements);
+    home_of(graph_.input) = new_life(tensor(graph_.input));
+    return {};
+  }
+
+  Status add(std::size_t at) {
+    const tflite::Operator& op = graph_.operators[at];
+    const auto served = std::find_if(std::begin(kServed), std::end(kServed),
+                                     [&](const Served& one) { return one.op == op.op; });
+    if (served == std::end(kServed))
+      return Status::incompatible("model: operator " + std::to_string(at) + " is of a kind (" +
+                                  std::to_string(static_cast<int>(op.op)) + ") not served here");
+    const auto told = [&](const Status& status) {
+      return Status(status.outcome(), "model: operator " + std::to_string(at) + " (" +
+                                          served->name + "): " + status.message());
+    };
+    if (op.outputs.size() != 1 || op.outputs[0] < 0)
+      return told(Status::corrupt("it has not one output"));
+    auto made = served->make({graph_, op, made_->profile_, *made_->kernel_});
+    if (!made.is_ok()) return told(made.status());
+    const Status status = take(op, std::move(made).value());
+    if (!status.is_ok()) return told(status);
+    if (std::find(made_->ops_.begin(), made_->ops_.end(), served->name) == made_->ops_.end())
+      made_->ops_.emplace_back(served->name);
+    return {};
+  }
+
+  Status take(const tflite::Operator& op, Made made) {
+    Waiting waiting;
+    for (const std::size_t input : made.inputs) {
+      const std::size_t home = home_of(op.inputs[input]);
+      if (home == kNowhere) return Status::incompatible("an input is a constant");
+      lives_[home].last = static_cast<std::int32_t>(stages_.size());
+      waiting.inputs.push_back(home);
+    }
+    if (made.stage == nullptr) {
+      home_of(op.outputs[0]) = waiting.inputs[0];
+      return {};
+    }
+    packed_ += made.stage->packed_bytes();
+    products_ += made.stage->products();  // of at most 2^10 operators with 2^52 each
+    if (packed_ > kMaxPackedBytes)
+      return Status::incompatible("more than 256 MiB of weights when packed");
+    if (products_ > kMaxProducts)
+      return Status::incompatible("more than 2^32 multiplications a row");
+    waiting.output = home_of(op.outputs[0]) = new_life(tensor(op.outputs[0]));
+    waiting.stage = std::move(made.stage);
+    stages_.push_back(std::move(waiting));
+    return {};
+  }
+
+  void place(std::size_t output) {
+    const std::size_t alone = lay_out(lives_);
+    const std::size_t rows =
+        std::clamp<std::size_t>(kBatchBytes / std::max(alone, kAlign), 1, kRowsMax);
+    const auto place_of = [&](std::size_t life) {
+      return Place{lives_[life].offset * rows, lives_[life].bytes};
+    };
+    for (Waiting& waiting : stages_) {
+      std::vector<Place> inputs;
+      for (const std::size_t input : waiting.inputs) inputs.push_back(place_of(input));
+      waiting.stage->place(std::move(inputs), place_of(waiting.output));
+      made_->work_ = std::max(made_->work_, round_up(waiting.stage->work_bytes(), kAlign));
+      made_->stages_.push_back(std::move(waiting.stage));
+    }
+    made_->input_ = place_of(home_of(graph_.input));
+    made_->output_ = place_of(output);
+    made_->rows_ = rows;
+    made_->arena_ = alone * rows;
+  }
+
+  const Graph& graph_;
+  std::vector<std::size_t> home_;  // of each tensor, its life; several may share one
+  std::vector<Life> lives_;
+  std::vector<Waiting> stages_;
+  std::uint64_t packed_ = 0;
+  std::uint64_t products_ = 0;
+  std::shared_ptr<NativeExecutor> made_;
+};
 
 Result<const Kernel*> kernel_for(Isa isa) {
   const Kernel* found = nullptr;
@@ -203,10 +232,9 @@ Result<const Kernel*> kernel_for(Isa isa) {
 }  // namespace
 
 Result<std::shared_ptr<const Executor>> load_native(ByteSpan file, Profile profile, Isa isa) {
-  EDGECORE_ASSIGN(const tflite::Graph graph, tflite::read(file));
-  EDGECORE_ASSIGN(const Chain chain, chain_of(graph));
+  EDGECORE_ASSIGN(const Graph graph, tflite::read(file));
   EDGECORE_ASSIGN(const Kernel* kernel, kernel_for(isa));
-  return NativeExecutor::make(chain, profile, *kernel);
+  return Builder(graph, profile, *kernel).build();
 }
 
 }  // namespace edgecore::inference

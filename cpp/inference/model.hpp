@@ -17,11 +17,12 @@ enum class Isa : std::uint8_t {
   kNeon = 5
 };
 
-// What is packed for one model, zeros that fill up groups included.
-constexpr std::uint64_t kMaxPackedBytes = std::uint64_t{1} << 28;
+// Multiplications of one row: what a hostile file may ask of a processor.
+constexpr std::uint64_t kMaxProducts = std::uint64_t{1} << 32;
 
 // Corrupt: the bytes are malformed; Incompatible: well-formed, but an operator, a type or this
-// processor (when `isa` is forced) is not served. `file` need not outlive the executor.
+// processor (when `isa` is forced) is not served, or a limit is passed; Exhausted: no memory.
+// `file` need not outlive the executor.
 Result<std::shared_ptr<const Executor>> load_native(ByteSpan file, Profile profile,
                                                     Isa isa = Isa::kBest);
 

@@ -1,5 +1,6 @@
-// How an int32 accumulator becomes an output code: the fixed-point multiplier of the field's
-// reference kernels (Jacob et al., 2018, section 2.2), in both roundings. Integers only.
+// How an int32 sum becomes an output code: what the reference kernels of the field do with the
+// real number scale_in * scale_weight / scale_out. Which of the two, for an operator and a
+// profile, is told in docs/numerics.md.
 #pragma once
 
 #include <bit>
@@ -8,6 +9,12 @@
 #include "inference/executor.hpp"
 
 namespace edgecore::inference {
+
+enum class Rounding : std::uint8_t {
+  kReal = 0,     // the product in doubles, rounded once, halves away from zero
+  kDoubled = 1,  // a 31-bit multiplier (Jacob et al., 2018, section 2.2): a doubling high multiply,
+                 // halves up, then a divide by a power of two, halves away from zero
+};
 
 // Stands for value * 2^(shift - 31); value is 0 or in [2^30, 2^31), shift in [-31, 30].
 struct Multiplier {
@@ -33,16 +40,20 @@ inline Multiplier multiplier_of(double real) {
   return {static_cast<std::int32_t>(value), shift > 30 ? 31 : shift};
 }
 
-// The loader has proven that the result, and the accumulator shifted left, fit in 32 bits.
-inline std::int32_t requantise(Profile profile, std::int32_t accumulator, Multiplier by) {
+// The greatest double below a half: added before a truncation it rounds halves away from zero,
+// because a sum that would wrongly reach the next integer rounds to the double below it.
+inline constexpr double kBelowHalf = 0x1.fffffffffffffp-2;
+
+// The loader has proven that the results, and the accumulator shifted left, fit in 32 bits.
+inline std::int32_t requantise(std::int32_t accumulator, double by) {
+  const double product = static_cast<double>(accumulator) * by;
+  return static_cast<std::int32_t>(product + (product < 0 ? -kBelowHalf : kBelowHalf));
+}
+
+inline std::int32_t requantise(std::int32_t accumulator, Multiplier by) {
   const std::int64_t product = std::int64_t{accumulator} * by.value;
-  if (profile == Profile::kLitertSingle) {
-    const int down = 31 - by.shift;
-    return static_cast<std::int32_t>((product + (std::int64_t{1} << (down - 1))) >> down);
-  }
   const int left = by.shift > 0 ? by.shift : 0;
   const int right = by.shift > 0 ? 0 : -by.shift;
-  // The doubling high multiply rounds halves up, the divide that follows away from zero.
   const std::int64_t high = ((product << left) + (std::int64_t{1} << 30)) >> 31;
   if (right == 0) return static_cast<std::int32_t>(high);
   const std::int64_t half = std::int64_t{1} << (right - 1);

@@ -23,8 +23,11 @@ constexpr Profile kProfiles[] = {Profile::kLitertSingle, Profile::kTfliteDouble}
 constexpr Isa kIsas[] = {Isa::kBest,       Isa::kPortable, Isa::kAvx2,
                          Isa::kAvx512Vnni, Isa::kNeonDot,  Isa::kNeon};
 
-// The reference kernels' own words: truncating divisions and a threshold, not shifts.
-std::int32_t reference_requantise(Profile profile, std::int32_t x, double real) {
+// The reference kernels' own words: a rounding of the real number, or truncating divisions and a
+// threshold, not shifts.
+std::int32_t reference_requantise(Rounding rounding, std::int32_t x, double real) {
+  if (rounding == Rounding::kReal)
+    return static_cast<std::int32_t>(std::round(static_cast<double>(x) * real));
   int shift = 0;
   const double fraction = std::frexp(real, &shift);
   auto value = static_cast<std::int64_t>(std::round(fraction * 2147483648.0));
@@ -33,11 +36,6 @@ std::int32_t reference_requantise(Profile profile, std::int32_t x, double real) 
     ++shift;
   }
   if (shift < -31) value = shift = 0;
-  if (profile == Profile::kLitertSingle) {
-    const std::int64_t divisor = std::int64_t{1} << (31 - shift);
-    const std::int64_t raised = x * value + divisor / 2;
-    return static_cast<std::int32_t>(raised / divisor - (raised % divisor < 0 ? 1 : 0));
-  }
   const std::int64_t product = (std::int64_t{x} << std::max(shift, 0)) * value;
   const std::int64_t nudge = product >= 0 ? 1 << 30 : 1 - (1 << 30);
   const auto high = static_cast<std::int32_t>((product + nudge) / (std::int64_t{1} << 31));
@@ -58,12 +56,15 @@ std::vector<std::int8_t> reference_run(const ModelSpec& spec, Profile profile,
       std::int64_t sum = layer.bias.empty() ? 0 : layer.bias[o];
       for (std::size_t i = 0; i < row.size(); ++i)
         sum += (row[i] - zero) * layer.weights[o * row.size() + i];
-      const bool one = layer.scales.size() == 1;
+      const bool one = layer.scales.size() == 1 && profile == Profile::kTfliteDouble;
+      const Rounding rounding =
+          profile == Profile::kLitertSingle ? Rounding::kReal : Rounding::kDoubled;
       const double product =
           one ? static_cast<double>(scale * layer.scales[0])
-              : static_cast<double>(scale) * static_cast<double>(layer.scales[o]);
+              : static_cast<double>(scale) *
+                    static_cast<double>(layer.scales[layer.scales.size() == 1 ? 0 : o]);
       std::int64_t code =
-          layer.out_zero + reference_requantise(profile, static_cast<std::int32_t>(sum),
+          layer.out_zero + reference_requantise(rounding, static_cast<std::int32_t>(sum),
                                                 product / static_cast<double>(layer.out_scale));
       std::int64_t low = -128;
       std::int64_t high = 127;
@@ -164,17 +165,27 @@ TEST(Requantise, TiesAndExtremesAsTheReferenceRounds) {
   for (int i = 0; i < 20000; ++i) {
     const double real = std::ldexp(random.real(0.5F, 1.0F), random.pick(-20, 2));
     const int x = i % 2 == 0 ? random.pick(-1 << 20, 1 << 20) : random.pick(-8, 8) * (1 << 12);
-    for (const Profile profile : kProfiles)
-      ASSERT_EQ(requantise(profile, x, multiplier_of(real)), reference_requantise(profile, x, real))
-          << x << " * " << real;
+    ASSERT_EQ(requantise(x, multiplier_of(real)), reference_requantise(Rounding::kDoubled, x, real))
+        << x << " * " << real;
+    ASSERT_EQ(requantise(x, real), reference_requantise(Rounding::kReal, x, real))
+        << x << " * " << real;
   }
-  EXPECT_EQ(requantise(Profile::kLitertSingle, -1, multiplier_of(0.5)), 0);  // half up
-  EXPECT_EQ(requantise(Profile::kTfliteDouble, -1, multiplier_of(0.25)), 0);
-  EXPECT_EQ(requantise(Profile::kTfliteDouble, -2, multiplier_of(0.25)), -1);  // half away
+  EXPECT_EQ(requantise(-1, 0.5), -1);  // half away
+  EXPECT_EQ(requantise(1, std::nextafter(0.5, 0.0)), 0);
+  EXPECT_EQ(requantise(-1, multiplier_of(0.25)), 0);
+  EXPECT_EQ(requantise(-2, multiplier_of(0.25)), -1);  // half away
   EXPECT_EQ(multiplier_of(0.0).value, 0);
   EXPECT_EQ(multiplier_of(1e-300).value, 0);
   EXPECT_EQ(multiplier_of(std::nextafter(1.0, 0.0)).value, 1 << 30);  // rounds up to 1
   EXPECT_EQ(multiplier_of(1e300).shift, 31);
+}
+
+TEST(Requantise, EveryTieOfARealIsRoundedAway) {
+  for (int x = -4096; x <= 4096; ++x)
+    for (int down = 0; down < 12; ++down) {
+      const double real = std::ldexp(1.0, -down);
+      ASSERT_EQ(requantise(x, real), reference_requantise(Rounding::kReal, x, real)) << x;
+    }
 }
 
 ModelSpec small_model() {

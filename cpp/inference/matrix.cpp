@@ -1,0 +1,127 @@
+// See matrix.hpp. Everything that a product reads lies in one block in the order in which it is
+// read, because a small model's time is the time of streaming its weights.
+#include "inference/matrix.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace edgecore::inference {
+namespace {
+
+struct Sizes {
+  std::size_t groups, steps, channels, weights, bias, channel;
+  std::uint64_t total() const { return std::uint64_t{weights} + bias + channel; }
+};
+
+Sizes sizes_of(const MatrixSpec& spec) {
+  Sizes s{};
+  s.groups = round_up(spec.width, kLanes) / kLanes;
+  s.steps = round_up(spec.depth, kStep) / kStep;
+  s.channels = spec.reals.size() == 1 ? 1 : s.groups;
+  s.weights = s.groups * s.steps * kLanes * kStep;
+  s.bias = s.groups * kLanes * sizeof(std::int32_t);
+  s.channel = s.channels * kLanes * sizeof(double);  // or two of int32
+  return s;
+}
+
+// Proves that no sum leaves 32 bits, flipped or not, and no output does before its clamp.
+Status check_bounds(const MatrixSpec& spec) {
+  for (std::size_t out = 0; out < spec.width; ++out) {
+    std::int64_t reach = 0;
+    for (const std::byte weight : spec.weights.subspan(out * spec.depth, spec.depth))
+      reach += std::abs(static_cast<int>(static_cast<std::int8_t>(weight)));
+    reach *= 2 * 255;
+    if (!spec.bias.empty())
+      reach += std::abs(std::int64_t{load_le<std::int32_t>(spec.bias.data() + out * 4)});
+    const int left = std::max(multiplier_of(spec.reals[spec.reals.size() == 1 ? 0 : out]).shift, 0);
+    if (left > 30 || reach >= (std::int64_t{1} << 30) >> left)
+      return Status::incompatible("sums or outputs may not fit in 32 bits");
+  }
+  return {};
+}
+
+void pack_weights(const MatrixSpec& from, const Sizes& sizes, std::int8_t* to) {
+  for (std::size_t out = 0; out < from.width; ++out)
+    for (std::size_t in = 0; in < from.depth; ++in) {
+      const std::size_t group = out / kLanes;
+      const std::size_t start = group / kBlock * kBlock;
+      const std::size_t together = std::min(kBlock, sizes.groups - start);
+      const std::size_t cell = start * sizes.steps + in / kStep * together + (group - start);
+      to[(cell * kLanes + out % kLanes) * kStep + in % kStep] =
+          static_cast<std::int8_t>(from.weights[out * from.depth + in]);
+    }
+}
+
+// sum((code - zero) * w) + bias = sum(code * w) + (bias - zero * sum(w)); a kernel that flips
+// sees code + 128, so that its zero is 128 higher.
+void pack_bias(const MatrixSpec& from, std::uint8_t flip, std::int32_t* to) {
+  for (std::size_t out = 0; out < from.width; ++out) {
+    std::int32_t sum = 0;
+    for (const std::byte weight : from.weights.subspan(out * from.depth, from.depth))
+      sum += static_cast<std::int8_t>(weight);
+    const std::int32_t bias =
+        from.bias.empty() ? 0 : load_le<std::int32_t>(from.bias.data() + out * 4);
+    to[out] = bias - (from.input_zero + flip) * sum;
+  }
+}
+
+void pack_reals(const MatrixSpec& from, std::size_t count, double* to) {
+  for (std::size_t i = 0; i < count; ++i) to[i] = from.reals[std::min(i, from.reals.size() - 1)];
+}
+
+void pack_multipliers(const MatrixSpec& from, std::size_t count, std::int32_t* values,
+                      std::int32_t* shifts) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const Multiplier by = multiplier_of(from.reals[std::min(i, from.reals.size() - 1)]);
+    values[i] = by.value;
+    shifts[i] = by.shift;
+  }
+}
+
+}  // namespace
+
+Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel) {
+  const Sizes sizes = sizes_of(spec);
+  if (sizes.total() > kMaxPackedBytes)
+    return Status::incompatible("more than 256 MiB of weights when packed");
+  EDGECORE_TRY(check_bounds(spec));
+  auto* at = static_cast<std::byte*>(::operator new(static_cast<std::size_t>(sizes.total()),
+                                                    std::align_val_t{kAlign}, std::nothrow));
+  if (at == nullptr) return Status::exhausted("model: no memory for its weights");
+  Matrix made;
+  made.block_.reset(at);
+  std::memset(at, 0, static_cast<std::size_t>(sizes.total()));
+  auto* bias = reinterpret_cast<std::int32_t*>(at);
+  auto* weights = reinterpret_cast<std::int8_t*>(at + sizes.bias + sizes.channel);
+  pack_bias(spec, kernel.flip, bias);
+  pack_weights(spec, sizes, weights);
+  Layer& layer = made.layer_;
+  const std::size_t channels = sizes.channels * kLanes;
+  if (spec.rounding == Rounding::kReal) {
+    auto* reals = reinterpret_cast<double*>(at + sizes.bias);
+    pack_reals(spec, channels, reals);
+    layer.real = reals;
+    made.run_ = kernel.real;
+  } else {
+    auto* values = reinterpret_cast<std::int32_t*>(at + sizes.bias);
+    pack_multipliers(spec, channels, values, values + channels);
+    layer.multiplier = values;
+    layer.shift = values + channels;
+    made.run_ = kernel.doubled;
+  }
+  layer.groups = sizes.groups;
+  layer.steps = sizes.steps;
+  layer.weights = weights;
+  layer.bias = bias;
+  layer.channel_stride = sizes.channels == 1 ? 0 : kLanes;
+  layer.zero_point = spec.output_zero;
+  layer.low = spec.low;
+  layer.high = spec.high;
+  made.depth_ = spec.depth;
+  made.width_ = spec.width;
+  made.packed_bytes_ = sizes.total();
+  return made;
+}
+
+}  // namespace edgecore::inference

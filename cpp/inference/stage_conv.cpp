@@ -1,0 +1,140 @@
+// CONV_2D: the patch of the image under the filter, one row for each pixel of the output, times a
+// matrix. Patches are gathered in tiles; a filter of one pixel reads the image itself.
+#include <algorithm>
+#include <cstring>
+
+#include "inference/matrix.hpp"
+#include "inference/window.hpp"
+
+namespace edgecore::inference {
+namespace {
+
+constexpr std::size_t kTile = 32;  // pixels of the output that are gathered together
+
+class Conv final : public Stage {
+ public:
+  Conv(Matrix matrix, const Window& window, std::int8_t zero)
+      : matrix_(std::move(matrix)), window_(window), zero_(zero) {
+    const Axis& y = window_.y;
+    const Axis& x = window_.x;
+    gathers_ = window_.taps() != 1 || y.stride != 1 || x.stride != 1;
+    straight_ = window_.out_depth % kLanes == 0;
+    patch_ = round_up(matrix_.depth(), kAlign);
+    wide_ = round_up(window_.out_depth, kLanes);
+  }
+
+  void run(const Frame& frame) const override {
+    for (std::size_t row = 0; row < frame.rows; ++row)
+      run_image(frame.codes(in_[0], row), frame.codes(out_, row),
+                reinterpret_cast<std::int8_t*>(frame.work));
+  }
+  std::size_t work_bytes() const override {
+    return (gathers_ ? kTile * patch_ : 0) + (straight_ ? 0 : kTile * wide_);
+  }
+  std::uint64_t packed_bytes() const override { return matrix_.packed_bytes(); }
+  std::uint64_t products() const override {
+    return std::uint64_t{window_.pixels()} * matrix_.depth() * matrix_.width();
+  }
+
+ private:
+  void run_image(const std::int8_t* image, std::int8_t* out, std::int8_t* work) const {
+    if (!gathers_ && straight_) {
+      matrix_.run({image, out, window_.pixels(), window_.depth, window_.out_depth});
+      return;
+    }
+    std::int8_t* results = work + (gathers_ ? kTile * patch_ : 0);
+    for (std::size_t start = 0; start < window_.pixels(); start += kTile) {
+      const std::size_t count = std::min(kTile, window_.pixels() - start);
+      const std::int8_t* in = image + start * window_.depth;
+      if (gathers_) {
+        gather(image, start, count, work);
+        in = work;
+      }
+      std::int8_t* to = out + start * window_.out_depth;
+      matrix_.run({in, straight_ ? to : results, count, gathers_ ? patch_ : window_.depth,
+                   straight_ ? window_.out_depth : wide_});
+      for (std::size_t i = 0; i < count && !straight_; ++i)
+        std::memcpy(to + i * window_.out_depth, results + i * wide_, window_.out_depth);
+    }
+  }
+
+  // Patches of output pixels [start, start + count), [filter y][filter x][channel] each.
+  void gather(const std::int8_t* image, std::size_t start, std::size_t count,
+              std::int8_t* to) const {
+    for (std::size_t i = 0; i < count; ++i, to += patch_) {
+      const auto pixel = static_cast<std::int32_t>(start + i);
+      std::int8_t* at = to;
+      for (std::int32_t tap = 0; tap < window_.y.filter; ++tap)
+        at = gather_line(image, window_.y.read(pixel / window_.x.out, tap), pixel % window_.x.out,
+                         at);
+    }
+  }
+
+  std::int8_t* gather_line(const std::int8_t* image, std::int32_t y, std::int32_t pixel,
+                           std::int8_t* to) const {
+    const Axis& x = window_.x;
+    const std::size_t depth = window_.depth;
+    const std::size_t line = static_cast<std::size_t>(x.filter) * depth;
+    const std::int32_t first = x.read(pixel, 0);
+    if (y < 0 || y >= window_.y.in) {
+      std::memset(to, zero_, line);
+    } else {
+      const std::int8_t* from =
+          image + static_cast<std::size_t>(y) * static_cast<std::size_t>(x.in) * depth;
+      if (x.dilation == 1 && first >= 0 && first + x.filter <= x.in)
+        std::memcpy(to, from + static_cast<std::size_t>(first) * depth, line);
+      else
+        for (std::int32_t tap = 0; tap < x.filter; ++tap) {
+          const std::int32_t column = x.read(pixel, tap);
+          std::int8_t* cell = to + static_cast<std::size_t>(tap) * depth;
+          if (column < 0 || column >= x.in)
+            std::memset(cell, zero_, depth);
+          else
+            std::memcpy(cell, from + static_cast<std::size_t>(column) * depth, depth);
+        }
+    }
+    return to + line;
+  }
+
+  Matrix matrix_;
+  Window window_;
+  std::int8_t zero_;  // what padding reads: the input's zero point, flipped
+  bool gathers_ = true;
+  bool straight_ = true;   // outputs are whole groups
+  std::size_t patch_ = 0;  // bytes from one patch to the next
+  std::size_t wide_ = 0;   // and from one result, where they are not straight
+};
+
+}  // namespace
+
+Result<Made> make_conv(const Site& site) {
+  const tflite::Tensor* in = site.input(0);
+  const tflite::Tensor* weights = site.input(1);
+  if (in == nullptr || weights == nullptr) return Status::corrupt("it lacks a tensor");
+  const tflite::Tensor& out = site.output();
+  if (weights->type != tflite::Type::kInt8 || weights->constant.empty() ||
+      weights->shape.size() != 4)
+    return Status::incompatible("weights are not constant int8 of rank 4");
+  EDGECORE_ASSIGN(const Window window,
+                  window_of(*in, out, {weights->shape[1], weights->shape[2]}, site.op.options));
+  MatrixSpec spec;
+  spec.width = static_cast<std::size_t>(weights->shape[0]);
+  spec.depth = static_cast<std::size_t>(weights->elements) / spec.width;
+  spec.weights = weights->constant;
+  if (static_cast<std::size_t>(weights->shape[3]) != window.depth || spec.width != window.out_depth)
+    return Status::incompatible("the activations do not fit the weights");
+  EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
+  EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
+  EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
+  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 0, from, to, site.profile));
+  spec.input_zero = from.zero_point;
+  spec.output_zero = to.zero_point;
+  const Range range = range_of(site.op.options.activation, to);
+  spec.low = range.low;
+  spec.high = range.high;
+  EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel));
+  const auto zero = static_cast<std::int8_t>(from.zero_point ^ site.kernel.flip);
+  return Made{std::make_unique<Conv>(std::move(matrix), window, zero), {0}};
+}
+
+}  // namespace edgecore::inference
