@@ -170,7 +170,8 @@ void run(const Layer& layer, const Rows& rows) {
 }  // namespace
 
 const Kernel* avx2_kernel() {
-  static constexpr Kernel kKernel{"avx2", 0, run<Rounding::kReal>, run<Rounding::kDoubled>};
+  static constexpr Kernel kKernel{"avx2", 0, run<Rounding::kReal>, run<Rounding::kDoubled>,
+                                  depthwise_portable};
   static const bool served = __builtin_cpu_supports("avx2") != 0;
   return served ? &kKernel : nullptr;
 }

@@ -190,7 +190,7 @@ void run(const Layer& layer, const Rows& rows) {
 
 const Kernel* avx512_vnni_kernel() {
   static constexpr Kernel kKernel{"avx512-vnni", 0x80, run<Rounding::kReal>,
-                                  run<Rounding::kDoubled>};
+                                  run<Rounding::kDoubled>, depthwise_flipped};
   static const bool served =
       __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;

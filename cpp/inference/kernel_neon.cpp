@@ -137,7 +137,8 @@ void run(const Layer& layer, const Rows& rows) {
 
 template <Accumulate kOne, Accumulate kTwo>
 constexpr Kernel kernel(const char* name) {
-  return {name, 0, run<Rounding::kReal, kOne, kTwo>, run<Rounding::kDoubled, kOne, kTwo>};
+  return {name, 0, run<Rounding::kReal, kOne, kTwo>, run<Rounding::kDoubled, kOne, kTwo>,
+          depthwise_portable};
 }
 
 }  // namespace

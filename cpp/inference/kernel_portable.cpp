@@ -37,10 +37,46 @@ void run(const Layer& layer, const Rows& rows) {
                            rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
 }
 
+// `kFlip` is what the codes are XORed with.
+template <std::uint8_t kFlip>
+void depthwise(const Layer& layer, const Taps& taps) {
+  const auto plain = [](std::int8_t code) {
+    return kFlip == 0 ? std::int32_t{code} : std::int32_t{static_cast<std::uint8_t>(code)};
+  };
+  for (std::size_t pixel = 0; pixel < taps.count; ++pixel)
+    for (std::size_t group = 0; group < layer.groups; ++group) {
+      std::int32_t sums[kLanes];
+      std::copy_n(layer.bias + group * kLanes, kLanes, sums);
+      const std::int8_t* weights = layer.weights + group * layer.steps * kLanes;
+      for (std::size_t tap = 0; tap < layer.steps; ++tap, weights += kLanes) {
+        const std::int32_t offset = taps.offsets[pixel * layer.steps + tap];
+        const std::int8_t* in = (offset < 0 ? taps.padding : taps.image + offset) + group * kLanes;
+        for (std::size_t lane = 0; lane < kLanes; ++lane)
+          sums[lane] += plain(in[lane]) * weights[lane];
+      }
+      std::int8_t* out = taps.out + pixel * taps.out_stride + group * kLanes;
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        const std::size_t channel = group * layer.channel_stride + lane;
+        const Multiplier by{layer.multiplier[channel], layer.shift[channel]};
+        const std::int32_t code = requantise(sums[lane], by) + layer.zero_point;
+        out[lane] =
+            static_cast<std::int8_t>(std::clamp(code, layer.low, layer.high) ^ std::int32_t{kFlip});
+      }
+    }
+}
+
 }  // namespace
 
+void depthwise_portable(const Layer& layer, const Taps& taps) {
+  depthwise<0>(layer, taps);
+}
+void depthwise_flipped(const Layer& layer, const Taps& taps) {
+  depthwise<0x80>(layer, taps);
+}
+
 const Kernel& portable_kernel() {
-  static constexpr Kernel kKernel{"portable", 0, run<Rounding::kReal>, run<Rounding::kDoubled>};
+  static constexpr Kernel kKernel{"portable", 0, run<Rounding::kReal>, run<Rounding::kDoubled>,
+                                  depthwise_portable};
   return kKernel;
 }
 

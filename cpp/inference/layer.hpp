@@ -53,6 +53,19 @@ struct Rows {
   std::size_t out_stride = 0;
 };
 
+// Pixels of a depthwise filter: a Layer of as many steps as the filter has taps, whose weights are
+// [group][tap][lane]. Tap t of pixel p is the pixel of the image at offsets[p * taps + t], or,
+// where that is below 0, `padding`. A kernel reads and writes whole groups of channels, pixels in
+// order.
+struct Taps {
+  const std::int8_t* image = nullptr;
+  const std::int8_t* padding = nullptr;
+  const std::int32_t* offsets = nullptr;
+  std::int8_t* out = nullptr;
+  std::size_t count = 1;
+  std::size_t out_stride = 0;  // at least the channels
+};
+
 // Groups [start, start + count) are a block; its weights, read in order.
 struct BlockOf {
   std::size_t start;
@@ -72,7 +85,12 @@ struct Kernel {
   std::uint8_t flip;
   void (*real)(const Layer&, const Rows&);     // Rounding::kReal
   void (*doubled)(const Layer&, const Rows&);  // Rounding::kDoubled
+  void (*depthwise)(const Layer&, const Taps&);
 };
+
+// The depthwise filter of any processor: without a flip, and with 0x80.
+void depthwise_portable(const Layer& layer, const Taps& taps);
+void depthwise_flipped(const Layer& layer, const Taps& taps);
 
 const Kernel& portable_kernel();
 const Kernel* avx2_kernel();         // nullptr where the processor has it not

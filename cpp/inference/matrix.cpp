@@ -14,12 +14,12 @@ struct Sizes {
   std::uint64_t total() const { return std::uint64_t{weights} + bias + channel; }
 };
 
-Sizes sizes_of(const MatrixSpec& spec) {
+Sizes sizes_of(const MatrixSpec& spec, Packing packing) {
   Sizes s{};
   s.groups = round_up(spec.width, kLanes) / kLanes;
-  s.steps = round_up(spec.depth, kStep) / kStep;
+  s.steps = packing == Packing::kTaps ? spec.depth : round_up(spec.depth, kStep) / kStep;
   s.channels = spec.reals.size() == 1 ? 1 : s.groups;
-  s.weights = s.groups * s.steps * kLanes * kStep;
+  s.weights = s.groups * s.steps * kLanes * (packing == Packing::kTaps ? 1 : kStep);
   s.bias = s.groups * kLanes * sizeof(std::int32_t);
   s.channel = s.channels * kLanes * sizeof(double);  // or two of int32
   return s;
@@ -53,6 +53,13 @@ void pack_weights(const MatrixSpec& from, const Sizes& sizes, std::int8_t* to) {
     }
 }
 
+void pack_taps(const MatrixSpec& from, std::int8_t* to) {
+  for (std::size_t out = 0; out < from.width; ++out)
+    for (std::size_t tap = 0; tap < from.depth; ++tap)
+      to[(out / kLanes * from.depth + tap) * kLanes + out % kLanes] =
+          static_cast<std::int8_t>(from.weights[out * from.depth + tap]);
+}
+
 // sum((code - zero) * w) + bias = sum(code * w) + (bias - zero * sum(w)); a kernel that flips
 // sees code + 128, so that its zero is 128 higher.
 void pack_bias(const MatrixSpec& from, std::uint8_t flip, std::int32_t* to) {
@@ -81,8 +88,8 @@ void pack_multipliers(const MatrixSpec& from, std::size_t count, std::int32_t* v
 
 }  // namespace
 
-Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel) {
-  const Sizes sizes = sizes_of(spec);
+Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel, Packing packing) {
+  const Sizes sizes = sizes_of(spec, packing);
   if (sizes.total() > kMaxPackedBytes)
     return Status::incompatible("more than 256 MiB of weights when packed");
   EDGECORE_TRY(check_bounds(spec));
@@ -95,7 +102,10 @@ Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel) {
   auto* bias = reinterpret_cast<std::int32_t*>(at);
   auto* weights = reinterpret_cast<std::int8_t*>(at + sizes.bias + sizes.channel);
   pack_bias(spec, kernel.flip, bias);
-  pack_weights(spec, sizes, weights);
+  if (packing == Packing::kTaps)
+    pack_taps(spec, weights);
+  else
+    pack_weights(spec, sizes, weights);
   Layer& layer = made.layer_;
   const std::size_t channels = sizes.channels * kLanes;
   if (spec.rounding == Rounding::kReal) {

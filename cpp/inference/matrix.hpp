@@ -1,5 +1,5 @@
-// A matrix product with int8 weights, checked against what the kernels promise and packed once:
-// what FULLY_CONNECTED and CONV_2D are made of.
+// Sums of products with int8 weights, checked against what the kernels promise and packed once:
+// what FULLY_CONNECTED, CONV_2D and DEPTHWISE_CONV_2D are made of.
 #pragma once
 
 #include <memory>
@@ -28,6 +28,9 @@ struct MatrixSpec {
 // What is packed for one model, zeros that fill up groups included.
 constexpr std::uint64_t kMaxPackedBytes = std::uint64_t{1} << 28;
 
+// How weights lie for a kernel: for Rows, or for Taps.
+enum class Packing : std::uint8_t { kSteps, kTaps };
+
 struct AlignedDelete {
   void operator()(std::byte* block) const { ::operator delete(block, std::align_val_t{kAlign}); }
 };
@@ -36,12 +39,14 @@ struct AlignedDelete {
 class Matrix {
  public:
   // Incompatible: sums or outputs that might not fit in 32 bits, or too many weights; Exhausted.
-  static Result<Matrix> make(const MatrixSpec& spec, const Kernel& kernel);
+  static Result<Matrix> make(const MatrixSpec& spec, const Kernel& kernel,
+                             Packing packing = Packing::kSteps);
   std::size_t depth() const { return depth_; }
   std::size_t width() const { return width_; }
   std::uint64_t packed_bytes() const { return packed_bytes_; }
   // As Layer and Rows say; `in` and `out` are flipped as the kernel has them.
   void run(const Rows& rows) const { run_(layer_, rows); }
+  const Layer& layer() const { return layer_; }
 
  private:
   Matrix() = default;

@@ -25,9 +25,14 @@ struct Served {
   Maker make;
 };
 constexpr Served kServed[] = {
+    {Op::kAdd, "ADD", make_add},
+    {Op::kAveragePool2d, "AVERAGE_POOL_2D", make_average_pool},
     {Op::kConv2d, "CONV_2D", make_conv},
+    {Op::kDepthwiseConv2d, "DEPTHWISE_CONV_2D", make_depthwise},
     {Op::kFullyConnected, "FULLY_CONNECTED", make_connected},
+    {Op::kMaxPool2d, "MAX_POOL_2D", make_max_pool},
     {Op::kReshape, "RESHAPE", make_reshape},
+    {Op::kSoftmax, "SOFTMAX", make_softmax},
 };
 
 class NativeExecutor final : public Executor {

@@ -72,9 +72,14 @@ struct Made {
 // Makers, by operator. Incompatible: what the operator declares is not served; Corrupt: it lacks
 // a tensor.
 using Maker = Result<Made> (*)(const Site& site);
+Result<Made> make_add(const Site& site);
+Result<Made> make_average_pool(const Site& site);
 Result<Made> make_connected(const Site& site);
 Result<Made> make_conv(const Site& site);
+Result<Made> make_depthwise(const Site& site);
+Result<Made> make_max_pool(const Site& site);
 Result<Made> make_reshape(const Site& site);
+Result<Made> make_softmax(const Site& site);
 
 // ------------------------------------------------------------ shared by makers
 
