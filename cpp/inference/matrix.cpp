@@ -34,8 +34,10 @@ Status check_bounds(const MatrixSpec& spec) {
     reach *= 2 * 255;
     if (!spec.bias.empty())
       reach += std::abs(std::int64_t{load_le<std::int32_t>(spec.bias.data() + out * 4)});
-    const int left = std::max(multiplier_of(spec.reals[spec.reals.size() == 1 ? 0 : out]).shift, 0);
-    if (left > 30 || reach >= (std::int64_t{1} << 30) >> left)
+    const double real = spec.reals[spec.reals.size() == 1 ? 0 : out];
+    const int left = std::max(multiplier_of(real).shift, 0);
+    if (left > 30 || reach >= (std::int64_t{1} << 31) >> left ||
+        static_cast<double>(reach) * real >= static_cast<double>(1 << 30))
       return Status::incompatible("sums or outputs may not fit in 32 bits");
   }
   return {};
