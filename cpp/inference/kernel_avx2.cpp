@@ -49,18 +49,22 @@ EDGECORE_AVX2 inline __attribute__((always_inline)) void finish(const __m256i* t
 // Sums of kGroups neighbouring groups, which share each load of inputs.
 template <std::size_t kGroups>
 EDGECORE_AVX2 void accumulate(const Layer& layer, const BlockOf& block, std::size_t group,
-                              const std::int8_t* in, std::int32_t* sums) {
+                              const Rows& rows, std::size_t row, std::int32_t* sums) {
   __m256i total[kGroups * kParts];
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kGroups * kParts; ++part) total[part] = _mm256_setzero_si256();
   const std::int8_t* weights = block.weights + (group - block.start) * kCell;
-  for (std::size_t step = 0; step < layer.steps; ++step) {
-    std::int32_t four;
-    __builtin_memcpy(&four, in + step * kStep, sizeof four);
-    const __m256i inputs = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
-    add_step(total, weights, inputs);
-    if constexpr (kGroups == 2) add_step(total + kParts, weights + kCell, inputs);
-    weights += block.count * kCell;
+  const std::size_t steps = rows.segments == 1 ? layer.steps : layer.steps / rows.segments;
+  for (std::size_t segment = 0; segment < rows.segments; ++segment) {
+    const std::int8_t* in = rows.piece(row, segment);
+    for (std::size_t step = 0; step < steps; ++step) {
+      std::int32_t four;
+      __builtin_memcpy(&four, in + step * kStep, sizeof four);
+      const __m256i inputs = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+      add_step(total, weights, inputs);
+      if constexpr (kGroups == 2) add_step(total + kParts, weights + kCell, inputs);
+      weights += block.count * kCell;
+    }
   }
   const std::int32_t* bias = layer.bias + group * kLanes;
   finish(total, bias, sums);
@@ -144,18 +148,19 @@ EDGECORE_AVX2 void store_group(const Layer& layer, std::size_t group, const std:
 }
 
 template <Rounding kRounding>
-EDGECORE_AVX2 void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
+EDGECORE_AVX2 void run_row(const Layer& layer, const Rows& rows, std::size_t row) {
+  std::int8_t* out = rows.out + row * rows.out_stride;
   alignas(32) std::int32_t sums[2 * kLanes];
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
     std::size_t group = start;
     for (; group + 2 <= start + block.count; group += 2) {
-      accumulate<2>(layer, block, group, in, sums);
+      accumulate<2>(layer, block, group, rows, row, sums);
       store_group<kRounding>(layer, group, sums, out);
       store_group<kRounding>(layer, group + 1, sums + kLanes, out);
     }
     if (group < start + block.count) {
-      accumulate<1>(layer, block, group, in, sums);
+      accumulate<1>(layer, block, group, rows, row, sums);
       store_group<kRounding>(layer, group, sums, out);
     }
   }
@@ -163,8 +168,7 @@ EDGECORE_AVX2 void run_row(const Layer& layer, const std::int8_t* in, std::int8_
 
 template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
-  for (std::size_t row = 0; row < rows.count; ++row)
-    run_row<kRounding>(layer, rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
+  for (std::size_t row = 0; row < rows.count; ++row) run_row<kRounding>(layer, rows, row);
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ namespace edgecore::inference {
 namespace {
 
 constexpr std::size_t kCell = kLanes * kStep;  // bytes of one register of weights
-constexpr std::size_t kRowsAtOnce = 2;         // rows that share each load of weights
+constexpr std::size_t kRowsMost = 8;           // rows that share each load of weights
 
 EDGECORE_VNNI inline __m512i four_inputs(const std::int8_t* in) {
   std::int32_t four;
@@ -27,11 +27,35 @@ EDGECORE_VNNI inline __m512i four_inputs(const std::int8_t* in) {
   return _mm512_set1_epi32(four);
 }
 
-// Sums of kRows rows over kGroups groups into sums[row][group][lane]. Few groups are split into
-// chains of steps, because an instruction waits for the one before it in its chain.
+// Adds the products of `steps` steps to sums[chain][row][group]. Few sums are split into chains of
+// steps, because an instruction waits for the one before it in its chain.
+template <std::size_t kChains, std::size_t kRows, std::size_t kGroups>
+EDGECORE_VNNI inline __attribute__((always_inline)) const std::int8_t* add_steps(
+    __m512i (&total)[kChains][kRows][kGroups], const std::int8_t* weights,
+    const std::int8_t* const (&in)[kRows], std::size_t steps) {
+  std::size_t step = 0;
+  for (; step + kChains <= steps; step += kChains) EDGECORE_UNROLLED
+  for (std::size_t chain = 0; chain < kChains; ++chain) EDGECORE_UNROLLED
+  for (std::size_t group = 0; group < kGroups; ++group) {
+    const __m512i w = _mm512_load_si512(weights);
+    weights += kCell;
+    EDGECORE_UNROLLED
+    for (std::size_t row = 0; row < kRows; ++row)
+      total[chain][row][group] = _mm512_dpbusd_epi32(
+          total[chain][row][group], four_inputs(in[row] + (step + chain) * kStep), w);
+  }
+  for (; step < steps; ++step) EDGECORE_UNROLLED
+  for (std::size_t group = 0; group < kGroups; ++group, weights += kCell) EDGECORE_UNROLLED
+  for (std::size_t row = 0; row < kRows; ++row)
+    total[0][row][group] = _mm512_dpbusd_epi32(
+        total[0][row][group], four_inputs(in[row] + step * kStep), _mm512_load_si512(weights));
+  return weights;
+}
+
+// Sums of kRows rows from `first` on over kGroups groups into sums[row][group][lane].
 template <std::size_t kRows, std::size_t kGroups>
-EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const std::int8_t* in,
-                              std::size_t in_stride, std::int32_t* sums) {
+EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const Rows& rows,
+                              std::size_t first, std::int32_t* sums) {
   constexpr std::size_t kChains = kRows * kGroups >= 8 ? 1 : kRows * kGroups >= 4 ? 2 : 4;
   __m512i total[kChains][kRows][kGroups];
   EDGECORE_UNROLLED
@@ -42,23 +66,13 @@ EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const st
                                    ? _mm512_load_si512(layer.bias + (block.start + group) * kLanes)
                                    : _mm512_setzero_si512();
   const std::int8_t* weights = block.weights;
-  std::size_t step = 0;
-  for (; step + kChains <= layer.steps; step += kChains) EDGECORE_UNROLLED
-  for (std::size_t chain = 0; chain < kChains; ++chain) EDGECORE_UNROLLED
-  for (std::size_t group = 0; group < kGroups; ++group) {
-    const __m512i w = _mm512_load_si512(weights);
-    weights += kCell;
+  const std::size_t steps = rows.segments == 1 ? layer.steps : layer.steps / rows.segments;
+  for (std::size_t segment = 0; segment < rows.segments; ++segment) {
+    const std::int8_t* in[kRows];
     EDGECORE_UNROLLED
-    for (std::size_t row = 0; row < kRows; ++row)
-      total[chain][row][group] = _mm512_dpbusd_epi32(
-          total[chain][row][group], four_inputs(in + row * in_stride + (step + chain) * kStep), w);
+    for (std::size_t row = 0; row < kRows; ++row) in[row] = rows.piece(first + row, segment);
+    weights = add_steps<kChains, kRows, kGroups>(total, weights, in, steps);
   }
-  for (; step < layer.steps; ++step) EDGECORE_UNROLLED
-  for (std::size_t group = 0; group < kGroups; ++group, weights += kCell) EDGECORE_UNROLLED
-  for (std::size_t row = 0; row < kRows; ++row)
-    total[0][row][group] =
-        _mm512_dpbusd_epi32(total[0][row][group], four_inputs(in + row * in_stride + step * kStep),
-                            _mm512_load_si512(weights));
   EDGECORE_UNROLLED
   for (std::size_t row = 0; row < kRows; ++row) EDGECORE_UNROLLED
   for (std::size_t group = 0; group < kGroups; ++group) {
@@ -70,60 +84,64 @@ EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const st
   }
 }
 
+using Accumulate = void (*)(const Layer&, const BlockOf&, const Rows&, std::size_t, std::int32_t*);
+
+// By rows that go together and groups of a block: as many sums as registers hold.
 template <std::size_t kRows>
-EDGECORE_VNNI void accumulate_block(const Layer& layer, const BlockOf& block, const std::int8_t* in,
-                                    std::size_t in_stride, std::int32_t* sums) {
-  using Sum =
-      void (*)(const Layer&, const BlockOf&, const std::int8_t*, std::size_t, std::int32_t*);
-  static constexpr Sum kSums[kBlock] = {
-      accumulate<kRows, 1>, accumulate<kRows, 2>, accumulate<kRows, 3>, accumulate<kRows, 4>,
-      accumulate<kRows, 5>, accumulate<kRows, 6>, accumulate<kRows, 7>, accumulate<kRows, 8>};
-  kSums[block.count - 1](layer, block, in, in_stride, sums);
+constexpr Accumulate accumulate_of(std::size_t groups) {
+  constexpr Accumulate kFew[] = {accumulate<kRows, 1>, accumulate<kRows, 2>};
+  if constexpr (kRows == 8) {
+    return kFew[groups - 1];
+  } else if constexpr (kRows == 4) {
+    constexpr Accumulate kSome[] = {kFew[0], kFew[1], accumulate<4, 3>, accumulate<4, 4>};
+    return kSome[groups - 1];
+  } else {
+    constexpr Accumulate kAll[] = {kFew[0],
+                                   kFew[1],
+                                   accumulate<kRows, 3>,
+                                   accumulate<kRows, 4>,
+                                   accumulate<kRows, 5>,
+                                   accumulate<kRows, 6>,
+                                   accumulate<kRows, 7>,
+                                   accumulate<kRows, 8>};
+    return kAll[groups - 1];
+  }
 }
 
-// What one group's sums are multiplied with: Rounding::kDoubled as 64-bit lanes, the even outputs
-// and the odd ones beside them; Rounding::kReal in order.
+// What one group's sums are multiplied with.
 template <Rounding kRounding>
 struct Scaling;
 
+// See requantise(). The high multiply gives even and odd outputs in 64-bit lanes; what follows is
+// of 32 bits, because the loader has proven that it fits.
 template <>
 struct Scaling<Rounding::kDoubled> {
-  __m512i even, odd;            // multipliers, in the low halves
-  __m512i even_left, odd_left;  // shifts left before
-  __m512i even_down, odd_down;  // shifts right after
-  __m512i even_half, odd_half;  // what rounds those
+  __m512i even, odd;   // multipliers, in the low halves
+  __m512i left, down;  // shifts before, and after
+  __m512i half;        // what rounds the latter; 0 where it is 0
+  __mmask16 rounds;    // where it is not
 
   EDGECORE_VNNI Scaling(const Layer& layer, std::size_t group) {
     const __m512i zero = _mm512_setzero_si512();
-    const __m512i one = _mm512_set1_epi64(1);
     const std::size_t channel = group * layer.channel_stride;
     even = _mm512_load_si512(layer.multiplier + channel);
     odd = _mm512_srli_epi64(even, 32);
     const __m512i shift = _mm512_load_si512(layer.shift + channel);
-    const __m512i first = _mm512_srai_epi64(_mm512_slli_epi64(shift, 32), 32);
-    const __m512i second = _mm512_srai_epi64(shift, 32);
-    even_left = _mm512_max_epi64(first, zero);
-    odd_left = _mm512_max_epi64(second, zero);
-    even_down = _mm512_max_epi64(_mm512_sub_epi64(zero, first), zero);
-    odd_down = _mm512_max_epi64(_mm512_sub_epi64(zero, second), zero);
-    even_half = _mm512_srli_epi64(_mm512_sllv_epi64(one, even_down), 1);  // 0 when down is 0
-    odd_half = _mm512_srli_epi64(_mm512_sllv_epi64(one, odd_down), 1);
+    left = _mm512_max_epi32(shift, zero);
+    down = _mm512_max_epi32(_mm512_sub_epi32(zero, shift), zero);
+    half = _mm512_srli_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(1), down), 1);
+    rounds = _mm512_test_epi32_mask(down, down);
   }
   EDGECORE_VNNI __m512i operator()(__m512i sum) const {
-    const __m512i low = doubled(sum, even, even_left, even_down, even_half);
-    const __m512i high = doubled(_mm512_srli_epi64(sum, 32), odd, odd_left, odd_down, odd_half);
-    return _mm512_mask_shuffle_epi32(low, 0xaaaa, high, _MM_PERM_CCAA);
-  }
-
- private:
-  // See requantise(); each 64-bit lane holds one sum, and then its result, in the low half.
-  EDGECORE_VNNI static __m512i doubled(__m512i sum, __m512i by, __m512i left, __m512i down,
-                                       __m512i half) {
-    __m512i product = _mm512_sllv_epi64(_mm512_mul_epi32(sum, by), left);
-    product = _mm512_srai_epi64(_mm512_add_epi64(product, _mm512_set1_epi64(1 << 30)), 31);
-    const __mmask8 negative = _mm512_movepi64_mask(product) & _mm512_test_epi64_mask(down, down);
-    product = _mm512_mask_sub_epi64(product, negative, product, _mm512_set1_epi64(1));
-    return _mm512_srav_epi64(_mm512_add_epi64(product, half), down);
+    sum = _mm512_sllv_epi32(sum, left);
+    const __m512i nudge = _mm512_set1_epi64(1 << 30);
+    const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(sum, even), nudge);
+    const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), odd), nudge);
+    __m512i product =
+        _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(low, 31), _mm512_slli_epi64(high, 1));
+    const __mmask16 negative = _mm512_movepi32_mask(product) & rounds;
+    product = _mm512_mask_sub_epi32(product, negative, product, _mm512_set1_epi32(1));
+    return _mm512_srav_epi32(_mm512_add_epi32(product, half), down);
   }
 };
 
@@ -151,29 +169,27 @@ struct Scaling<Rounding::kReal> {
 };
 
 template <Rounding kRounding>
-EDGECORE_VNNI void store(const Layer& layer, const Scaling<kRounding>& by, const std::int32_t* sums,
-                         std::int8_t* out) {
-  __m512i code = by(_mm512_load_si512(sums));
-  code = _mm512_add_epi32(code, _mm512_set1_epi32(layer.zero_point + 128));
+EDGECORE_VNNI __m128i codes(const Layer& layer, const Scaling<kRounding>& by, __m512i sum) {
+  __m512i code = _mm512_add_epi32(by(sum), _mm512_set1_epi32(layer.zero_point + 128));
   code = _mm512_max_epi32(code, _mm512_set1_epi32(layer.low + 128));
   code = _mm512_min_epi32(code, _mm512_set1_epi32(layer.high + 128));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(code));
+  return _mm512_cvtepi32_epi8(code);
 }
 
 template <Rounding kRounding, std::size_t kRows>
 EDGECORE_VNNI void run_rows(const Layer& layer, const Rows& rows, std::size_t first) {
-  alignas(64) std::int32_t sums[kRows * kBlock * kLanes];
-  const std::int8_t* in = rows.in + first * rows.in_stride;
+  alignas(64) std::int32_t sums[16 * kLanes];
   std::int8_t* out = rows.out + first * rows.out_stride;
   Scaling<kRounding> by(layer, 0);
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
-    accumulate_block<kRows>(layer, block, in, rows.in_stride, sums);
+    accumulate_of<kRows>(block.count)(layer, block, rows, first, sums);
     for (std::size_t group = 0; group < block.count; ++group) {
       if (layer.channel_stride != 0) by = Scaling<kRounding>(layer, start + group);
       for (std::size_t row = 0; row < kRows; ++row)
-        store<kRounding>(layer, by, sums + (row * block.count + group) * kLanes,
-                         out + row * rows.out_stride + (start + group) * kLanes);
+        _mm_storeu_si128(
+            reinterpret_cast<__m128i*>(out + row * rows.out_stride + (start + group) * kLanes),
+            codes(layer, by, _mm512_load_si512(sums + (row * block.count + group) * kLanes)));
     }
   }
 }
@@ -181,16 +197,54 @@ EDGECORE_VNNI void run_rows(const Layer& layer, const Rows& rows, std::size_t fi
 template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
   std::size_t row = 0;
-  for (; row + kRowsAtOnce <= rows.count; row += kRowsAtOnce)
-    run_rows<kRounding, kRowsAtOnce>(layer, rows, row);
+  if (layer.groups <= 2)
+    for (; row + 8 <= rows.count; row += 8) run_rows<kRounding, 8>(layer, rows, row);
+  if (layer.groups <= 4)
+    for (; row + 4 <= rows.count; row += 4) run_rows<kRounding, 4>(layer, rows, row);
+  for (; row + 2 <= rows.count; row += 2) run_rows<kRounding, 2>(layer, rows, row);
   for (; row < rows.count; ++row) run_rows<kRounding, 1>(layer, rows, row);
+}
+
+// Four taps of 16 channels as one register of [channel][tap].
+EDGECORE_VNNI inline __m512i four_taps(const Taps& taps, std::size_t at, std::size_t channel) {
+  const auto tap = [&](std::size_t i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps.tap(at + i) + channel));
+  };
+  __m512i all = _mm512_castsi128_si512(tap(0));
+  all = _mm512_inserti32x4(all, tap(1), 1);
+  all = _mm512_inserti32x4(all, tap(2), 2);
+  all = _mm512_inserti32x4(all, tap(3), 3);
+  // Four channels of each tap to a quarter of the register, then bytes within it.
+  const __m512i quarters = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i bytes =
+      _mm512_broadcast_i32x4(_mm_set_epi8(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0));
+  return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, all), bytes);
+}
+
+EDGECORE_VNNI void depthwise(const Layer& layer, const Taps& taps) {
+  const std::size_t count = layer.steps * kStep;
+  for (std::size_t group = 0; group < layer.groups; ++group) {
+    const Scaling<Rounding::kDoubled> by(layer, group);
+    const __m512i bias = _mm512_load_si512(layer.bias + group * kLanes);
+    const std::int8_t* weights = layer.weights + group * layer.steps * kCell;
+    const auto lanes = static_cast<__mmask16>((1U << taps.lanes(group)) - 1);
+    for (std::size_t pixel = 0; pixel < taps.count; ++pixel) {
+      __m512i sum = bias;
+      for (std::size_t step = 0; step < layer.steps; ++step)
+        sum =
+            _mm512_dpbusd_epi32(sum, four_taps(taps, pixel * count + step * kStep, group * kLanes),
+                                _mm512_load_si512(weights + step * kCell));
+      _mm_mask_storeu_epi8(taps.out + pixel * taps.channels + group * kLanes, lanes,
+                           codes(layer, by, sum));
+    }
+  }
 }
 
 }  // namespace
 
 const Kernel* avx512_vnni_kernel() {
   static constexpr Kernel kKernel{"avx512-vnni", 0x80, run<Rounding::kReal>,
-                                  run<Rounding::kDoubled>, depthwise_flipped};
+                                  run<Rounding::kDoubled>, depthwise};
   static const bool served =
       __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;

@@ -18,8 +18,8 @@ constexpr std::size_t kCell = kLanes * kStep;  // bytes of weights of one group 
 constexpr std::size_t kParts = 4;              // registers of one group's sums
 
 // Sums of one group, or of two neighbours, which share each load of inputs.
-using Accumulate = void (*)(const Layer&, const BlockOf&, std::size_t group, const std::int8_t* in,
-                            std::int32_t* sums);
+using Accumulate = void (*)(const Layer&, const BlockOf&, std::size_t group, const Rows&,
+                            std::size_t row, std::int32_t* sums);
 
 EDGECORE_INLINE int8x16_t four_inputs(const std::int8_t* in) {
   std::int32_t four;
@@ -29,40 +29,48 @@ EDGECORE_INLINE int8x16_t four_inputs(const std::int8_t* in) {
 
 template <std::size_t kGroups>
 EDGECORE_DOT void with_dot(const Layer& layer, const BlockOf& block, std::size_t group,
-                           const std::int8_t* in, std::int32_t* sums) {
+                           const Rows& rows, std::size_t row, std::int32_t* sums) {
   constexpr std::size_t kAll = kGroups * kParts;  // parts of neighbours lie one after another
   int32x4_t total[kAll];
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kAll; ++part)
     total[part] = vld1q_s32(layer.bias + group * kLanes + part * 4);
   const std::int8_t* weights = block.weights + (group - block.start) * kCell;
-  for (std::size_t step = 0; step < layer.steps; ++step, weights += block.count * kCell) {
-    const int8x16_t inputs = four_inputs(in + step * kStep);
-    EDGECORE_UNROLLED
-    for (std::size_t part = 0; part < kAll; ++part)
-      total[part] = vdotq_s32(total[part], vld1q_s8(weights + part * 16), inputs);
+  const std::size_t steps = rows.segments == 1 ? layer.steps : layer.steps / rows.segments;
+  for (std::size_t segment = 0; segment < rows.segments; ++segment) {
+    const std::int8_t* in = rows.piece(row, segment);
+    for (std::size_t step = 0; step < steps; ++step, weights += block.count * kCell) {
+      const int8x16_t inputs = four_inputs(in + step * kStep);
+      EDGECORE_UNROLLED
+      for (std::size_t part = 0; part < kAll; ++part)
+        total[part] = vdotq_s32(total[part], vld1q_s8(weights + part * 16), inputs);
+    }
   }
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kAll; ++part) vst1q_s32(sums + part * 4, total[part]);
 }
 
 template <std::size_t kGroups>
-void without_dot(const Layer& layer, const BlockOf& block, std::size_t group, const std::int8_t* in,
-                 std::int32_t* sums) {
+void without_dot(const Layer& layer, const BlockOf& block, std::size_t group, const Rows& rows,
+                 std::size_t row, std::int32_t* sums) {
   constexpr std::size_t kAll = kGroups * kParts;
   int32x4_t total[kAll];
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kAll; ++part)
     total[part] = vld1q_s32(layer.bias + group * kLanes + part * 4);
   const std::int8_t* weights = block.weights + (group - block.start) * kCell;
-  for (std::size_t step = 0; step < layer.steps; ++step, weights += block.count * kCell) {
-    const int8x8_t inputs = vget_low_s8(four_inputs(in + step * kStep));
-    EDGECORE_UNROLLED
-    for (std::size_t part = 0; part < kAll; ++part) {
-      const int8x16_t w = vld1q_s8(weights + part * 16);
-      const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), inputs));
-      const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(w), inputs));
-      total[part] = vaddq_s32(total[part], vpaddq_s32(low, high));
+  const std::size_t steps = rows.segments == 1 ? layer.steps : layer.steps / rows.segments;
+  for (std::size_t segment = 0; segment < rows.segments; ++segment) {
+    const std::int8_t* in = rows.piece(row, segment);
+    for (std::size_t step = 0; step < steps; ++step, weights += block.count * kCell) {
+      const int8x8_t inputs = vget_low_s8(four_inputs(in + step * kStep));
+      EDGECORE_UNROLLED
+      for (std::size_t part = 0; part < kAll; ++part) {
+        const int8x16_t w = vld1q_s8(weights + part * 16);
+        const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), inputs));
+        const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(w), inputs));
+        total[part] = vaddq_s32(total[part], vpaddq_s32(low, high));
+      }
     }
   }
   EDGECORE_UNROLLED
@@ -111,18 +119,19 @@ void store_group(const Layer& layer, std::size_t group, const std::int32_t* sums
 }
 
 template <Rounding kRounding, Accumulate kOne, Accumulate kTwo>
-void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
+void run_row(const Layer& layer, const Rows& rows, std::size_t row) {
+  std::int8_t* out = rows.out + row * rows.out_stride;
   alignas(16) std::int32_t sums[2 * kLanes];
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
     std::size_t group = start;
     for (; group + 2 <= start + block.count; group += 2) {
-      kTwo(layer, block, group, in, sums);
+      kTwo(layer, block, group, rows, row, sums);
       store_group<kRounding>(layer, group, sums, out);
       store_group<kRounding>(layer, group + 1, sums + kLanes, out);
     }
     if (group < start + block.count) {
-      kOne(layer, block, group, in, sums);
+      kOne(layer, block, group, rows, row, sums);
       store_group<kRounding>(layer, group, sums, out);
     }
   }
@@ -131,8 +140,7 @@ void run_row(const Layer& layer, const std::int8_t* in, std::int8_t* out) {
 template <Rounding kRounding, Accumulate kOne, Accumulate kTwo>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
-    run_row<kRounding, kOne, kTwo>(layer, rows.in + row * rows.in_stride,
-                                   rows.out + row * rows.out_stride);
+    run_row<kRounding, kOne, kTwo>(layer, rows, row);
 }
 
 template <Accumulate kOne, Accumulate kTwo>

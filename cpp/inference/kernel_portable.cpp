@@ -7,17 +7,21 @@ namespace edgecore::inference {
 namespace {
 
 template <Rounding kRounding>
-void run_group(const Layer& layer, const BlockOf& block, std::size_t group, const std::int8_t* in,
-               std::int8_t* out) {
+void run_group(const Layer& layer, const BlockOf& block, std::size_t group, const Rows& rows,
+               std::size_t row) {
   std::int32_t sums[kLanes];
   std::copy_n(layer.bias + group * kLanes, kLanes, sums);
   const std::int8_t* weights = block.weights + (group - block.start) * kLanes * kStep;
-  for (std::size_t step = 0; step < layer.steps; ++step) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane)
-      for (std::size_t i = 0; i < kStep; ++i) sums[lane] += weights[lane * kStep + i] * in[i];
-    weights += block.count * kLanes * kStep;
-    in += kStep;
+  const std::size_t steps = layer.steps / rows.segments;
+  for (std::size_t segment = 0; segment < rows.segments; ++segment) {
+    const std::int8_t* in = rows.piece(row, segment);
+    for (std::size_t step = 0; step < steps; ++step, in += kStep) {
+      for (std::size_t lane = 0; lane < kLanes; ++lane)
+        for (std::size_t i = 0; i < kStep; ++i) sums[lane] += weights[lane * kStep + i] * in[i];
+      weights += block.count * kLanes * kStep;
+    }
   }
+  std::int8_t* out = rows.out + row * rows.out_stride;
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     const std::size_t channel = group * layer.channel_stride + lane;
     std::int32_t code = layer.zero_point;
@@ -33,8 +37,7 @@ template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
   for (std::size_t row = 0; row < rows.count; ++row)
     for (std::size_t group = 0; group < layer.groups; ++group)
-      run_group<kRounding>(layer, BlockOf(layer, group / kBlock * kBlock), group,
-                           rows.in + row * rows.in_stride, rows.out + row * rows.out_stride);
+      run_group<kRounding>(layer, BlockOf(layer, group / kBlock * kBlock), group, rows, row);
 }
 
 // `kFlip` is what the codes are XORed with.
@@ -47,15 +50,16 @@ void depthwise(const Layer& layer, const Taps& taps) {
     for (std::size_t group = 0; group < layer.groups; ++group) {
       std::int32_t sums[kLanes];
       std::copy_n(layer.bias + group * kLanes, kLanes, sums);
-      const std::int8_t* weights = layer.weights + group * layer.steps * kLanes;
-      for (std::size_t tap = 0; tap < layer.steps; ++tap, weights += kLanes) {
-        const std::int32_t offset = taps.offsets[pixel * layer.steps + tap];
-        const std::int8_t* in = (offset < 0 ? taps.padding : taps.image + offset) + group * kLanes;
+      const std::size_t count = layer.steps * kStep;
+      const std::int8_t* weights = layer.weights + group * count * kLanes;
+      for (std::size_t tap = 0; tap < count; ++tap) {
+        const std::int8_t* in = taps.tap(pixel * count + tap) + group * kLanes;
+        const std::int8_t* by = weights + tap / kStep * kLanes * kStep + tap % kStep;
         for (std::size_t lane = 0; lane < kLanes; ++lane)
-          sums[lane] += plain(in[lane]) * weights[lane];
+          sums[lane] += plain(in[lane]) * by[lane * kStep];
       }
-      std::int8_t* out = taps.out + pixel * taps.out_stride + group * kLanes;
-      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      std::int8_t* out = taps.out + pixel * taps.channels + group * kLanes;
+      for (std::size_t lane = 0; lane < taps.lanes(group); ++lane) {
         const std::size_t channel = group * layer.channel_stride + lane;
         const Multiplier by{layer.multiplier[channel], layer.shift[channel]};
         const std::int32_t code = requantise(sums[lane], by) + layer.zero_point;

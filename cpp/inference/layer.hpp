@@ -2,6 +2,7 @@
 // bits: integer sums have no order.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,28 +43,44 @@ struct Layer {
   std::int32_t high = 127;
 };
 
-// Rows of activations; a row is `in_stride` resp. `out_stride` bytes apart from the next. A kernel
-// reads whole steps and writes whole groups: what it reads beyond a row has no effect, and a row is
-// written after those before it or at the same time as they, so `out_stride` holds whole groups.
+// Rows of activations. A kernel reads whole steps and writes whole groups: what it reads beyond a
+// row has no effect, and `out_stride` holds whole groups.
 struct Rows {
   const std::int8_t* in = nullptr;
   std::int8_t* out = nullptr;
   std::size_t count = 1;
   std::size_t in_stride = 0;
   std::size_t out_stride = 0;
+  // Else null: a row is `segments` pieces of the layer's depth, each as long and of whole steps;
+  // piece s of row r is at in + offsets[r * segments + s], or, where that is below 0, `padding`.
+  const std::int32_t* offsets = nullptr;
+  std::size_t segments = 1;
+  const std::int8_t* padding = nullptr;
+
+  const std::int8_t* piece(std::size_t row, std::size_t segment) const {
+    if (offsets == nullptr) return in + row * in_stride;
+    const std::int32_t offset = offsets[row * segments + segment];
+    return offset < 0 ? padding : in + offset;
+  }
 };
 
-// Pixels of a depthwise filter: a Layer of as many steps as the filter has taps, whose weights are
-// [group][tap][lane]. Tap t of pixel p is the pixel of the image at offsets[p * taps + t], or,
-// where that is below 0, `padding`. A kernel reads and writes whole groups of channels, pixels in
-// order.
+// Pixels of a depthwise filter: a Layer whose steps are of kStep taps, and whose blocks of one
+// group. Tap t of pixel p is the pixel of the image at offsets[p * taps + t], taps being
+// steps * kStep, or, where that is below 0, `padding`. A kernel reads whole groups of channels.
 struct Taps {
   const std::int8_t* image = nullptr;
   const std::int8_t* padding = nullptr;
   const std::int32_t* offsets = nullptr;
   std::int8_t* out = nullptr;
   std::size_t count = 1;
-  std::size_t out_stride = 0;  // at least the channels
+  std::size_t channels = 0;
+
+  std::size_t lanes(std::size_t group) const {  // that there are
+    return std::min(kLanes, channels - group * kLanes);
+  }
+  const std::int8_t* tap(std::size_t at) const {
+    return offsets[at] < 0 ? padding : image + offsets[at];
+  }
 };
 
 // Groups [start, start + count) are a block; its weights, read in order.

@@ -14,75 +14,98 @@ struct Sizes {
   std::uint64_t total() const { return std::uint64_t{weights} + bias + channel; }
 };
 
-Sizes sizes_of(const MatrixSpec& spec, Packing packing) {
+Sizes sizes_of(const MatrixSpec& spec) {
   Sizes s{};
   s.groups = round_up(spec.width, kLanes) / kLanes;
-  s.steps = packing == Packing::kTaps ? spec.depth : round_up(spec.depth, kStep) / kStep;
+  s.steps = round_up(spec.depth, kStep) / kStep;
   s.channels = spec.reals.size() == 1 ? 1 : s.groups;
-  s.weights = s.groups * s.steps * kLanes * (packing == Packing::kTaps ? 1 : kStep);
+  s.weights = s.groups * s.steps * kLanes * kStep;
   s.bias = s.groups * kLanes * sizeof(std::int32_t);
   s.channel = s.channels * kLanes * sizeof(double);  // or two of int32
   return s;
 }
 
-// Proves that no sum leaves 32 bits, flipped or not, and no output does before its clamp.
-Status check_bounds(const MatrixSpec& spec) {
+// What is added to an output's sum and what that is multiplied with, as a kernel will have them.
+struct Outputs {
+  std::vector<std::int32_t> bias;
+  std::vector<double> reals;
+};
+
+ByteSpan weights_of(const MatrixSpec& spec, std::size_t out) {
+  return spec.weights.subspan(out * spec.depth, spec.depth);
+}
+
+// An output without weights is a constant, whose bias is whatever a training left there: up to
+// 2^30, which other sums may not reach. It becomes 256ths of the constant.
+void make_constant(const MatrixSpec& spec, std::size_t out, Outputs& outputs) {
+  const std::int32_t sum = outputs.bias[out];
+  const double real = outputs.reals[out];
+  const std::int32_t code = spec.rounding == Rounding::kReal ? requantise(sum, real)
+                                                             : requantise(sum, multiplier_of(real));
+  outputs.bias[out] = std::clamp(code, -1024, 1024) * 256;
+  outputs.reals[out] = 1.0 / 256;
+}
+
+Outputs outputs_of(const MatrixSpec& spec) {
+  Outputs outputs{std::vector<std::int32_t>(spec.width), spec.reals};
+  for (std::size_t out = 0; out < spec.width; ++out) {
+    if (!spec.bias.empty()) outputs.bias[out] = load_le<std::int32_t>(spec.bias.data() + out * 4);
+    const ByteSpan weights = weights_of(spec, out);
+    if (spec.reals.size() == spec.width && spec.reals[out] < 1 &&
+        std::all_of(weights.begin(), weights.end(), [](std::byte w) { return w == std::byte{0}; }))
+      make_constant(spec, out, outputs);
+  }
+  return outputs;
+}
+
+// Proves that no sum leaves 31 bits, flipped or not, and no output does before its clamp.
+Status check_bounds(const MatrixSpec& spec, const Outputs& outputs) {
   for (std::size_t out = 0; out < spec.width; ++out) {
     std::int64_t reach = 0;
-    for (const std::byte weight : spec.weights.subspan(out * spec.depth, spec.depth))
+    for (const std::byte weight : weights_of(spec, out))
       reach += std::abs(static_cast<int>(static_cast<std::int8_t>(weight)));
-    reach *= 2 * 255;
-    if (!spec.bias.empty())
-      reach += std::abs(std::int64_t{load_le<std::int32_t>(spec.bias.data() + out * 4)});
-    const double real = spec.reals[spec.reals.size() == 1 ? 0 : out];
+    reach = reach * 2 * 255 + std::abs(std::int64_t{outputs.bias[out]});
+    const double real = outputs.reals[outputs.reals.size() == 1 ? 0 : out];
     const int left = std::max(multiplier_of(real).shift, 0);
-    if (left > 30 || reach >= (std::int64_t{1} << 31) >> left ||
-        static_cast<double>(reach) * real >= static_cast<double>(1 << 30))
+    if (left > 30 || reach >= (std::int64_t{1} << 30) >> left)
       return Status::incompatible("sums or outputs may not fit in 32 bits");
   }
   return {};
 }
 
-void pack_weights(const MatrixSpec& from, const Sizes& sizes, std::int8_t* to) {
+// `block` groups at most are interleaved.
+void pack_weights(const MatrixSpec& from, const Sizes& sizes, std::size_t block, std::int8_t* to) {
   for (std::size_t out = 0; out < from.width; ++out)
     for (std::size_t in = 0; in < from.depth; ++in) {
       const std::size_t group = out / kLanes;
-      const std::size_t start = group / kBlock * kBlock;
-      const std::size_t together = std::min(kBlock, sizes.groups - start);
+      const std::size_t start = group / block * block;
+      const std::size_t together = std::min(block, sizes.groups - start);
       const std::size_t cell = start * sizes.steps + in / kStep * together + (group - start);
       to[(cell * kLanes + out % kLanes) * kStep + in % kStep] =
           static_cast<std::int8_t>(from.weights[out * from.depth + in]);
     }
 }
 
-void pack_taps(const MatrixSpec& from, std::int8_t* to) {
-  for (std::size_t out = 0; out < from.width; ++out)
-    for (std::size_t tap = 0; tap < from.depth; ++tap)
-      to[(out / kLanes * from.depth + tap) * kLanes + out % kLanes] =
-          static_cast<std::int8_t>(from.weights[out * from.depth + tap]);
-}
-
 // sum((code - zero) * w) + bias = sum(code * w) + (bias - zero * sum(w)); a kernel that flips
 // sees code + 128, so that its zero is 128 higher.
-void pack_bias(const MatrixSpec& from, std::uint8_t flip, std::int32_t* to) {
+void pack_bias(const MatrixSpec& from, const Outputs& outputs, std::uint8_t flip,
+               std::int32_t* to) {
   for (std::size_t out = 0; out < from.width; ++out) {
     std::int32_t sum = 0;
-    for (const std::byte weight : from.weights.subspan(out * from.depth, from.depth))
-      sum += static_cast<std::int8_t>(weight);
-    const std::int32_t bias =
-        from.bias.empty() ? 0 : load_le<std::int32_t>(from.bias.data() + out * 4);
-    to[out] = bias - (from.input_zero + flip) * sum;
+    for (const std::byte weight : weights_of(from, out)) sum += static_cast<std::int8_t>(weight);
+    to[out] = outputs.bias[out] - (from.input_zero + flip) * sum;
   }
 }
 
-void pack_reals(const MatrixSpec& from, std::size_t count, double* to) {
-  for (std::size_t i = 0; i < count; ++i) to[i] = from.reals[std::min(i, from.reals.size() - 1)];
+void pack_reals(const Outputs& outputs, std::size_t count, double* to) {
+  for (std::size_t i = 0; i < count; ++i)
+    to[i] = outputs.reals[std::min(i, outputs.reals.size() - 1)];
 }
 
-void pack_multipliers(const MatrixSpec& from, std::size_t count, std::int32_t* values,
+void pack_multipliers(const Outputs& outputs, std::size_t count, std::int32_t* values,
                       std::int32_t* shifts) {
   for (std::size_t i = 0; i < count; ++i) {
-    const Multiplier by = multiplier_of(from.reals[std::min(i, from.reals.size() - 1)]);
+    const Multiplier by = multiplier_of(outputs.reals[std::min(i, outputs.reals.size() - 1)]);
     values[i] = by.value;
     shifts[i] = by.shift;
   }
@@ -91,10 +114,11 @@ void pack_multipliers(const MatrixSpec& from, std::size_t count, std::int32_t* v
 }  // namespace
 
 Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel, Packing packing) {
-  const Sizes sizes = sizes_of(spec, packing);
+  const Sizes sizes = sizes_of(spec);
   if (sizes.total() > kMaxPackedBytes)
     return Status::incompatible("more than 256 MiB of weights when packed");
-  EDGECORE_TRY(check_bounds(spec));
+  const Outputs outputs = outputs_of(spec);
+  EDGECORE_TRY(check_bounds(spec, outputs));
   auto* at = static_cast<std::byte*>(::operator new(static_cast<std::size_t>(sizes.total()),
                                                     std::align_val_t{kAlign}, std::nothrow));
   if (at == nullptr) return Status::exhausted("model: no memory for its weights");
@@ -103,21 +127,18 @@ Result<Matrix> Matrix::make(const MatrixSpec& spec, const Kernel& kernel, Packin
   std::memset(at, 0, static_cast<std::size_t>(sizes.total()));
   auto* bias = reinterpret_cast<std::int32_t*>(at);
   auto* weights = reinterpret_cast<std::int8_t*>(at + sizes.bias + sizes.channel);
-  pack_bias(spec, kernel.flip, bias);
-  if (packing == Packing::kTaps)
-    pack_taps(spec, weights);
-  else
-    pack_weights(spec, sizes, weights);
+  pack_bias(spec, outputs, kernel.flip, bias);
+  pack_weights(spec, sizes, packing == Packing::kTaps ? 1 : kBlock, weights);
   Layer& layer = made.layer_;
   const std::size_t channels = sizes.channels * kLanes;
   if (spec.rounding == Rounding::kReal) {
     auto* reals = reinterpret_cast<double*>(at + sizes.bias);
-    pack_reals(spec, channels, reals);
+    pack_reals(outputs, channels, reals);
     layer.real = reals;
     made.run_ = kernel.real;
   } else {
     auto* values = reinterpret_cast<std::int32_t*>(at + sizes.bias);
-    pack_multipliers(spec, channels, values, values + channels);
+    pack_multipliers(outputs, channels, values, values + channels);
     layer.multiplier = values;
     layer.shift = values + channels;
     made.run_ = kernel.doubled;

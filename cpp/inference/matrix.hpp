@@ -28,7 +28,7 @@ struct MatrixSpec {
 // What is packed for one model, zeros that fill up groups included.
 constexpr std::uint64_t kMaxPackedBytes = std::uint64_t{1} << 28;
 
-// How weights lie for a kernel: for Rows, or for Taps.
+// What a kernel will be given: Rows, or Taps.
 enum class Packing : std::uint8_t { kSteps, kTaps };
 
 struct AlignedDelete {

@@ -1,5 +1,5 @@
 // CONV_2D: the patch of the image under the filter, one row for each pixel of the output, times a
-// matrix. Patches are gathered in tiles; a filter of one pixel reads the image itself.
+// matrix.
 #include <algorithm>
 #include <cstring>
 
@@ -11,16 +11,29 @@ namespace {
 
 constexpr std::size_t kTile = 32;  // pixels of the output that are gathered together
 
+// How a patch comes to the product.
+enum class Reading : std::uint8_t {
+  kImage,   // the filter is one pixel: the image is the patches
+  kPieces,  // a piece for each tap, where a pixel is whole steps
+  kGather,  // copied
+};
+
 class Conv final : public Stage {
  public:
   Conv(Matrix matrix, const Window& window, std::int8_t zero)
       : matrix_(std::move(matrix)), window_(window), zero_(zero) {
-    const Axis& y = window_.y;
-    const Axis& x = window_.x;
-    gathers_ = window_.taps() != 1 || y.stride != 1 || x.stride != 1;
     straight_ = window_.out_depth % kLanes == 0;
     patch_ = round_up(matrix_.depth(), kAlign);
     wide_ = round_up(window_.out_depth, kLanes);
+    if (window_.taps() == 1 && window_.y.stride == 1 && window_.x.stride == 1)
+      reading_ = Reading::kImage;
+    else if (window_.depth % kStep == 0)
+      reading_ = Reading::kPieces;
+    if (reading_ != Reading::kPieces) return;
+    padding_.assign(round_up(window_.depth, kAlign), zero);
+    offsets_.reserve(window_.pixels() * window_.taps());
+    for (std::int32_t y = 0; y < window_.y.out; ++y)
+      for (std::int32_t x = 0; x < window_.x.out; ++x) add_pixel(y, x);
   }
 
   void run(const Frame& frame) const override {
@@ -29,33 +42,55 @@ class Conv final : public Stage {
                 reinterpret_cast<std::int8_t*>(frame.work));
   }
   std::size_t work_bytes() const override {
-    return (gathers_ ? kTile * patch_ : 0) + (straight_ ? 0 : kTile * wide_);
+    return (reading_ == Reading::kGather ? kTile * patch_ : 0) + (straight_ ? 0 : kTile * wide_);
   }
-  std::uint64_t packed_bytes() const override { return matrix_.packed_bytes(); }
+  std::uint64_t packed_bytes() const override {
+    return matrix_.packed_bytes() + offsets_.size() * sizeof(std::int32_t);
+  }
   std::uint64_t products() const override {
     return std::uint64_t{window_.pixels()} * matrix_.depth() * matrix_.width();
   }
 
  private:
+  void add_pixel(std::int32_t y, std::int32_t x) {
+    for (std::int32_t tap_y = 0; tap_y < window_.y.filter; ++tap_y)
+      for (std::int32_t tap_x = 0; tap_x < window_.x.filter; ++tap_x)
+        offsets_.push_back(window_.offset(y, x, tap_y, tap_x, window_.depth));
+  }
+
   void run_image(const std::int8_t* image, std::int8_t* out, std::int8_t* work) const {
-    if (!gathers_ && straight_) {
-      matrix_.run({image, out, window_.pixels(), window_.depth, window_.out_depth});
-      return;
-    }
-    std::int8_t* results = work + (gathers_ ? kTile * patch_ : 0);
-    for (std::size_t start = 0; start < window_.pixels(); start += kTile) {
-      const std::size_t count = std::min(kTile, window_.pixels() - start);
-      const std::int8_t* in = image + start * window_.depth;
-      if (gathers_) {
-        gather(image, start, count, work);
-        in = work;
-      }
+    const std::size_t tile = reading_ != Reading::kGather && straight_ ? window_.pixels() : kTile;
+    std::int8_t* results = work + (reading_ == Reading::kGather ? kTile * patch_ : 0);
+    for (std::size_t start = 0; start < window_.pixels(); start += tile) {
+      const std::size_t count = std::min(tile, window_.pixels() - start);
       std::int8_t* to = out + start * window_.out_depth;
-      matrix_.run({in, straight_ ? to : results, count, gathers_ ? patch_ : window_.depth,
-                   straight_ ? window_.out_depth : wide_});
+      Rows rows = patches(image, start, count, work);
+      rows.out = straight_ ? to : results;
+      rows.out_stride = straight_ ? window_.out_depth : wide_;
+      matrix_.run(rows);
       for (std::size_t i = 0; i < count && !straight_; ++i)
         std::memcpy(to + i * window_.out_depth, results + i * wide_, window_.out_depth);
     }
+  }
+
+  Rows patches(const std::int8_t* image, std::size_t start, std::size_t count,
+               std::int8_t* work) const {
+    Rows rows;
+    rows.count = count;
+    rows.in = image;
+    if (reading_ == Reading::kImage) {
+      rows.in += start * window_.depth;
+      rows.in_stride = window_.depth;
+    } else if (reading_ == Reading::kPieces) {
+      rows.segments = window_.taps();
+      rows.offsets = offsets_.data() + start * rows.segments;
+      rows.padding = padding_.data();
+    } else {
+      gather(image, start, count, work);
+      rows.in = work;
+      rows.in_stride = patch_;
+    }
+    return rows;
   }
 
   // Patches of output pixels [start, start + count), [filter y][filter x][channel] each.
@@ -99,10 +134,12 @@ class Conv final : public Stage {
   Matrix matrix_;
   Window window_;
   std::int8_t zero_;  // what padding reads: the input's zero point, flipped
-  bool gathers_ = true;
+  Reading reading_ = Reading::kGather;
   bool straight_ = true;   // outputs are whole groups
   std::size_t patch_ = 0;  // bytes from one patch to the next
   std::size_t wide_ = 0;   // and from one result, where they are not straight
+  std::vector<std::int8_t> padding_;
+  std::vector<std::int32_t> offsets_;
 };
 
 }  // namespace
@@ -132,6 +169,8 @@ Result<Made> make_conv(const Site& site) {
   const Range range = range_of(site.op.options.activation, to);
   spec.low = range.low;
   spec.high = range.high;
+  if (std::uint64_t{window.pixels()} * window.taps() > kMaxTaps)
+    return Status::incompatible("an image or a filter so large is not served");
   EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel));
   const auto zero = static_cast<std::int8_t>(from.zero_point ^ site.kernel.flip);
   return Made{std::make_unique<Conv>(std::move(matrix), window, zero), {0}};

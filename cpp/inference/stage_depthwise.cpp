@@ -14,7 +14,7 @@ class Depthwise final : public Stage {
             std::int8_t zero)
       : matrix_(std::move(matrix)), kernel_(kernel), window_(window), multiplier_(multiplier) {
     padding_.assign(round_up(window.out_depth, kAlign), zero);
-    offsets_.reserve(window.pixels() * window.taps());
+    offsets_.reserve(window.pixels() * round_up(window.taps(), kStep));
     for (std::int32_t y = 0; y < window.y.out; ++y)
       for (std::int32_t x = 0; x < window.x.out; ++x) add_pixel(y, x);
   }
@@ -45,13 +45,9 @@ class Depthwise final : public Stage {
 
   void add_pixel(std::int32_t y, std::int32_t x) {
     for (std::int32_t tap_y = 0; tap_y < window_.y.filter; ++tap_y)
-      for (std::int32_t tap_x = 0; tap_x < window_.x.filter; ++tap_x) {
-        const std::int32_t at_y = window_.y.read(y, tap_y);
-        const std::int32_t at_x = window_.x.read(x, tap_x);
-        const bool inside = at_y >= 0 && at_y < window_.y.in && at_x >= 0 && at_x < window_.x.in;
-        const std::int32_t pixel = at_y * window_.x.in + at_x;
-        offsets_.push_back(inside ? pixel * static_cast<std::int32_t>(window_.out_depth) : -1);
-      }
+      for (std::int32_t tap_x = 0; tap_x < window_.x.filter; ++tap_x)
+        offsets_.push_back(window_.offset(y, x, tap_y, tap_x, window_.out_depth));
+    while (offsets_.size() % kStep != 0) offsets_.push_back(-1);  // no weights
   }
 
   const std::int8_t* widen(const std::int8_t* image, std::int8_t* work) const {
@@ -77,8 +73,6 @@ std::vector<std::byte> transposed(ByteSpan weights, std::size_t taps, std::size_
       out[channel * taps + tap] = weights[tap * channels + channel];
   return out;
 }
-
-constexpr std::uint64_t kMaxTaps = std::uint64_t{1} << 22;  // of all pixels of an output
 
 }  // namespace
 

@@ -6,6 +6,8 @@
 
 namespace edgecore::inference {
 
+constexpr std::uint64_t kMaxTaps = std::uint64_t{1} << 22;  // of all pixels of an output
+
 // One direction of an image.
 struct Axis {
   std::int32_t in = 1, out = 1;
@@ -24,6 +26,15 @@ struct Window {
   std::size_t out_depth = 1;  // and of the output
   std::size_t pixels() const {
     return static_cast<std::size_t>(y.out) * static_cast<std::size_t>(x.out);
+  }
+  // Where a tap of an output pixel lies in an image of `channels` bytes a pixel; -1: in the
+  // padding.
+  std::int32_t offset(std::int32_t out_y, std::int32_t out_x, std::int32_t tap_y,
+                      std::int32_t tap_x, std::size_t channels) const {
+    const std::int32_t at_y = y.read(out_y, tap_y);
+    const std::int32_t at_x = x.read(out_x, tap_x);
+    if (at_y < 0 || at_y >= y.in || at_x < 0 || at_x >= x.in) return -1;
+    return (at_y * x.in + at_x) * static_cast<std::int32_t>(channels);
   }
   std::size_t taps() const {
     return static_cast<std::size_t>(y.filter) * static_cast<std::size_t>(x.filter);
