@@ -22,15 +22,18 @@ EDGECORE_AVX2 inline void store(std::int32_t* to, __m256i value) {
   _mm256_store_si256(reinterpret_cast<__m256i*>(to), value);
 }
 
-// One step of one group: each part holds two half sums of four outputs.
-EDGECORE_AVX2 inline __attribute__((always_inline)) void add_step(__m256i* total,
+// One step of kRows rows and one group: each part holds two half sums of four outputs.
+template <std::size_t kRows>
+EDGECORE_AVX2 inline __attribute__((always_inline)) void add_step(__m256i (*total)[kParts],
                                                                   const std::int8_t* weights,
-                                                                  __m256i inputs) {
+                                                                  const __m256i* inputs) {
   EDGECORE_UNROLLED
   for (std::size_t part = 0; part < kParts; ++part) {
     const auto* from = reinterpret_cast<const __m128i*>(weights + part * kCell / kParts);
     const __m256i wide = _mm256_cvtepi8_epi16(_mm_load_si128(from));
-    total[part] = _mm256_add_epi32(total[part], _mm256_madd_epi16(wide, inputs));
+    EDGECORE_UNROLLED
+    for (std::size_t row = 0; row < kRows; ++row)
+      total[row][part] = _mm256_add_epi32(total[row][part], _mm256_madd_epi16(wide, inputs[row]));
   }
 }
 
@@ -46,65 +49,61 @@ EDGECORE_AVX2 inline __attribute__((always_inline)) void finish(const __m256i* t
   }
 }
 
-// Sums of kGroups neighbouring groups, which share each load of inputs.
-template <std::size_t kGroups>
+EDGECORE_AVX2 inline __m256i four_inputs(const std::int8_t* in) {
+  std::int32_t four;
+  __builtin_memcpy(&four, in, sizeof four);
+  return _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
+}
+
+// Sums of kRows rows over kGroups neighbouring groups into sums[row][group][lane]: rows share each
+// load of weights, groups of inputs.
+template <std::size_t kRows, std::size_t kGroups>
 EDGECORE_AVX2 void accumulate(const Layer& layer, const BlockOf& block, std::size_t group,
-                              const Rows& rows, std::size_t row, std::int32_t* sums) {
-  __m256i total[kGroups * kParts];
-  EDGECORE_UNROLLED
-  for (std::size_t part = 0; part < kGroups * kParts; ++part) total[part] = _mm256_setzero_si256();
+                              const Rows& rows, std::size_t first, std::int32_t* sums) {
+  __m256i total[kGroups][kRows][kParts] = {};
   const std::int8_t* weights = block.weights + (group - block.start) * kCell;
   const std::size_t steps = rows.segments == 1 ? layer.steps : layer.steps / rows.segments;
   for (std::size_t segment = 0; segment < rows.segments; ++segment) {
-    const std::int8_t* in = rows.piece(row, segment);
-    for (std::size_t step = 0; step < steps; ++step) {
-      std::int32_t four;
-      __builtin_memcpy(&four, in + step * kStep, sizeof four);
-      const __m256i inputs = _mm256_cvtepi8_epi16(_mm_set1_epi32(four));
-      add_step(total, weights, inputs);
-      if constexpr (kGroups == 2) add_step(total + kParts, weights + kCell, inputs);
-      weights += block.count * kCell;
+    const std::int8_t* in[kRows];
+    EDGECORE_UNROLLED
+    for (std::size_t row = 0; row < kRows; ++row) in[row] = rows.piece(first + row, segment);
+    for (std::size_t step = 0; step < steps; ++step, weights += block.count * kCell) {
+      __m256i inputs[kRows];
+      EDGECORE_UNROLLED
+      for (std::size_t row = 0; row < kRows; ++row)
+        inputs[row] = four_inputs(in[row] + step * kStep);
+      EDGECORE_UNROLLED
+      for (std::size_t next = 0; next < kGroups; ++next)
+        add_step<kRows>(total[next], weights + next * kCell, inputs);
     }
   }
-  const std::int32_t* bias = layer.bias + group * kLanes;
-  finish(total, bias, sums);
-  if constexpr (kGroups == 2) finish(total + kParts, bias + kLanes, sums + kLanes);
+  EDGECORE_UNROLLED
+  for (std::size_t row = 0; row < kRows; ++row) EDGECORE_UNROLLED
+  for (std::size_t next = 0; next < kGroups; ++next)
+    finish(total[next][row], layer.bias + (group + next) * kLanes,
+           sums + (row * kGroups + next) * kLanes);
 }
 
-// An arithmetic shift of 64-bit lanes by lane, which AVX2 lacks; for values within 2^62.
-EDGECORE_AVX2 inline __m256i shift_right(__m256i value, __m256i by) {
-  const __m256i raise = _mm256_set1_epi64x(std::int64_t{1} << 62);
-  return _mm256_sub_epi64(_mm256_srlv_epi64(_mm256_add_epi64(value, raise), by),
-                          _mm256_srlv_epi64(raise, by));
-}
-
-// See requantise(). Sums, multipliers and shifts are the low halves of 64-bit lanes.
-EDGECORE_AVX2 inline __m256i doubled(__m256i sum, __m256i by, __m256i shift) {
-  const __m256i zero = _mm256_setzero_si256();
-  // Sign-extends the shift: 0 or minus one in the high half.
-  const __m256i sign = _mm256_slli_epi64(_mm256_srai_epi32(shift, 31), 32);
-  const __m256i low = _mm256_srli_epi64(_mm256_slli_epi64(shift, 32), 32);
-  const __m256i exponent = _mm256_or_si256(low, sign);
-  const __m256i negative = _mm256_cmpgt_epi64(zero, exponent);
-  const __m256i left = _mm256_andnot_si256(negative, exponent);
-  const __m256i down = _mm256_and_si256(negative, _mm256_sub_epi64(zero, exponent));
-  __m256i product = _mm256_mul_epi32(sum, by);
-  product = _mm256_add_epi64(_mm256_sllv_epi64(product, left), _mm256_set1_epi64x(1 << 30));
-  product = shift_right(product, _mm256_set1_epi64x(31));
-  const __m256i below = _mm256_and_si256(_mm256_cmpgt_epi64(zero, product), negative);
-  product = _mm256_add_epi64(product, below);  // minus one where the divide rounds away
-  const __m256i half = _mm256_srli_epi64(_mm256_sllv_epi64(_mm256_set1_epi64x(1), down), 1);
-  return shift_right(_mm256_add_epi64(product, half), down);
-}
-
-// Eight sums, requantised.
+// Eight sums, requantised. The high multiply gives even and odd outputs in 64-bit lanes; what
+// follows is of 32 bits, because the loader has proven that it fits.
 EDGECORE_AVX2 inline __m256i by_multiplier(const Layer& layer, __m256i sum, std::size_t channel) {
+  const __m256i zero = _mm256_setzero_si256();
   const __m256i by = load(layer.multiplier + channel);
   const __m256i shift = load(layer.shift + channel);
-  const __m256i even = doubled(sum, by, shift);
-  const __m256i odd =
-      doubled(_mm256_srli_epi64(sum, 32), _mm256_srli_epi64(by, 32), _mm256_srli_epi64(shift, 32));
-  return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+  const __m256i down = _mm256_max_epi32(_mm256_sub_epi32(zero, shift), zero);
+  const __m256i nudge = _mm256_set1_epi64x(1 << 30);
+  sum = _mm256_sllv_epi32(sum, _mm256_max_epi32(shift, zero));
+  const __m256i low = _mm256_add_epi64(_mm256_mul_epi32(sum, by), nudge);
+  const __m256i high = _mm256_add_epi64(
+      _mm256_mul_epi32(_mm256_srli_epi64(sum, 32), _mm256_srli_epi64(by, 32)), nudge);
+  const __m256i product =
+      _mm256_blend_epi32(_mm256_srli_epi64(low, 31), _mm256_slli_epi64(high, 1), 0xaa);
+  const __m256i half =
+      _mm256_srli_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), down), 1);  // 0 when down is 0
+  // Minus one where the divide rounds away.
+  const __m256i away =
+      _mm256_and_si256(_mm256_srai_epi32(product, 31), _mm256_cmpgt_epi32(down, zero));
+  return _mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(product, half), away), down);
 }
 
 EDGECORE_AVX2 inline __m128i rounded(__m128i sum, const double* by) {
@@ -138,44 +137,99 @@ EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
 }
 
 template <Rounding kRounding>
-EDGECORE_AVX2 void store_group(const Layer& layer, std::size_t group, const std::int32_t* sums,
-                               std::int8_t* out) {
+EDGECORE_AVX2 inline __m128i all_codes(const Layer& layer, std::size_t group,
+                                       const std::int32_t* sums) {
   const std::size_t channel = group * layer.channel_stride;
-  const __m128i first = codes<kRounding>(layer, sums, channel);
-  const __m128i second = codes<kRounding>(layer, sums + 8, channel + 8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + group * kLanes),
-                   _mm_unpacklo_epi64(first, second));
+  return _mm_unpacklo_epi64(codes<kRounding>(layer, sums, channel),
+                            codes<kRounding>(layer, sums + 8, channel + 8));
 }
 
-template <Rounding kRounding>
-EDGECORE_AVX2 void run_row(const Layer& layer, const Rows& rows, std::size_t row) {
-  std::int8_t* out = rows.out + row * rows.out_stride;
-  alignas(32) std::int32_t sums[2 * kLanes];
+template <Rounding kRounding, std::size_t kRows, std::size_t kGroups>
+EDGECORE_AVX2 void run_groups(const Layer& layer, const BlockOf& block, std::size_t group,
+                              const Rows& rows, std::size_t first) {
+  alignas(32) std::int32_t sums[kRows * kGroups * kLanes];
+  accumulate<kRows, kGroups>(layer, block, group, rows, first, sums);
+  for (std::size_t row = 0; row < kRows; ++row)
+    for (std::size_t next = 0; next < kGroups; ++next) {
+      std::int8_t* out = rows.out + (first + row) * rows.out_stride + (group + next) * kLanes;
+      _mm_storeu_si128(
+          reinterpret_cast<__m128i*>(out),
+          all_codes<kRounding>(layer, group + next, sums + (row * kGroups + next) * kLanes));
+    }
+}
+
+template <Rounding kRounding, std::size_t kRows, std::size_t kGroups>
+void run_rows(const Layer& layer, const Rows& rows, std::size_t first) {
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
     std::size_t group = start;
-    for (; group + 2 <= start + block.count; group += 2) {
-      accumulate<2>(layer, block, group, rows, row, sums);
-      store_group<kRounding>(layer, group, sums, out);
-      store_group<kRounding>(layer, group + 1, sums + kLanes, out);
-    }
-    if (group < start + block.count) {
-      accumulate<1>(layer, block, group, rows, row, sums);
-      store_group<kRounding>(layer, group, sums, out);
-    }
+    for (; group + kGroups <= start + block.count; group += kGroups)
+      run_groups<kRounding, kRows, kGroups>(layer, block, group, rows, first);
+    if (group < start + block.count)
+      run_groups<kRounding, kRows, 1>(layer, block, group, rows, first);
   }
 }
 
 template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
-  for (std::size_t row = 0; row < rows.count; ++row) run_row<kRounding>(layer, rows, row);
+  std::size_t row = 0;
+  for (; row + 3 <= rows.count; row += 3) run_rows<kRounding, 3, 1>(layer, rows, row);
+  for (; row < rows.count; ++row) run_rows<kRounding, 1, 2>(layer, rows, row);
+}
+
+// Four taps of four channels, as one register of [channel][tap], for each quarter of a group.
+EDGECORE_AVX2 inline void four_taps(const Taps& taps, std::size_t at, std::size_t channel,
+                                    __m128i (&quarters)[kParts]) {
+  const auto tap = [&](std::size_t i) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps.tap(at + i) + channel));
+  };
+  const __m128i first = tap(0);
+  const __m128i second = tap(1);
+  const __m128i third = tap(2);
+  const __m128i fourth = tap(3);
+  const __m128i low = _mm_unpacklo_epi8(first, second);
+  const __m128i high = _mm_unpackhi_epi8(first, second);
+  const __m128i low_after = _mm_unpacklo_epi8(third, fourth);
+  const __m128i high_after = _mm_unpackhi_epi8(third, fourth);
+  quarters[0] = _mm_unpacklo_epi16(low, low_after);
+  quarters[1] = _mm_unpackhi_epi16(low, low_after);
+  quarters[2] = _mm_unpacklo_epi16(high, high_after);
+  quarters[3] = _mm_unpackhi_epi16(high, high_after);
+}
+
+EDGECORE_AVX2 void depthwise(const Layer& layer, const Taps& taps) {
+  const std::size_t count = layer.steps * kStep;
+  alignas(32) std::int32_t sums[kLanes];
+  for (std::size_t group = 0; group < layer.groups; ++group) {
+    const std::int8_t* weights = layer.weights + group * layer.steps * kCell;
+    for (std::size_t pixel = 0; pixel < taps.count; ++pixel) {
+      __m256i total[kParts] = {};
+      for (std::size_t step = 0; step < layer.steps; ++step) {
+        __m128i quarters[kParts];
+        four_taps(taps, pixel * count + step * kStep, group * kLanes, quarters);
+        EDGECORE_UNROLLED
+        for (std::size_t part = 0; part < kParts; ++part) {
+          const std::int8_t* from = weights + step * kCell + part * kCell / kParts;
+          const __m256i by =
+              _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
+          total[part] = _mm256_add_epi32(
+              total[part], _mm256_madd_epi16(by, _mm256_cvtepi8_epi16(quarters[part])));
+        }
+      }
+      finish(total, layer.bias + group * kLanes, sums);
+      alignas(16) std::int8_t out[kLanes];
+      _mm_store_si128(reinterpret_cast<__m128i*>(out),
+                      all_codes<Rounding::kDoubled>(layer, group, sums));
+      __builtin_memcpy(taps.out + pixel * taps.channels + group * kLanes, out, taps.lanes(group));
+    }
+  }
 }
 
 }  // namespace
 
 const Kernel* avx2_kernel() {
   static constexpr Kernel kKernel{"avx2", 0, run<Rounding::kReal>, run<Rounding::kDoubled>,
-                                  depthwise_portable};
+                                  depthwise};
   static const bool served = __builtin_cpu_supports("avx2") != 0;
   return served ? &kKernel : nullptr;
 }
