@@ -84,26 +84,29 @@ EDGECORE_AVX2 void accumulate(const Layer& layer, const BlockOf& block, std::siz
            sums + (row * kGroups + next) * kLanes);
 }
 
-// Eight sums, requantised. The high multiply gives even and odd outputs in 64-bit lanes; what
-// follows is of 32 bits, because the loader has proven that it fits.
+// See requantise(). The high multiply gives even and odd values in 64-bit lanes; what follows is of
+// 32 bits, because the loader has proven that it fits. `half` rounds the shift `down` where
+// `rounds` says, by all its bits, that there is one.
+EDGECORE_AVX2 inline __m256i scaled(__m256i value, __m256i even, __m256i odd, __m256i down,
+                                    __m256i half, __m256i rounds) {
+  const __m256i nudge = _mm256_set1_epi64x(1 << 30);
+  const __m256i low = _mm256_add_epi64(_mm256_mul_epi32(value, even), nudge);
+  const __m256i high = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(value, 32), odd), nudge);
+  const __m256i product =
+      _mm256_blend_epi32(_mm256_srli_epi64(low, 31), _mm256_slli_epi64(high, 1), 0xaa);
+  const __m256i away = _mm256_and_si256(_mm256_srai_epi32(product, 31), rounds);  // minus one
+  return _mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(product, half), away), down);
+}
+
 EDGECORE_AVX2 inline __m256i by_multiplier(const Layer& layer, __m256i sum, std::size_t channel) {
   const __m256i zero = _mm256_setzero_si256();
   const __m256i by = load(layer.multiplier + channel);
   const __m256i shift = load(layer.shift + channel);
   const __m256i down = _mm256_max_epi32(_mm256_sub_epi32(zero, shift), zero);
-  const __m256i nudge = _mm256_set1_epi64x(1 << 30);
-  sum = _mm256_sllv_epi32(sum, _mm256_max_epi32(shift, zero));
-  const __m256i low = _mm256_add_epi64(_mm256_mul_epi32(sum, by), nudge);
-  const __m256i high = _mm256_add_epi64(
-      _mm256_mul_epi32(_mm256_srli_epi64(sum, 32), _mm256_srli_epi64(by, 32)), nudge);
-  const __m256i product =
-      _mm256_blend_epi32(_mm256_srli_epi64(low, 31), _mm256_slli_epi64(high, 1), 0xaa);
   const __m256i half =
       _mm256_srli_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), down), 1);  // 0 when down is 0
-  // Minus one where the divide rounds away.
-  const __m256i away =
-      _mm256_and_si256(_mm256_srai_epi32(product, 31), _mm256_cmpgt_epi32(down, zero));
-  return _mm256_srav_epi32(_mm256_add_epi32(_mm256_add_epi32(product, half), away), down);
+  return scaled(_mm256_sllv_epi32(sum, _mm256_max_epi32(shift, zero)), by,
+                _mm256_srli_epi64(by, 32), down, half, _mm256_cmpgt_epi32(down, zero));
 }
 
 EDGECORE_AVX2 inline __m128i rounded(__m128i sum, const double* by) {
@@ -119,21 +122,25 @@ EDGECORE_AVX2 inline __m256i by_real(const Layer& layer, __m256i sum, std::size_
                           rounded(_mm256_castsi256_si128(sum), by));
 }
 
-// Eight outputs as bytes in the low 8 of the result.
-template <Rounding kRounding>
-EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
-                                   std::size_t channel) {
-  __m256i code;
-  if constexpr (kRounding == Rounding::kReal)
-    code = by_real(layer, load(sums), channel);
-  else
-    code = by_multiplier(layer, load(sums), channel);
-  code = _mm256_add_epi32(code, _mm256_set1_epi32(layer.zero_point));
-  code = _mm256_max_epi32(code, _mm256_set1_epi32(layer.low));
-  code = _mm256_min_epi32(code, _mm256_set1_epi32(layer.high));
+// Eight codes in the low half.
+EDGECORE_AVX2 inline __m128i clamped(__m256i value, std::int32_t zero, std::int32_t low,
+                                     std::int32_t high) {
+  __m256i code = _mm256_add_epi32(value, _mm256_set1_epi32(zero));
+  code = _mm256_max_epi32(code, _mm256_set1_epi32(low));
+  code = _mm256_min_epi32(code, _mm256_set1_epi32(high));
   const __m128i words =
       _mm_packs_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
   return _mm_packs_epi16(words, words);
+}
+
+template <Rounding kRounding>
+EDGECORE_AVX2 inline __m128i codes(const Layer& layer, const std::int32_t* sums,
+                                   std::size_t channel) {
+  if constexpr (kRounding == Rounding::kReal)
+    return clamped(by_real(layer, load(sums), channel), layer.zero_point, layer.low, layer.high);
+  else
+    return clamped(by_multiplier(layer, load(sums), channel), layer.zero_point, layer.low,
+                   layer.high);
 }
 
 template <Rounding kRounding>
@@ -225,11 +232,45 @@ EDGECORE_AVX2 void depthwise(const Layer& layer, const Taps& taps) {
   }
 }
 
+// Of eight values, by a multiplier whose shift is at most 0.
+struct Doubled {
+  __m256i by, down, half, rounds;
+
+  EDGECORE_AVX2 explicit Doubled(Multiplier multiplier)
+      : by(_mm256_set1_epi64x(multiplier.value)),
+        down(_mm256_set1_epi32(-multiplier.shift)),
+        half(_mm256_set1_epi32(multiplier.shift == 0 ? 0 : 1 << (-multiplier.shift - 1))),
+        rounds(_mm256_set1_epi32(multiplier.shift == 0 ? 0 : -1)) {}
+  EDGECORE_AVX2 __m256i operator()(__m256i value) const {
+    return scaled(value, by, by, down, half, rounds);
+  }
+};
+
+EDGECORE_AVX2 inline __m256i raised(const std::int8_t* from, std::int32_t zero) {
+  const __m256i code =
+      _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  return _mm256_slli_epi32(_mm256_sub_epi32(code, _mm256_set1_epi32(zero)), Sum::kRaise);
+}
+
+EDGECORE_AVX2 void add(const Sum& sum, const std::int8_t* first, const std::int8_t* second,
+                       std::int8_t* out, std::size_t count) {
+  const Doubled by_first(sum.first);
+  const Doubled by_second(sum.second);
+  const Doubled by_whole(sum.whole);
+  for (std::size_t i = 0; i < count; i += 8) {
+    const __m256i a = by_first(raised(first + i, sum.first_zero));
+    const __m256i b = by_second(raised(second + i, sum.second_zero));
+    const __m256i whole = by_whole(_mm256_add_epi32(a, b));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(out + i),
+                     clamped(whole, sum.zero_point, sum.low, sum.high));
+  }
+}
+
 }  // namespace
 
 const Kernel* avx2_kernel() {
-  static constexpr Kernel kKernel{"avx2", 0, run<Rounding::kReal>, run<Rounding::kDoubled>,
-                                  depthwise};
+  static constexpr Kernel kKernel{"avx2",    0,  run<Rounding::kReal>, run<Rounding::kDoubled>,
+                                  depthwise, add};
   static const bool served = __builtin_cpu_supports("avx2") != 0;
   return served ? &kKernel : nullptr;
 }

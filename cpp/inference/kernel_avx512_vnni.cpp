@@ -19,7 +19,6 @@ namespace edgecore::inference {
 namespace {
 
 constexpr std::size_t kCell = kLanes * kStep;  // bytes of one register of weights
-constexpr std::size_t kRowsMost = 8;           // rows that share each load of weights
 
 EDGECORE_VNNI inline __m512i four_inputs(const std::int8_t* in) {
   std::int32_t four;
@@ -108,12 +107,25 @@ constexpr Accumulate accumulate_of(std::size_t groups) {
   }
 }
 
+// See requantise(). The high multiply gives even and odd values in 64-bit lanes; what follows is of
+// 32 bits, because the loader has proven that it fits. `half` rounds the shift `down` where
+// `rounds` says that there is one.
+EDGECORE_VNNI inline __m512i scaled(__m512i value, __m512i even, __m512i odd, __m512i down,
+                                    __m512i half, __mmask16 rounds) {
+  const __m512i nudge = _mm512_set1_epi64(1 << 30);
+  const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(value, even), nudge);
+  const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(value, 32), odd), nudge);
+  __m512i product =
+      _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(low, 31), _mm512_slli_epi64(high, 1));
+  const __mmask16 negative = _mm512_movepi32_mask(product) & rounds;
+  product = _mm512_mask_sub_epi32(product, negative, product, _mm512_set1_epi32(1));
+  return _mm512_srav_epi32(_mm512_add_epi32(product, half), down);
+}
+
 // What one group's sums are multiplied with.
 template <Rounding kRounding>
 struct Scaling;
 
-// See requantise(). The high multiply gives even and odd outputs in 64-bit lanes; what follows is
-// of 32 bits, because the loader has proven that it fits.
 template <>
 struct Scaling<Rounding::kDoubled> {
   __m512i even, odd;   // multipliers, in the low halves
@@ -133,18 +145,9 @@ struct Scaling<Rounding::kDoubled> {
     rounds = _mm512_test_epi32_mask(down, down);
   }
   EDGECORE_VNNI __m512i operator()(__m512i sum) const {
-    sum = _mm512_sllv_epi32(sum, left);
-    const __m512i nudge = _mm512_set1_epi64(1 << 30);
-    const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(sum, even), nudge);
-    const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sum, 32), odd), nudge);
-    __m512i product =
-        _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(low, 31), _mm512_slli_epi64(high, 1));
-    const __mmask16 negative = _mm512_movepi32_mask(product) & rounds;
-    product = _mm512_mask_sub_epi32(product, negative, product, _mm512_set1_epi32(1));
-    return _mm512_srav_epi32(_mm512_add_epi32(product, half), down);
+    return scaled(_mm512_sllv_epi32(sum, left), even, odd, down, half, rounds);
   }
 };
-
 template <>
 struct Scaling<Rounding::kReal> {
   __m512d low, high;
@@ -168,25 +171,48 @@ struct Scaling<Rounding::kReal> {
   }
 };
 
-template <Rounding kRounding>
-EDGECORE_VNNI __m128i codes(const Layer& layer, const Scaling<kRounding>& by, __m512i sum) {
-  __m512i code = _mm512_add_epi32(by(sum), _mm512_set1_epi32(layer.zero_point + 128));
-  code = _mm512_max_epi32(code, _mm512_set1_epi32(layer.low + 128));
-  code = _mm512_min_epi32(code, _mm512_set1_epi32(layer.high + 128));
-  return _mm512_cvtepi32_epi8(code);
+// As codes, flipped.
+EDGECORE_VNNI inline __m128i clamped(__m512i value, std::int32_t zero, std::int32_t low,
+                                     std::int32_t high) {
+  __m512i code = _mm512_add_epi32(value, _mm512_set1_epi32(zero + 128));
+  code = _mm512_max_epi32(code, _mm512_set1_epi32(low + 128));
+  return _mm512_cvtepi32_epi8(_mm512_min_epi32(code, _mm512_set1_epi32(high + 128)));
 }
 
-template <Rounding kRounding, std::size_t kRows>
-EDGECORE_VNNI void run_rows(const Layer& layer, const Rows& rows, std::size_t first) {
-  alignas(64) std::int32_t sums[16 * kLanes];
+template <Rounding kRounding>
+EDGECORE_VNNI inline __m128i codes(const Layer& layer, const Scaling<kRounding>& by, __m512i sum) {
+  return clamped(by(sum), layer.zero_point, layer.low, layer.high);
+}
+
+constexpr std::size_t kTile =
+    32;  // rows whose sums wait together, so that a group is scaled at once
+
+// Sums of `count` rows from `first` on over one block, kRows together, into sums[row][group][lane].
+template <std::size_t kRows>
+EDGECORE_VNNI std::size_t sum_rows(const Layer& layer, const BlockOf& block, const Rows& rows,
+                                   std::size_t first, std::size_t done, std::size_t count,
+                                   std::int32_t* sums) {
+  const Accumulate accumulate = accumulate_of<kRows>(block.count);
+  for (; done + kRows <= count; done += kRows)
+    accumulate(layer, block, rows, first + done, sums + done * block.count * kLanes);
+  return done;
+}
+
+template <Rounding kRounding>
+EDGECORE_VNNI void run_tile(const Layer& layer, const Rows& rows, std::size_t first,
+                            std::size_t count, std::int32_t* sums) {
   std::int8_t* out = rows.out + first * rows.out_stride;
   Scaling<kRounding> by(layer, 0);
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
-    accumulate_of<kRows>(block.count)(layer, block, rows, first, sums);
+    std::size_t done = 0;
+    if (block.count <= 2) done = sum_rows<8>(layer, block, rows, first, done, count, sums);
+    if (block.count <= 4) done = sum_rows<4>(layer, block, rows, first, done, count, sums);
+    done = sum_rows<2>(layer, block, rows, first, done, count, sums);
+    sum_rows<1>(layer, block, rows, first, done, count, sums);
     for (std::size_t group = 0; group < block.count; ++group) {
       if (layer.channel_stride != 0) by = Scaling<kRounding>(layer, start + group);
-      for (std::size_t row = 0; row < kRows; ++row)
+      for (std::size_t row = 0; row < count; ++row)
         _mm_storeu_si128(
             reinterpret_cast<__m128i*>(out + row * rows.out_stride + (start + group) * kLanes),
             codes(layer, by, _mm512_load_si512(sums + (row * block.count + group) * kLanes)));
@@ -196,19 +222,15 @@ EDGECORE_VNNI void run_rows(const Layer& layer, const Rows& rows, std::size_t fi
 
 template <Rounding kRounding>
 void run(const Layer& layer, const Rows& rows) {
-  std::size_t row = 0;
-  if (layer.groups <= 2)
-    for (; row + 8 <= rows.count; row += 8) run_rows<kRounding, 8>(layer, rows, row);
-  if (layer.groups <= 4)
-    for (; row + 4 <= rows.count; row += 4) run_rows<kRounding, 4>(layer, rows, row);
-  for (; row + 2 <= rows.count; row += 2) run_rows<kRounding, 2>(layer, rows, row);
-  for (; row < rows.count; ++row) run_rows<kRounding, 1>(layer, rows, row);
+  alignas(64) std::int32_t sums[kTile * kBlock * kLanes];
+  for (std::size_t row = 0; row < rows.count; row += kTile)
+    run_tile<kRounding>(layer, rows, row, std::min(kTile, rows.count - row), sums);
 }
 
 // Four taps of 16 channels as one register of [channel][tap].
-EDGECORE_VNNI inline __m512i four_taps(const Taps& taps, std::size_t at, std::size_t channel) {
+EDGECORE_VNNI inline __m512i four_taps(const std::int8_t* const* taps, std::size_t channel) {
   const auto tap = [&](std::size_t i) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps.tap(at + i) + channel));
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(taps[i] + channel));
   };
   __m512i all = _mm512_castsi128_si512(tap(0));
   all = _mm512_inserti32x4(all, tap(1), 1);
@@ -221,30 +243,80 @@ EDGECORE_VNNI inline __m512i four_taps(const Taps& taps, std::size_t at, std::si
   return _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, all), bytes);
 }
 
-EDGECORE_VNNI void depthwise(const Layer& layer, const Taps& taps) {
-  const std::size_t count = layer.steps * kStep;
+constexpr std::size_t kTapsMost = 256;  // whose addresses are worked out together
+
+// Pixels [first, first + count), whose taps are at `at`.
+EDGECORE_VNNI void filter(const Layer& layer, const Taps& taps, std::size_t first,
+                          std::size_t count, const std::int8_t* const* at) {
   for (std::size_t group = 0; group < layer.groups; ++group) {
     const Scaling<Rounding::kDoubled> by(layer, group);
     const __m512i bias = _mm512_load_si512(layer.bias + group * kLanes);
     const std::int8_t* weights = layer.weights + group * layer.steps * kCell;
     const auto lanes = static_cast<__mmask16>((1U << taps.lanes(group)) - 1);
-    for (std::size_t pixel = 0; pixel < taps.count; ++pixel) {
+    for (std::size_t pixel = 0; pixel < count; ++pixel) {
+      const std::int8_t* const* of_pixel = at + pixel * layer.steps * kStep;
       __m512i sum = bias;
       for (std::size_t step = 0; step < layer.steps; ++step)
-        sum =
-            _mm512_dpbusd_epi32(sum, four_taps(taps, pixel * count + step * kStep, group * kLanes),
-                                _mm512_load_si512(weights + step * kCell));
-      _mm_mask_storeu_epi8(taps.out + pixel * taps.channels + group * kLanes, lanes,
+        sum = _mm512_dpbusd_epi32(sum, four_taps(of_pixel + step * kStep, group * kLanes),
+                                  _mm512_load_si512(weights + step * kCell));
+      _mm_mask_storeu_epi8(taps.out + (first + pixel) * taps.channels + group * kLanes, lanes,
                            codes(layer, by, sum));
     }
+  }
+}
+
+void depthwise(const Layer& layer, const Taps& taps) {
+  const std::size_t each = layer.steps * kStep;
+  if (each > kTapsMost) return depthwise_flipped(layer, taps);
+  const std::int8_t* at[kTapsMost];
+  const std::size_t tile = kTapsMost / each;
+  for (std::size_t pixel = 0; pixel < taps.count; pixel += tile) {
+    const std::size_t count = std::min(tile, taps.count - pixel);
+    for (std::size_t i = 0; i < count * each; ++i) at[i] = taps.tap(pixel * each + i);
+    filter(layer, taps, pixel, count, at);
+  }
+}
+
+// Of 16 values, by a multiplier whose shift is at most 0; see Scaling<kDoubled>.
+struct Doubled {
+  __m512i by, down, half;
+  __mmask16 rounds;
+
+  EDGECORE_VNNI explicit Doubled(Multiplier multiplier)
+      : by(_mm512_set1_epi64(multiplier.value)),
+        down(_mm512_set1_epi32(-multiplier.shift)),
+        half(_mm512_set1_epi32(multiplier.shift == 0 ? 0 : 1 << (-multiplier.shift - 1))),
+        rounds(multiplier.shift == 0 ? 0 : 0xffff) {}
+  EDGECORE_VNNI __m512i operator()(__m512i value) const {
+    return scaled(value, by, by, down, half, rounds);
+  }
+};
+
+EDGECORE_VNNI inline __m512i raised(const std::int8_t* from, std::int32_t zero) {
+  const __m512i code =
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return _mm512_slli_epi32(_mm512_sub_epi32(code, _mm512_set1_epi32(zero + 128)), Sum::kRaise);
+}
+
+EDGECORE_VNNI void add(const Sum& sum, const std::int8_t* first, const std::int8_t* second,
+                       std::int8_t* out, std::size_t count) {
+  const Doubled by_first(sum.first);
+  const Doubled by_second(sum.second);
+  const Doubled by_whole(sum.whole);
+  for (std::size_t i = 0; i < count; i += kLanes) {
+    const __m512i a = by_first(raised(first + i, sum.first_zero));
+    const __m512i b = by_second(raised(second + i, sum.second_zero));
+    const __m512i whole = by_whole(_mm512_add_epi32(a, b));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     clamped(whole, sum.zero_point, sum.low, sum.high));
   }
 }
 
 }  // namespace
 
 const Kernel* avx512_vnni_kernel() {
-  static constexpr Kernel kKernel{"avx512-vnni", 0x80, run<Rounding::kReal>,
-                                  run<Rounding::kDoubled>, depthwise};
+  static constexpr Kernel kKernel{"avx512-vnni",           0x80,      run<Rounding::kReal>,
+                                  run<Rounding::kDoubled>, depthwise, add};
   static const bool served =
       __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
       __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;

@@ -145,8 +145,12 @@ void run(const Layer& layer, const Rows& rows) {
 
 template <Accumulate kOne, Accumulate kTwo>
 constexpr Kernel kernel(const char* name) {
-  return {name, 0, run<Rounding::kReal, kOne, kTwo>, run<Rounding::kDoubled, kOne, kTwo>,
-          depthwise_portable};
+  return {name,
+          0,
+          run<Rounding::kReal, kOne, kTwo>,
+          run<Rounding::kDoubled, kOne, kTwo>,
+          depthwise_portable,
+          add_portable};
 }
 
 }  // namespace

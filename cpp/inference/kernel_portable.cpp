@@ -78,9 +78,21 @@ void depthwise_flipped(const Layer& layer, const Taps& taps) {
   depthwise<0x80>(layer, taps);
 }
 
+void add_portable(const Sum& sum, const std::int8_t* first, const std::int8_t* second,
+                  std::int8_t* out, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int32_t a = (first[i] - sum.first_zero) * (1 << Sum::kRaise);
+    const std::int32_t b = (second[i] - sum.second_zero) * (1 << Sum::kRaise);
+    const std::int32_t both = requantise(a, sum.first) + requantise(b, sum.second);
+    const std::int32_t code = requantise(both, sum.whole) + sum.zero_point;
+    out[i] = static_cast<std::int8_t>(std::clamp(code, sum.low, sum.high));
+  }
+}
+
 const Kernel& portable_kernel() {
-  static constexpr Kernel kKernel{"portable", 0, run<Rounding::kReal>, run<Rounding::kDoubled>,
-                                  depthwise_portable};
+  static constexpr Kernel kKernel{"portable",           0,
+                                  run<Rounding::kReal>, run<Rounding::kDoubled>,
+                                  depthwise_portable,   add_portable};
   return kKernel;
 }
 

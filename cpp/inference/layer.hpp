@@ -83,6 +83,17 @@ struct Taps {
   }
 };
 
+// A sum of two codes: each less its zero, raised by kRaise bits and requantised, and then the sum
+// of both. The loader has proven that nothing leaves 32 bits.
+struct Sum {
+  static constexpr int kRaise = 20;
+  Multiplier first, second, whole;  // of shifts <= 0
+  std::int32_t first_zero = 0, second_zero = 0;
+  std::int32_t zero_point = 0;
+  std::int32_t low = -128;
+  std::int32_t high = 127;
+};
+
 // Groups [start, start + count) are a block; its weights, read in order.
 struct BlockOf {
   std::size_t start;
@@ -103,11 +114,16 @@ struct Kernel {
   void (*real)(const Layer&, const Rows&);     // Rounding::kReal
   void (*doubled)(const Layer&, const Rows&);  // Rounding::kDoubled
   void (*depthwise)(const Layer&, const Taps&);
+  // `count` codes of each; what lies behind them up to whole groups may be read and written.
+  void (*add)(const Sum&, const std::int8_t* first, const std::int8_t* second, std::int8_t* out,
+              std::size_t count);
 };
 
-// The depthwise filter of any processor: without a flip, and with 0x80.
+// Of any processor: without a flip, and with 0x80.
 void depthwise_portable(const Layer& layer, const Taps& taps);
 void depthwise_flipped(const Layer& layer, const Taps& taps);
+void add_portable(const Sum& sum, const std::int8_t* first, const std::int8_t* second,
+                  std::int8_t* out, std::size_t count);
 
 const Kernel& portable_kernel();
 const Kernel* avx2_kernel();         // nullptr where the processor has it not

@@ -42,7 +42,8 @@ class Conv final : public Stage {
                 reinterpret_cast<std::int8_t*>(frame.work));
   }
   std::size_t work_bytes() const override {
-    return (reading_ == Reading::kGather ? kTile * patch_ : 0) + (straight_ ? 0 : kTile * wide_);
+    return (reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0) +
+           (straight_ ? 0 : kTile * wide_);
   }
   std::uint64_t packed_bytes() const override {
     return matrix_.packed_bytes() + offsets_.size() * sizeof(std::int32_t);
@@ -60,7 +61,7 @@ class Conv final : public Stage {
 
   void run_image(const std::int8_t* image, std::int8_t* out, std::int8_t* work) const {
     const std::size_t tile = reading_ != Reading::kGather && straight_ ? window_.pixels() : kTile;
-    std::int8_t* results = work + (reading_ == Reading::kGather ? kTile * patch_ : 0);
+    std::int8_t* results = work + (reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0);
     for (std::size_t start = 0; start < window_.pixels(); start += tile) {
       const std::size_t count = std::min(tile, window_.pixels() - start);
       std::int8_t* to = out + start * window_.out_depth;
@@ -117,7 +118,7 @@ class Conv final : public Stage {
       const std::int8_t* from =
           image + static_cast<std::size_t>(y) * static_cast<std::size_t>(x.in) * depth;
       if (x.dilation == 1 && first >= 0 && first + x.filter <= x.in)
-        std::memcpy(to, from + static_cast<std::size_t>(first) * depth, line);
+        copy_line(from + static_cast<std::size_t>(first) * depth, to, line);
       else
         for (std::int32_t tap = 0; tap < x.filter; ++tap) {
           const std::int32_t column = x.read(pixel, tap);
@@ -129,6 +130,14 @@ class Conv final : public Stage {
         }
     }
     return to + line;
+  }
+
+  // What lies behind a short line is copied too, and then overwritten or of no effect.
+  static void copy_line(const std::int8_t* from, std::int8_t* to, std::size_t line) {
+    if (line <= kLanes)
+      std::memcpy(to, from, kLanes);
+    else
+      std::memcpy(to, from, line);
   }
 
   Matrix matrix_;
