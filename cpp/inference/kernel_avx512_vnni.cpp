@@ -109,17 +109,16 @@ constexpr Accumulate accumulate_of(std::size_t groups) {
 
 // See requantise(). The high multiply gives even and odd values in 64-bit lanes; what follows is of
 // 32 bits, because the loader has proven that it fits. `half` rounds the shift `down` where
-// `rounds` says that there is one.
+// `rounds` says, by all its bits, that there is one.
 EDGECORE_VNNI inline __m512i scaled(__m512i value, __m512i even, __m512i odd, __m512i down,
-                                    __m512i half, __mmask16 rounds) {
+                                    __m512i half, __m512i rounds) {
   const __m512i nudge = _mm512_set1_epi64(1 << 30);
   const __m512i low = _mm512_add_epi64(_mm512_mul_epi32(value, even), nudge);
   const __m512i high = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(value, 32), odd), nudge);
-  __m512i product =
+  const __m512i product =
       _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(low, 31), _mm512_slli_epi64(high, 1));
-  const __mmask16 negative = _mm512_movepi32_mask(product) & rounds;
-  product = _mm512_mask_sub_epi32(product, negative, product, _mm512_set1_epi32(1));
-  return _mm512_srav_epi32(_mm512_add_epi32(product, half), down);
+  const __m512i away = _mm512_and_si512(_mm512_srai_epi32(product, 31), rounds);  // minus one
+  return _mm512_srav_epi32(_mm512_add_epi32(_mm512_add_epi32(product, half), away), down);
 }
 
 // What one group's sums are multiplied with.
@@ -131,7 +130,7 @@ struct Scaling<Rounding::kDoubled> {
   __m512i even, odd;   // multipliers, in the low halves
   __m512i left, down;  // shifts before, and after
   __m512i half;        // what rounds the latter; 0 where it is 0
-  __mmask16 rounds;    // where it is not
+  __m512i rounds;      // all bits where it is not
 
   EDGECORE_VNNI Scaling(const Layer& layer, std::size_t group) {
     const __m512i zero = _mm512_setzero_si512();
@@ -142,7 +141,7 @@ struct Scaling<Rounding::kDoubled> {
     left = _mm512_max_epi32(shift, zero);
     down = _mm512_max_epi32(_mm512_sub_epi32(zero, shift), zero);
     half = _mm512_srli_epi32(_mm512_sllv_epi32(_mm512_set1_epi32(1), down), 1);
-    rounds = _mm512_test_epi32_mask(down, down);
+    rounds = _mm512_movm_epi32(_mm512_test_epi32_mask(down, down));
   }
   EDGECORE_VNNI __m512i operator()(__m512i sum) const {
     return scaled(_mm512_sllv_epi32(sum, left), even, odd, down, half, rounds);
@@ -171,18 +170,19 @@ struct Scaling<Rounding::kReal> {
   }
 };
 
-// As codes, flipped.
-EDGECORE_VNNI inline __m128i clamped(__m512i value, std::int32_t zero, std::int32_t low,
-                                     std::int32_t high) {
-  __m512i code = _mm512_add_epi32(value, _mm512_set1_epi32(zero + 128));
-  code = _mm512_max_epi32(code, _mm512_set1_epi32(low + 128));
-  return _mm512_cvtepi32_epi8(_mm512_min_epi32(code, _mm512_set1_epi32(high + 128)));
-}
+// How requantised values become codes, flipped.
+struct Clamp {
+  __m512i zero, low, high;
 
-template <Rounding kRounding>
-EDGECORE_VNNI inline __m128i codes(const Layer& layer, const Scaling<kRounding>& by, __m512i sum) {
-  return clamped(by(sum), layer.zero_point, layer.low, layer.high);
-}
+  EDGECORE_VNNI Clamp(std::int32_t zero_point, std::int32_t least, std::int32_t most)
+      : zero(_mm512_set1_epi32(zero_point + 128)),
+        low(_mm512_set1_epi32(least + 128)),
+        high(_mm512_set1_epi32(most + 128)) {}
+  EDGECORE_VNNI __m128i operator()(__m512i value) const {
+    const __m512i code = _mm512_max_epi32(_mm512_add_epi32(value, zero), low);
+    return _mm512_cvtepi32_epi8(_mm512_min_epi32(code, high));
+  }
+};
 
 constexpr std::size_t kTile =
     32;  // rows whose sums wait together, so that a group is scaled at once
@@ -203,6 +203,7 @@ EDGECORE_VNNI void run_tile(const Layer& layer, const Rows& rows, std::size_t fi
                             std::size_t count, std::int32_t* sums) {
   std::int8_t* out = rows.out + first * rows.out_stride;
   Scaling<kRounding> by(layer, 0);
+  const Clamp clamp(layer.zero_point, layer.low, layer.high);
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
     std::size_t done = 0;
@@ -215,7 +216,7 @@ EDGECORE_VNNI void run_tile(const Layer& layer, const Rows& rows, std::size_t fi
       for (std::size_t row = 0; row < count; ++row)
         _mm_storeu_si128(
             reinterpret_cast<__m128i*>(out + row * rows.out_stride + (start + group) * kLanes),
-            codes(layer, by, _mm512_load_si512(sums + (row * block.count + group) * kLanes)));
+            clamp(by(_mm512_load_si512(sums + (row * block.count + group) * kLanes))));
     }
   }
 }
@@ -248,6 +249,7 @@ constexpr std::size_t kTapsMost = 256;  // whose addresses are worked out togeth
 // Pixels [first, first + count), whose taps are at `at`.
 EDGECORE_VNNI void filter(const Layer& layer, const Taps& taps, std::size_t first,
                           std::size_t count, const std::int8_t* const* at) {
+  const Clamp clamp(layer.zero_point, layer.low, layer.high);
   for (std::size_t group = 0; group < layer.groups; ++group) {
     const Scaling<Rounding::kDoubled> by(layer, group);
     const __m512i bias = _mm512_load_si512(layer.bias + group * kLanes);
@@ -260,33 +262,46 @@ EDGECORE_VNNI void filter(const Layer& layer, const Taps& taps, std::size_t firs
         sum = _mm512_dpbusd_epi32(sum, four_taps(of_pixel + step * kStep, group * kLanes),
                                   _mm512_load_si512(weights + step * kCell));
       _mm_mask_storeu_epi8(taps.out + (first + pixel) * taps.channels + group * kLanes, lanes,
-                           codes(layer, by, sum));
+                           clamp(by(sum)));
     }
+  }
+}
+
+// Addresses of `count` taps, eight at a time: what lies behind them may be read and written.
+EDGECORE_VNNI void locate(const Taps& taps, std::size_t first, std::size_t count,
+                          const std::int8_t** to) {
+  const __m512i image = _mm512_set1_epi64(reinterpret_cast<std::int64_t>(taps.image));
+  const __m512i padding = _mm512_set1_epi64(reinterpret_cast<std::int64_t>(taps.padding));
+  for (std::size_t i = 0; i < count; i += 8) {
+    const auto inside = static_cast<__mmask8>((1U << std::min<std::size_t>(8, count - i)) - 1);
+    const __m512i offset =
+        _mm512_cvtepi32_epi64(_mm256_maskz_loadu_epi32(inside, taps.offsets + first + i));
+    _mm512_storeu_si512(to + i, _mm512_mask_blend_epi64(_mm512_movepi64_mask(offset),
+                                                        _mm512_add_epi64(image, offset), padding));
   }
 }
 
 void depthwise(const Layer& layer, const Taps& taps) {
   const std::size_t each = layer.steps * kStep;
   if (each > kTapsMost) return depthwise_flipped(layer, taps);
-  const std::int8_t* at[kTapsMost];
+  const std::int8_t* at[kTapsMost + 8];
   const std::size_t tile = kTapsMost / each;
   for (std::size_t pixel = 0; pixel < taps.count; pixel += tile) {
     const std::size_t count = std::min(tile, taps.count - pixel);
-    for (std::size_t i = 0; i < count * each; ++i) at[i] = taps.tap(pixel * each + i);
+    locate(taps, pixel * each, count * each, at);
     filter(layer, taps, pixel, count, at);
   }
 }
 
 // Of 16 values, by a multiplier whose shift is at most 0; see Scaling<kDoubled>.
 struct Doubled {
-  __m512i by, down, half;
-  __mmask16 rounds;
+  __m512i by, down, half, rounds;
 
   EDGECORE_VNNI explicit Doubled(Multiplier multiplier)
       : by(_mm512_set1_epi64(multiplier.value)),
         down(_mm512_set1_epi32(-multiplier.shift)),
         half(_mm512_set1_epi32(multiplier.shift == 0 ? 0 : 1 << (-multiplier.shift - 1))),
-        rounds(multiplier.shift == 0 ? 0 : 0xffff) {}
+        rounds(_mm512_set1_epi32(multiplier.shift == 0 ? 0 : -1)) {}
   EDGECORE_VNNI __m512i operator()(__m512i value) const {
     return scaled(value, by, by, down, half, rounds);
   }
@@ -300,6 +315,7 @@ EDGECORE_VNNI inline __m512i raised(const std::int8_t* from, std::int32_t zero) 
 
 EDGECORE_VNNI void add(const Sum& sum, const std::int8_t* first, const std::int8_t* second,
                        std::int8_t* out, std::size_t count) {
+  const Clamp clamp(sum.zero_point, sum.low, sum.high);
   const Doubled by_first(sum.first);
   const Doubled by_second(sum.second);
   const Doubled by_whole(sum.whole);
@@ -307,8 +323,7 @@ EDGECORE_VNNI void add(const Sum& sum, const std::int8_t* first, const std::int8
     const __m512i a = by_first(raised(first + i, sum.first_zero));
     const __m512i b = by_second(raised(second + i, sum.second_zero));
     const __m512i whole = by_whole(_mm512_add_epi32(a, b));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
-                     clamped(whole, sum.zero_point, sum.low, sum.high));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), clamp(whole));
   }
 }
 

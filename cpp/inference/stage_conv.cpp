@@ -99,10 +99,11 @@ class Conv final : public Stage {
               std::int8_t* to) const {
     for (std::size_t i = 0; i < count; ++i, to += patch_) {
       const auto pixel = static_cast<std::int32_t>(start + i);
+      const std::int32_t y = pixel / window_.x.out;
+      const std::int32_t x = pixel - y * window_.x.out;
       std::int8_t* at = to;
       for (std::int32_t tap = 0; tap < window_.y.filter; ++tap)
-        at = gather_line(image, window_.y.read(pixel / window_.x.out, tap), pixel % window_.x.out,
-                         at);
+        at = gather_line(image, window_.y.read(y, tap), x, at);
     }
   }
 
