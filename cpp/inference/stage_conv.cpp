@@ -15,7 +15,7 @@ constexpr std::size_t kTile = 32;  // pixels of the output that are gathered tog
 enum class Reading : std::uint8_t {
   kImage,   // the filter is one pixel: the image is the patches
   kPieces,  // a piece for each tap, where a pixel is whole steps
-  kGather,  // copied
+  kGather,  // copied, out of an image with its padding around it
 };
 
 class Conv final : public Stage {
@@ -42,8 +42,7 @@ class Conv final : public Stage {
                 reinterpret_cast<std::int8_t*>(frame.work));
   }
   std::size_t work_bytes() const override {
-    return (reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0) +
-           (straight_ ? 0 : kTile * wide_);
+    return padded_bytes() + patches_bytes() + (straight_ ? 0 : kTile * wide_);
   }
   std::uint64_t packed_bytes() const override {
     return matrix_.packed_bytes() + offsets_.size() * sizeof(std::int32_t);
@@ -59,13 +58,25 @@ class Conv final : public Stage {
         offsets_.push_back(window_.offset(y, x, tap_y, tap_x, window_.depth));
   }
 
+  // A copied line may be followed by what lies behind it.
+  std::size_t patches_bytes() const {
+    return reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0;
+  }
+  std::size_t padded_bytes() const {
+    return reading_ == Reading::kGather
+               ? round_up(window_.y.padded() * window_.x.padded() * window_.depth + kLanes, kAlign)
+               : 0;
+  }
+
   void run_image(const std::int8_t* image, std::int8_t* out, std::int8_t* work) const {
     const std::size_t tile = reading_ != Reading::kGather && straight_ ? window_.pixels() : kTile;
-    std::int8_t* results = work + (reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0);
+    std::int8_t* patches = work + padded_bytes();
+    std::int8_t* results = patches + patches_bytes();
+    if (reading_ == Reading::kGather) image = pad(image, work);
     for (std::size_t start = 0; start < window_.pixels(); start += tile) {
       const std::size_t count = std::min(tile, window_.pixels() - start);
       std::int8_t* to = out + start * window_.out_depth;
-      Rows rows = patches(image, start, count, work);
+      Rows rows = rows_of(image, start, count, patches);
       rows.out = straight_ ? to : results;
       rows.out_stride = straight_ ? window_.out_depth : wide_;
       matrix_.run(rows);
@@ -74,8 +85,8 @@ class Conv final : public Stage {
     }
   }
 
-  Rows patches(const std::int8_t* image, std::size_t start, std::size_t count,
-               std::int8_t* work) const {
+  Rows rows_of(const std::int8_t* image, std::size_t start, std::size_t count,
+               std::int8_t* patches) const {
     Rows rows;
     rows.count = count;
     rows.in = image;
@@ -87,58 +98,56 @@ class Conv final : public Stage {
       rows.offsets = offsets_.data() + start * rows.segments;
       rows.padding = padding_.data();
     } else {
-      gather(image, start, count, work);
-      rows.in = work;
+      for (std::size_t i = 0; i < count; ++i) gather(image, start + i, patches + i * patch_);
+      rows.in = patches;
       rows.in_stride = patch_;
     }
     return rows;
   }
 
-  // Patches of output pixels [start, start + count), [filter y][filter x][channel] each.
-  void gather(const std::int8_t* image, std::size_t start, std::size_t count,
-              std::int8_t* to) const {
-    for (std::size_t i = 0; i < count; ++i, to += patch_) {
-      const auto pixel = static_cast<std::int32_t>(start + i);
-      const std::int32_t y = pixel / window_.x.out;
-      const std::int32_t x = pixel - y * window_.x.out;
-      std::int8_t* at = to;
-      for (std::int32_t tap = 0; tap < window_.y.filter; ++tap)
-        at = gather_line(image, window_.y.read(y, tap), x, at);
+  // The image as every window reads it.
+  const std::int8_t* pad(const std::int8_t* image, std::int8_t* work) const {
+    const Axis& y = window_.y;
+    const Axis& x = window_.x;
+    const std::size_t line = x.padded() * window_.depth;
+    const std::size_t before = static_cast<std::size_t>(x.before) * window_.depth;
+    const std::size_t inside =
+        std::min(line - before, static_cast<std::size_t>(x.in) * window_.depth);
+    std::memset(work, zero_, y.padded() * line);
+    for (std::size_t at = 0; at < y.padded(); ++at) {
+      const auto from = static_cast<std::int32_t>(at) - y.before;
+      if (from >= 0 && from < y.in)
+        std::memcpy(work + at * line + before,
+                    image + static_cast<std::size_t>(from * x.in) * window_.depth, inside);
     }
+    return work;
   }
 
-  std::int8_t* gather_line(const std::int8_t* image, std::int32_t y, std::int32_t pixel,
-                           std::int8_t* to) const {
+  // The patch of an output pixel, [filter y][filter x][channel].
+  void gather(const std::int8_t* padded, std::size_t pixel, std::int8_t* to) const {
+    const Axis& y = window_.y;
     const Axis& x = window_.x;
     const std::size_t depth = window_.depth;
-    const std::size_t line = static_cast<std::size_t>(x.filter) * depth;
-    const std::int32_t first = x.read(pixel, 0);
-    if (y < 0 || y >= window_.y.in) {
-      std::memset(to, zero_, line);
-    } else {
-      const std::int8_t* from =
-          image + static_cast<std::size_t>(y) * static_cast<std::size_t>(x.in) * depth;
-      if (x.dilation == 1 && first >= 0 && first + x.filter <= x.in)
-        copy_line(from + static_cast<std::size_t>(first) * depth, to, line);
-      else
-        for (std::int32_t tap = 0; tap < x.filter; ++tap) {
-          const std::int32_t column = x.read(pixel, tap);
-          std::int8_t* cell = to + static_cast<std::size_t>(tap) * depth;
-          if (column < 0 || column >= x.in)
-            std::memset(cell, zero_, depth);
-          else
-            std::memcpy(cell, from + static_cast<std::size_t>(column) * depth, depth);
-        }
+    const std::size_t at_y = pixel / static_cast<std::size_t>(x.out);
+    const std::size_t at_x = pixel - at_y * static_cast<std::size_t>(x.out);
+    const std::size_t line = x.padded() * depth;
+    const std::int8_t* from = padded + at_y * static_cast<std::size_t>(y.stride) * line +
+                              at_x * static_cast<std::size_t>(x.stride) * depth;
+    const bool together = x.dilation == 1;
+    const std::size_t piece = together ? static_cast<std::size_t>(x.filter) * depth : depth;
+    const std::size_t pieces = together ? 1 : static_cast<std::size_t>(x.filter);
+    for (std::int32_t tap = 0; tap < y.filter; ++tap) {
+      for (std::size_t i = 0; i < pieces; ++i, to += piece)
+        copy(from + i * static_cast<std::size_t>(x.dilation) * depth, to, piece);
+      from += static_cast<std::size_t>(y.dilation) * line;
     }
-    return to + line;
   }
 
-  // What lies behind a short line is copied too, and then overwritten or of no effect.
-  static void copy_line(const std::int8_t* from, std::int8_t* to, std::size_t line) {
-    if (line <= kLanes)
+  static void copy(const std::int8_t* from, std::int8_t* to, std::size_t count) {
+    if (count <= kLanes)
       std::memcpy(to, from, kLanes);
     else
-      std::memcpy(to, from, line);
+      std::memcpy(to, from, count);
   }
 
   Matrix matrix_;
@@ -179,7 +188,9 @@ Result<Made> make_conv(const Site& site) {
   const Range range = range_of(site.op.options.activation, to);
   spec.low = range.low;
   spec.high = range.high;
-  if (std::uint64_t{window.pixels()} * window.taps() > kMaxTaps)
+  if (std::uint64_t{window.pixels()} * window.taps() > kMaxTaps ||
+      std::uint64_t{window.y.padded()} * window.x.padded() >
+          tflite::kMaxTensorElements / window.depth)
     return Status::incompatible("an image or a filter so large is not served");
   EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel));
   const auto zero = static_cast<std::int8_t>(from.zero_point ^ site.kernel.flip);

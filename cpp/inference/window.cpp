@@ -8,6 +8,7 @@ Result<Axis> axis_of(std::int32_t in, std::int32_t out, std::int32_t filter, std
                      const tflite::Options& options) {
   Axis axis{in, out, filter, options.stride[which], options.dilation[which], 0};
   const std::int64_t reach = std::int64_t{filter - 1} * axis.dilation + 1;
+  if (reach > kMaxReach) return Status::incompatible("a window so wide is not served");
   std::int64_t expected = 0;
   if (options.same_padding) {
     expected = (std::int64_t{in} + axis.stride - 1) / axis.stride;

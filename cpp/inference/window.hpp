@@ -8,12 +8,18 @@ namespace edgecore::inference {
 
 constexpr std::uint64_t kMaxTaps = std::uint64_t{1} << 22;  // of all pixels of an output
 
+constexpr std::int64_t kMaxReach = std::int64_t{1} << 20;  // of a window, dilation included
+
 // One direction of an image.
 struct Axis {
   std::int32_t in = 1, out = 1;
   std::int32_t filter = 1, stride = 1, dilation = 1;
   std::int32_t before = 0;  // padding
 
+  // What all windows read, padding included.
+  std::size_t padded() const {
+    return static_cast<std::size_t>((out - 1) * stride + (filter - 1) * dilation + 1);
+  }
   // Where tap `tap` of output `at` reads; outside [0, in) it reads padding.
   std::int32_t read(std::int32_t at, std::int32_t tap) const {
     return at * stride - before + tap * dilation;
