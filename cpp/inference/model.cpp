@@ -27,12 +27,23 @@ struct Served {
 constexpr Served kServed[] = {
     {Op::kAdd, "ADD", make_add},
     {Op::kAveragePool2d, "AVERAGE_POOL_2D", make_average_pool},
+    {Op::kConcatenation, "CONCATENATION", make_concatenation},
     {Op::kConv2d, "CONV_2D", make_conv},
     {Op::kDepthwiseConv2d, "DEPTHWISE_CONV_2D", make_depthwise},
     {Op::kFullyConnected, "FULLY_CONNECTED", make_connected},
+    {Op::kLeakyRelu, "LEAKY_RELU", make_leaky_relu},
+    {Op::kLogistic, "LOGISTIC", make_logistic},
     {Op::kMaxPool2d, "MAX_POOL_2D", make_max_pool},
+    {Op::kMean, "MEAN", make_mean},
+    {Op::kMul, "MUL", make_mul},
+    {Op::kPad, "PAD", make_pad},
+    {Op::kQuantize, "QUANTIZE", make_quantize},
+    {Op::kRelu, "RELU", make_relu},
+    {Op::kRelu6, "RELU6", make_relu},
+    {Op::kReluN1To1, "RELU_N1_TO_1", make_relu},
     {Op::kReshape, "RESHAPE", make_reshape},
     {Op::kSoftmax, "SOFTMAX", make_softmax},
+    {Op::kTanh, "TANH", make_tanh},
 };
 
 class NativeExecutor final : public Executor {

@@ -64,15 +64,4 @@ Result<ByteSpan> bias_of(const Site& site, std::size_t input, std::size_t width)
   return bias->constant;
 }
 
-// A reshape moves no code: same elements, same quantisation.
-Result<Made> make_reshape(const Site& site) {
-  const Tensor* in = site.input(0);
-  if (in == nullptr) return Status::corrupt("it lacks a tensor");
-  const Tensor& out = site.output();
-  if (in->type != out.type || in->elements != out.elements || in->scales != out.scales ||
-      in->zero_points != out.zero_points)
-    return Status::incompatible("a reshape that changes values");
-  return Made{nullptr, {0}};
-}
-
 }  // namespace edgecore::inference

@@ -74,12 +74,21 @@ struct Made {
 using Maker = Result<Made> (*)(const Site& site);
 Result<Made> make_add(const Site& site);
 Result<Made> make_average_pool(const Site& site);
+Result<Made> make_concatenation(const Site& site);
 Result<Made> make_connected(const Site& site);
 Result<Made> make_conv(const Site& site);
 Result<Made> make_depthwise(const Site& site);
+Result<Made> make_leaky_relu(const Site& site);
+Result<Made> make_logistic(const Site& site);
 Result<Made> make_max_pool(const Site& site);
+Result<Made> make_mean(const Site& site);
+Result<Made> make_mul(const Site& site);
+Result<Made> make_pad(const Site& site);
+Result<Made> make_quantize(const Site& site);
+Result<Made> make_relu(const Site& site);
 Result<Made> make_reshape(const Site& site);
 Result<Made> make_softmax(const Site& site);
+Result<Made> make_tanh(const Site& site);
 
 // ------------------------------------------------------------ shared by makers
 
