@@ -41,15 +41,24 @@ inference::Scratch& scratch() {
   return own;
 }
 
+const char* element_name(inference::Element element) {
+  return element == inference::Element::kInt8 ? "int8" : "float32";
+}
+
 py::bytes run_rows(const Executor& self, const py::object& input, std::size_t rows, bool unlock) {
   const BufferView view(input);
   const auto in = span_of<std::int8_t>(view, "input");
-  const std::size_t width = self.input_size();
-  if (in.size() / width != rows || in.size() % width != 0)
+  const std::size_t width = self.input_size() * inference::element_bytes(self.input_element());
+  if (in.size() / width != rows || in.size() % width != 0 ||
+      reinterpret_cast<std::uintptr_t>(in.data()) %
+              inference::element_bytes(self.input_element()) !=
+          0)
     raise_if_bad(Status::invalid("model input: " + std::to_string(rows) + " rows of " +
-                                 std::to_string(width) + " int8 values are needed, got " +
+                                 std::to_string(self.input_size()) + " aligned " +
+                                 element_name(self.input_element()) + " values are needed, got " +
                                  std::to_string(in.size()) + " bytes"));
-  const auto size = static_cast<Py_ssize_t>(rows * self.output_size());
+  const auto size = static_cast<Py_ssize_t>(rows * self.output_size() *
+                                            inference::element_bytes(self.output_element()));
   auto out = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, size));
   if (!out) throw py::error_already_set();
   auto* to = reinterpret_cast<std::int8_t*>(PyBytes_AS_STRING(out.ptr()));
@@ -112,6 +121,11 @@ std::shared_ptr<Executor> load_litert(const py::object& data, const std::string&
 void bind_executor(py::module_& m) {
   py::class_<Executor, std::shared_ptr<Executor>>(m, "Executor")
       .def_property_readonly("input_size", &Executor::input_size)
+      .def_property_readonly("dtypes",
+                             [](const Executor& self) {
+                               return py::make_tuple(element_name(self.input_element()),
+                                                     element_name(self.output_element()));
+                             })
       .def_property_readonly("output_size", &Executor::output_size)
       .def_property_readonly(
           "input_quantisation",

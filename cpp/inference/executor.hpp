@@ -1,5 +1,6 @@
-// What runs a model: int8 in, int8 out. One interface for the native executor and for foreign
-// runtimes, so that the binding, the score and the pipeline never ask which it is.
+// What runs a model: int8 in, int8 out, or f32 where the model is. One interface for the native
+// executor and for foreign runtimes, so that the binding, the score and the pipeline never ask
+// which it is.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +20,12 @@ enum class Profile : std::uint8_t {
 
 constexpr const char* profile_name(Profile profile) {
   return profile == Profile::kLitertSingle ? "litert-single" : "tflite-double";
+}
+
+// What a value of an input or output is.
+enum class Element : std::uint8_t { kInt8 = 0, kFloat32 = 1 };
+constexpr std::size_t element_bytes(Element element) {
+  return element == Element::kInt8 ? 1 : 4;
 }
 
 struct Quantisation {
@@ -43,14 +50,16 @@ struct Scratch {
 class Executor {
  public:
   virtual ~Executor() = default;
-  virtual std::size_t input_size() const = 0;
+  virtual std::size_t input_size() const = 0;  // values
   virtual std::size_t output_size() const = 0;
+  virtual Element input_element() const { return Element::kInt8; }
+  virtual Element output_element() const { return Element::kInt8; }
   virtual Quantisation input_quantisation() const = 0;
   virtual Quantisation output_quantisation() const = 0;
   virtual std::size_t arena_bytes() const = 0;  // what a Scratch grows to, on its first use
   virtual Description describe() const = 0;
-  // `in` holds input_size() values, `out` takes output_size(). Allocates only when the scratch is
-  // smaller than arena_bytes().
+  // `in` holds input_size() values, `out` takes output_size(); those of f32 are their bytes,
+  // aligned to 4. Allocates only when the scratch is smaller than arena_bytes().
   virtual Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const = 0;
   // `rows` rows, each as run() takes and gives them, contiguous; the same bits as one at a time.
   virtual Status run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,

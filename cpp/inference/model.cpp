@@ -3,6 +3,7 @@
 #include "inference/model.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "inference/arena.hpp"
@@ -30,6 +31,7 @@ constexpr Served kServed[] = {
     {Op::kConcatenation, "CONCATENATION", make_concatenation},
     {Op::kConv2d, "CONV_2D", make_conv},
     {Op::kDepthwiseConv2d, "DEPTHWISE_CONV_2D", make_depthwise},
+    {Op::kDequantize, "DEQUANTIZE", make_float},
     {Op::kFullyConnected, "FULLY_CONNECTED", make_connected},
     {Op::kLeakyRelu, "LEAKY_RELU", make_leaky_relu},
     {Op::kLogistic, "LOGISTIC", make_logistic},
@@ -50,6 +52,8 @@ class NativeExecutor final : public Executor {
  public:
   std::size_t input_size() const override { return input_size_; }
   std::size_t output_size() const override { return output_size_; }
+  Element input_element() const override { return input_element_; }
+  Element output_element() const override { return output_element_; }
   Quantisation input_quantisation() const override { return input_scale_; }
   Quantisation output_quantisation() const override { return output_scale_; }
   std::size_t arena_bytes() const override { return arena_ + work_ + kAlign; }
@@ -70,6 +74,8 @@ class NativeExecutor final : public Executor {
   Profile profile_ = Profile::kLitertSingle;
   std::vector<std::unique_ptr<Stage>> stages_;
   std::vector<std::string> ops_;
+  Element input_element_ = Element::kInt8;
+  Element output_element_ = Element::kInt8;
   Quantisation input_scale_;
   Quantisation output_scale_;
   std::size_t input_size_ = 0;
@@ -85,6 +91,15 @@ void copy_flipped(const std::int8_t* from, std::int8_t* to, std::size_t count, s
   for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<std::int8_t>(from[i] ^ flip);
 }
 
+// One row of an end, in or out of the arena.
+void copy_row(const std::int8_t* from, std::int8_t* to, std::size_t count, Element element,
+              std::uint8_t flip) {
+  if (element == Element::kInt8)
+    copy_flipped(from, to, count, flip);
+  else
+    std::memcpy(to, from, count * element_bytes(element));
+}
+
 Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,
                                  Scratch& scratch) const {
   if (scratch.memory.size() < arena_bytes()) scratch.memory.resize(arena_bytes());
@@ -93,15 +108,17 @@ Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::s
   frame.arena =
       reinterpret_cast<std::byte*>(scratch.memory.data()) + (round_up(address, kAlign) - address);
   frame.work = frame.arena + arena_;
+  const std::size_t in_bytes = input_size_ * element_bytes(input_element_);
+  const std::size_t out_bytes = output_size_ * element_bytes(output_element_);
   for (std::size_t start = 0; start < rows; start += rows_) {
     frame.rows = std::min(rows_, rows - start);
     for (std::size_t row = 0; row < frame.rows; ++row)
-      copy_flipped(in + (start + row) * input_size_, frame.codes(input_, row), input_size_,
-                   kernel_->flip);
+      copy_row(in + (start + row) * in_bytes, frame.codes(input_, row), input_size_, input_element_,
+               kernel_->flip);
     for (const auto& stage : stages_) stage->run(frame);
     for (std::size_t row = 0; row < frame.rows; ++row)
-      copy_flipped(frame.codes(output_, row), out + (start + row) * output_size_, output_size_,
-                   kernel_->flip);
+      copy_row(frame.codes(output_, row), out + (start + row) * out_bytes, output_size_,
+               output_element_, kernel_->flip);
   }
   return {};
 }
@@ -143,19 +160,38 @@ class Builder {
   // Whole groups are written, and whole steps read.
   std::size_t new_life(const Tensor& tensor) {
     Life life;
-    life.bytes = round_up(static_cast<std::size_t>(tensor.elements) + kLanes - 1, kAlign);
+    const std::size_t bytes = tensor.type == tflite::Type::kFloat32 ? 4 : 1;
+    life.bytes = round_up(static_cast<std::size_t>(tensor.elements) * bytes + kLanes - 1, kAlign);
     life.first = life.last = static_cast<std::int32_t>(stages_.size());
     lives_.push_back(life);
     return lives_.size() - 1;
   }
 
+  static Status take_end(const Tensor& tensor, Element& element, Quantisation& scale,
+                         std::size_t& size) {
+    size = static_cast<std::size_t>(tensor.elements);
+    if (tensor.type == tflite::Type::kFloat32) {
+      element = Element::kFloat32;
+      return {};
+    }
+    EDGECORE_ASSIGN(scale, activation_of(tensor));
+    return {};
+  }
+
   Status take_ends() {
-    EDGECORE_ASSIGN(made_->input_scale_, activation_of(tensor(graph_.input)));
-    EDGECORE_ASSIGN(made_->output_scale_, activation_of(tensor(graph_.output)));
-    made_->input_size_ = static_cast<std::size_t>(tensor(graph_.input).elements);
-    made_->output_size_ = static_cast<std::size_t>(tensor(graph_.output).elements);
+    EDGECORE_TRY(take_end(tensor(graph_.input), made_->input_element_, made_->input_scale_,
+                          made_->input_size_));
+    EDGECORE_TRY(take_end(tensor(graph_.output), made_->output_element_, made_->output_scale_,
+                          made_->output_size_));
     home_of(graph_.input) = new_life(tensor(graph_.input));
     return {};
+  }
+
+  // Whether an operator reads or makes f32.
+  bool is_float(const tflite::Operator& op) const {
+    const bool reads = !op.inputs.empty() && op.inputs[0] >= 0 &&
+                       tensor(op.inputs[0]).type == tflite::Type::kFloat32;
+    return reads || tensor(op.outputs[0]).type == tflite::Type::kFloat32;
   }
 
   Status add(std::size_t at) {
@@ -171,7 +207,8 @@ class Builder {
     };
     if (op.outputs.size() != 1 || op.outputs[0] < 0)
       return told(Status::corrupt("it has not one output"));
-    auto made = served->make({graph_, op, made_->profile_, *made_->kernel_});
+    const Maker make = is_float(op) ? make_float : served->make;
+    auto made = make({graph_, op, made_->profile_, *made_->kernel_});
     if (!made.is_ok()) return told(made.status());
     const Status status = take(op, std::move(made).value());
     if (!status.is_ok()) return told(status);

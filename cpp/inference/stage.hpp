@@ -27,6 +27,9 @@ struct Frame {
   std::int8_t* codes(const Place& place, std::size_t row) const {
     return reinterpret_cast<std::int8_t*>(arena + place.offset + row * place.stride);
   }
+  float* reals(const Place& place, std::size_t row) const {
+    return reinterpret_cast<float*>(arena + place.offset + row * place.stride);
+  }
 };
 
 class Stage {
@@ -78,6 +81,7 @@ Result<Made> make_concatenation(const Site& site);
 Result<Made> make_connected(const Site& site);
 Result<Made> make_conv(const Site& site);
 Result<Made> make_depthwise(const Site& site);
+Result<Made> make_float(const Site& site);  // all that have an f32 tensor
 Result<Made> make_leaky_relu(const Site& site);
 Result<Made> make_logistic(const Site& site);
 Result<Made> make_max_pool(const Site& site);

@@ -53,6 +53,9 @@ Status check_sizes(const RoleSpec& spec) {
   if (spec.executor->input_size() != slots)
     return Status::incompatible("the model takes " + std::to_string(spec.executor->input_size()) +
                                 " values, the binding gives " + std::to_string(slots));
+  if (spec.executor->input_element() != inference::Element::kInt8 ||
+      spec.executor->output_element() != inference::Element::kInt8)
+    return Status::incompatible("a role's model takes and gives int8");
   if (spec.executor->output_size() == 0) return Status::incompatible("the model gives no output");
   if (spec.score == inference::ScoreKind::kReconstruction && spec.executor->output_size() != slots)
     return Status::incompatible("a reconstruction needs as many outputs as inputs, the model has " +

@@ -1,9 +1,10 @@
 """Models: int8 networks behind one face. What they are given is made by :mod:`edgecore.binding`.
 
-A model is a standard ``.tflite`` file. The native executor serves chains of FULLY_CONNECTED and
-RESHAPE, to the bit as the field's reference kernels round (the *profile*: ``litert-single`` or
-``tflite-double``); whatever it does not serve goes to an installed runtime. Profile, backend and
-ISA are part of a prediction's lineage, because outputs differ between runtimes.
+A model is a standard ``.tflite`` file. The native executor serves the operators of small networks,
+to the bit as the field's reference kernels compute them (docs/numerics.md; the *profile*,
+``litert-single`` or ``tflite-double``, says which ones); whatever it does not serve goes to an
+installed runtime. Profile, backend and ISA are part of a prediction's lineage, because outputs
+differ between runtimes.
 """
 
 from __future__ import annotations
@@ -110,13 +111,18 @@ class Model:
 
     @property
     def input_size(self) -> int:
-        """int8 values of one input row."""
+        """Values of one input row."""
         return self._backend.input_size
 
     @property
     def output_size(self) -> int:
-        """int8 values of one output row."""
+        """Values of one output row."""
         return self._backend.output_size
+
+    @property
+    def dtypes(self) -> tuple[str, str]:
+        """Of input and output: ``int8`` or ``float32``. A pipeline serves models of int8."""
+        return getattr(self._backend, "dtypes", ("int8", "int8"))
 
     @property
     def input_quantisation(self) -> tuple[float, int]:
@@ -129,7 +135,8 @@ class Model:
         return self._backend.output_quantisation
 
     def run(self, input: Buffer) -> bytes:
-        """One row: ``input_size`` int8 codes -> ``output_size`` int8 codes.
+        """One row: ``input_size`` int8 codes -> ``output_size`` int8 codes; of a model in f32, the
+        bytes of its values.
 
         :raises Invalid: when the buffer has another size.
         """
