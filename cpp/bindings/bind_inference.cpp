@@ -53,10 +53,10 @@ py::bytes run_rows(const Executor& self, const py::object& input, std::size_t ro
       reinterpret_cast<std::uintptr_t>(in.data()) %
               inference::element_bytes(self.input_element()) !=
           0)
-    raise_if_bad(Status::invalid("model input: " + std::to_string(rows) + " rows of " +
-                                 std::to_string(self.input_size()) + " aligned " +
-                                 element_name(self.input_element()) + " values are needed, got " +
-                                 std::to_string(in.size()) + " bytes"));
+    raise_if_bad(Status::invalid(
+        "model input: " + std::to_string(rows) + " rows of " + std::to_string(self.input_size()) +
+        " " + element_name(self.input_element()) + " values, aligned, are needed, got " +
+        std::to_string(in.size()) + " bytes"));
   const auto size = static_cast<Py_ssize_t>(rows * self.output_size() *
                                             inference::element_bytes(self.output_element()));
   auto out = py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, size));

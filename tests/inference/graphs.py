@@ -16,7 +16,7 @@ CODES = {
     "LOGISTIC": (14, 0), "MAX_POOL_2D": (17, 5), "MUL": (18, 21), "RELU": (19, 0),
     "RELU_N1_TO_1": (20, 0), "RELU6": (21, 0), "RESHAPE": (22, 17), "SOFTMAX": (25, 9),
     "TANH": (28, 0), "PAD": (34, 22), "MEAN": (40, 27), "LEAKY_RELU": (98, 75),
-    "QUANTIZE": (114, 89),
+    "QUANTIZE": (114, 89), "TRANSPOSE": (39, 26),
 }  # fmt: skip
 VERSIONS = {
     "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,

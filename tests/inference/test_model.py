@@ -21,6 +21,7 @@ from edgecore.inference import PROFILES, Interpreter, Model
 pytest.importorskip("flatbuffers")
 sys.path.insert(0, str(Path(__file__).parent))
 models = importlib.import_module("written_models")
+graphs = importlib.import_module("graphs")
 
 SHAPES = [[16, 32, 16, 1], [64, 64, 64, 8], [1, 1], [3, 5, 2], [17, 33, 65, 31], [130, 16]]
 ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot", "neon")
@@ -158,24 +159,26 @@ def test_model_wrong_input_size_or_bytes_then_invalid_or_corrupt(seed: int) -> N
 def test_model_operator_not_served_then_incompatible_natively(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(tflite_writer, "FULLY_CONNECTED", 3)  # CONV_2D
-    with pytest.raises(Incompatible, match="operator 3"):
+    monkeypatch.setattr(tflite_writer, "FULLY_CONNECTED", 39)  # TRANSPOSE
+    with pytest.raises(Incompatible, match="operator 39"):
         Model.load(models.write([4, 2], seed), backend="native")
 
 
-@pytest.mark.data
-def test_model_convolutions_then_incompatible_natively(data_file: Callable[[str], Path]) -> None:
-    data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
+def transposed() -> bytes:
+    """A network with an operator that is not served natively."""
+    graph = graphs.Graph()
+    like = {"scale": 0.1, "zero": 3}
+    source, target = graph.tensor([1, 4, 6], **like), graph.tensor([1, 6, 4], **like)
+    order = graph.tensor([3], graphs.INT32, data=bytes([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]))
+    graph.add("TRANSPOSE", [source, order], target)
+    return bytes(graph.build(source, target))
+
+
+def test_model_auto_serves_what_is_not_native_by_litert_as_its_interpreter_does(seed: int) -> None:
+    pytest.importorskip("ai_edge_litert")
+    data = transposed()
     with pytest.raises(Incompatible, match="operator"):
         Model.load(data, backend="native")
-
-
-@pytest.mark.data
-def test_model_auto_serves_convolutions_by_litert_as_its_own_interpreter_does(
-    data_file: Callable[[str], Path], seed: int
-) -> None:
-    pytest.importorskip("ai_edge_litert")
-    data = data_file("mlperf_tiny/kws_ref_model_int8.tflite").read_bytes()
     model = Model.load(data)
     assert model.describe()["backend"] == "litert"
     rows = models.random_rows(model.input_size, 5, seed)

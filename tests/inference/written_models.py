@@ -58,10 +58,16 @@ def multiplier(real: Fraction) -> tuple[int, int]:
     return (value // 2, shift + 1) if value == 2**31 else (value, shift)
 
 
-def requantise(profile: str, total: int, value: int, shift: int) -> int:
+def rounded(real: float) -> int:
+    """The nearest integer, halves away from zero."""
+    whole = int(abs(Fraction(real)) + Fraction(1, 2))
+    return whole if real >= 0 else -whole
+
+
+def requantise(profile: str, total: int, real: float) -> int:
     if profile == "litert-single":
-        down = 31 - shift
-        return (total * value + (1 << (down - 1))) >> down
+        return rounded(total * real)
+    value, shift = multiplier(Fraction(real))
     # The doubling high multiply truncates toward zero after its nudge, as the reference is written.
     product = total * (1 << max(shift, 0)) * value
     nudged = product + (1 << 30 if product >= 0 else 1 - (1 << 30))
@@ -79,8 +85,8 @@ def reference(
     values = [signed(code) for code in row]
     for index, layer in enumerate(layers):
         source, target = tensors[index], tensors[index + 1]
-        product = f32(source.scale * layer.scale)
-        value, shift = multiplier(Fraction(product / target.scale))
+        product = source.scale * layer.scale
+        real = (product if profile == "litert-single" else f32(product)) / target.scale
         low = max(-128, target.zero_point) if layer.relu else -128
         outputs = []
         for out in range(layer.width_out):
@@ -89,7 +95,7 @@ def reference(
                 (code - source.zero_point) * weight
                 for code, weight in zip(values, weights, strict=True)
             )
-            code = requantise(profile, total, value, shift) + target.zero_point
+            code = requantise(profile, total, real) + target.zero_point
             outputs.append(min(127, max(low, code)))
         values = outputs
     return values
