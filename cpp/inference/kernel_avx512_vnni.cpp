@@ -15,6 +15,8 @@
 // never be compiled for this processor alone.
 #define EDGECORE_VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 
+#define EDGECORE_INLINE EDGECORE_VNNI inline __attribute__((always_inline))
+
 namespace edgecore::inference {
 namespace {
 
@@ -26,12 +28,15 @@ EDGECORE_VNNI inline __m512i four_inputs(const std::int8_t* in) {
   return _mm512_set1_epi32(four);
 }
 
-// Adds the products of `steps` steps to sums[chain][row][group]. Few sums are split into chains of
-// steps, because an instruction waits for the one before it in its chain.
 template <std::size_t kChains, std::size_t kRows, std::size_t kGroups>
-EDGECORE_VNNI inline __attribute__((always_inline)) const std::int8_t* add_steps(
-    __m512i (&total)[kChains][kRows][kGroups], const std::int8_t* weights,
-    const std::int8_t* const (&in)[kRows], std::size_t steps) {
+using Sums = __m512i[kChains][kRows][kGroups];
+
+// Adds the products of `steps` steps to total[chain][row][group], and takes `weights` past them.
+// Few sums are split into chains of steps, because an instruction waits for the one before it in
+// its chain.
+template <std::size_t kChains, std::size_t kRows, std::size_t kGroups>
+EDGECORE_INLINE void add_steps(Sums<kChains, kRows, kGroups>& total, const std::int8_t*& weights,
+                               const std::int8_t* const* in, std::size_t steps) {
   std::size_t step = 0;
   for (; step + kChains <= steps; step += kChains) EDGECORE_UNROLLED
   for (std::size_t chain = 0; chain < kChains; ++chain) EDGECORE_UNROLLED
@@ -48,7 +53,6 @@ EDGECORE_VNNI inline __attribute__((always_inline)) const std::int8_t* add_steps
   for (std::size_t row = 0; row < kRows; ++row)
     total[0][row][group] = _mm512_dpbusd_epi32(
         total[0][row][group], four_inputs(in[row] + step * kStep), _mm512_load_si512(weights));
-  return weights;
 }
 
 // Sums of kRows rows from `first` on over kGroups groups into sums[row][group][lane].
@@ -56,7 +60,7 @@ template <std::size_t kRows, std::size_t kGroups>
 EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const Rows& rows,
                               std::size_t first, std::int32_t* sums) {
   constexpr std::size_t kChains = kRows * kGroups >= 8 ? 1 : kRows * kGroups >= 4 ? 2 : 4;
-  __m512i total[kChains][kRows][kGroups];
+  Sums<kChains, kRows, kGroups> total;
   EDGECORE_UNROLLED
   for (std::size_t chain = 0; chain < kChains; ++chain) EDGECORE_UNROLLED
   for (std::size_t row = 0; row < kRows; ++row) EDGECORE_UNROLLED
@@ -70,7 +74,7 @@ EDGECORE_VNNI void accumulate(const Layer& layer, const BlockOf& block, const Ro
     const std::int8_t* in[kRows];
     EDGECORE_UNROLLED
     for (std::size_t row = 0; row < kRows; ++row) in[row] = rows.piece(first + row, segment);
-    weights = add_steps<kChains, kRows, kGroups>(total, weights, in, steps);
+    add_steps<kChains, kRows, kGroups>(total, weights, in, steps);
   }
   EDGECORE_UNROLLED
   for (std::size_t row = 0; row < kRows; ++row) EDGECORE_UNROLLED

@@ -38,7 +38,7 @@ Range range_of(Activation activation, Quantisation output) {
 }
 
 Result<std::vector<double>> reals_of(const Tensor& weights, std::int32_t axis, Quantisation in,
-                                     Quantisation out, Profile profile) {
+                                     Quantisation out, bool narrow) {
   const std::size_t count = weights.scales.size();
   const auto channels = static_cast<std::size_t>(weights.shape[static_cast<std::size_t>(axis)]);
   if (count != 1 && (count != channels || weights.axis != axis))
@@ -47,8 +47,7 @@ Result<std::vector<double>> reals_of(const Tensor& weights, std::int32_t axis, Q
     if (zero != 0) return Status::incompatible("a weight zero point is not 0");
   std::vector<double> reals;
   for (const float scale : weights.scales) {
-    // tflite-runtime 2.14 multiplies the scales of a whole tensor in f32.
-    const double product = count == 1 && profile == Profile::kTfliteDouble
+    const double product = count == 1 && narrow
                                ? static_cast<double>(in.scale * scale)
                                : static_cast<double>(in.scale) * static_cast<double>(scale);
     reals.push_back(product / static_cast<double>(out.scale));

@@ -106,9 +106,10 @@ struct Range {
 Range range_of(tflite::Activation activation, Quantisation output);
 
 // The scales of int8 weights over an output's: one, or one per channel of dimension `axis`.
-// Incompatible: another number of them, or a zero point that is not 0.
+// `narrow`: where there is one, it is multiplied with the input's in f32. Incompatible: another
+// number of them, or a zero point that is not 0.
 Result<std::vector<double>> reals_of(const tflite::Tensor& weights, std::int32_t axis,
-                                     Quantisation in, Quantisation out, Profile profile);
+                                     Quantisation in, Quantisation out, bool narrow = false);
 
 // The bytes of an int32 bias of `width` values; empty where it is left out.
 Result<ByteSpan> bias_of(const Site& site, std::size_t input, std::size_t width);

@@ -68,7 +68,8 @@ Result<Made> make_connected(const Site& site) {
   EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
   EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
   EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
-  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 0, from, to, site.profile));
+  EDGECORE_ASSIGN(spec.reals,
+                  reals_of(*weights, 0, from, to, site.profile == Profile::kTfliteDouble));
   spec.rounding = site.profile == Profile::kLitertSingle ? Rounding::kReal : Rounding::kDoubled;
   spec.input_zero = from.zero_point;
   spec.output_zero = to.zero_point;

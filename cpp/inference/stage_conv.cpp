@@ -182,7 +182,7 @@ Result<Made> make_conv(const Site& site) {
   EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
   EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
   EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
-  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 0, from, to, site.profile));
+  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 0, from, to));
   spec.input_zero = from.zero_point;
   spec.output_zero = to.zero_point;
   const Range range = range_of(site.op.options.activation, to);
