@@ -75,12 +75,20 @@ Grouped group_by_entity(const Plan& plan, const RowBatch& rows,
   Names names;
   std::vector<std::uint32_t> ids(order.size());
   std::string scratch;
+  const int field = plan.entity_field();
+  const bool stays =  // a name stays where it is, when the next one is read
+      field >= 0 && is_variable(plan.schema()->fields[static_cast<std::size_t>(field)].dtype);
+  std::string_view before;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const std::string_view name = entity_name(plan, rows, order[i], scratch);
-    std::uint32_t id = names.find(name);
-    if (id == Names::kNone) id = names.add(name);
-    names.remember(id);
-    ids[i] = id;
+    if (stays && i > 0 && same_name(name, before)) {
+      ids[i] = ids[i - 1];
+      continue;
+    }
+    const std::uint32_t id = names.find(name);
+    ids[i] = id == Names::kNone ? names.add(name) : id;
+    names.remember(ids[i]);
+    before = name;
   }
   Grouped out;
   out.places.resize(order.size());

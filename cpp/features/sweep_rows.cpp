@@ -68,15 +68,16 @@ void Sweep::answer_decay(std::size_t g, std::size_t row) {
   const SeriesPlan& series = plan_.series()[static_cast<std::size_t>(group.series)];
   const std::int64_t pane = series.decays[static_cast<std::size_t>(group.decay)];
   const std::uint32_t end = upto(events, row);
-  Found found;
-  found.weighted = decays_[g].sums(view(events, end), pane, times_[row]);
-  if (group.plain && found.weighted.count > 0) {
-    const double value = weighted_mean(series, found.weighted);
+  const Weighted weighted = decays_[g].sums(view(events, end), pane, times_[row]);
+  if (group.plain && weighted.count > 0) {
+    const double value = weighted_mean(series, weighted);
     for (const std::uint16_t index : group.features) answers_of(row).values[index] = value;
     return;
   }
-  found.totals.count = found.weighted.count;
-  found.totals.begin = found.weighted.begin;
+  Found found;
+  found.weighted = weighted;
+  found.totals.count = weighted.count;
+  found.totals.begin = weighted.begin;
   judge(group, found, end, kPanes * pane, row);
 }
 

@@ -1,7 +1,9 @@
 // The batch kernel against the stream, to the bit, over histories and views of every shape.
 #include "features/batch.hpp"
 
+#include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "feature_fixtures.hpp"
 #include "stale_policies.hpp"
@@ -173,6 +175,40 @@ TEST(Batch, IsTheStreamAtTheEndsOfTime) {
     add_row(rows, time, "a", time % 1000);
   expect_stream(plan, rows, total_order(rows));
   expect_stream(plan, rows, {2, 3, 4});
+}
+
+// More events in the hour than two bytes number, rising and then falling.
+TEST(Batch, IsTheStreamOfAWindowOfManyEvents) {
+  const SchemaPtr schema = pump_schema();
+  ViewSpec view = make_view({feature(Op::kMin, "temp", 3600), feature(Op::kMax, "temp", 3600),
+                             feature(Op::kMax, "temp", 60)});
+  const PlanPtr plan = make_plan(std::move(view), schema).value();
+  RowBatch rows(schema);
+  constexpr std::int64_t kRows = 150'000;
+  for (std::int64_t i = 0; i < kRows; ++i)
+    add_row(rows, kStart + i * kSecond / 25, "a", i < kRows / 2 ? i : kRows - i);
+  expect_stream(plan, rows, total_order(rows));
+}
+
+TEST(Batch, TotalOrderIsThatOfAStableSort) {
+  const SchemaPtr schema = pump_schema();
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    Chance chance(seed);
+    RowBatch rows(schema);
+    const std::int64_t disorder = chance.between(0, 40);
+    for (std::int64_t i = 0; i < 200; ++i)
+      rows.add_row(kStart + i / 3 - chance.between(0, disorder), chance.one_in(2) ? "" : "s",
+                   static_cast<std::uint64_t>(chance.between(0, 2)));
+    std::vector<std::uint32_t> want(rows.count());
+    std::iota(want.begin(), want.end(), 0u);
+    std::stable_sort(want.begin(), want.end(), [&rows](std::uint32_t a, std::uint32_t b) {
+      const auto key = [&rows](std::uint32_t row) {
+        return std::tuple(rows.time_ns(row), rows.source(row), rows.source_seq(row));
+      };
+      return key(a) < key(b);
+    });
+    ASSERT_EQ(total_order(rows), want) << "seed " << seed;
+  }
 }
 
 TEST(Batch, AValueOutsideItsRangeIsInvalidAndNoRowsAreNone) {
