@@ -183,15 +183,15 @@ auto unlocked(const Work& work) {
 // Methods need the GIL. A batch, and whatever may wait, runs without it, with `busy` held.
 class PyPipeline {
  public:
-  PyPipeline(PyLogPtr log, const features::PlanPtr& plan, PySchemaPtr source,
+  PyPipeline(PyLogPtr log, const features::PartsPtr& parts, PySchemaPtr source,
              const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving,
              const PySchemaPtr& gap)
-      : log_(std::move(log)), batch_(std::move(source)) {
+      : log_(std::move(log)), parts_(parts), batch_(std::move(source)) {
     // The log outlives the pipeline by log_; every use asks first whether it is still open.
     const std::shared_ptr<Log> borrowed(std::shared_ptr<void>(), &log_->core());
     // Registers schemas, which waits for a commit.
     core_ = take(unlocked([&] {
-      return Pipeline::create(borrowed, plan, batch_.schema()->schema(), prediction->schema(),
+      return Pipeline::create(borrowed, parts, batch_.schema()->schema(), prediction->schema(),
                               serving, gap ? gap->schema() : nullptr);
     }));
     core_->set_waiter([](const std::function<Status()>& work) {
@@ -252,9 +252,21 @@ class PyPipeline {
     const BufferView view(data);
     raise_if_bad(unlocked([&] { return core_->restore(view.bytes()); }));
   }
+  void follow() {
+    const Busy busy(*this);
+    raise_if_bad(unlocked([&] { return core_->follow(); }));
+  }
+  void observe(const PyBatch& batch, std::uint64_t position) {
+    const Busy busy(*this);
+    unlocked([&] { core_->observe(batch.rows(), position); });
+  }
   std::uint64_t position() {
     const Busy busy(*this);
     return core_->position();
+  }
+  std::uint64_t met() {
+    const Busy busy(*this);
+    return core_->met();
   }
   py::dict counters() {
     const Busy busy(*this);
@@ -272,12 +284,13 @@ class PyPipeline {
     out["feature_errors"] = all.feature_errors;
     return out;
   }
-  // (position, time, by, kind) of each row.
+  // (position, time, by, kind, stream) of each row.
   py::list take_set_aside() {
     const Busy busy(*this);
     py::list out;
     for (const features::SetAside& one : core_->take_set_aside())
-      out.append(py::make_tuple(one.position, one.time_ns, one.by_ns, static_cast<int>(one.kind)));
+      out.append(py::make_tuple(one.position, one.time_ns, one.by_ns, static_cast<int>(one.kind),
+                                parts_->all()[one.part].plan->view().stream));
     return out;
   }
   // (context, failures, retired, last failure), or None.
@@ -324,6 +337,7 @@ class PyPipeline {
   };
   std::mutex busy_;
   PyLogPtr log_;
+  features::PartsPtr parts_;
   PyBatch batch_;
   std::unique_ptr<Pipeline> core_;
   pipeline::Predictions predictions_;
@@ -366,13 +380,13 @@ py::object reason_of(const Prediction& prediction) {
 
 // (prediction, entity, values, states). `others`: (role, binding) of roles that did not answer.
 using OtherRoles = std::vector<std::pair<std::string, std::shared_ptr<inference::Binding>>>;
-py::tuple rebuild(const PyLogPtr& log, const features::PlanPtr& plan, const PySchemaPtr& source,
+py::tuple rebuild(const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
                   const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
                   const std::string& part, const py::dict& role, std::uint64_t position,
                   const PySchemaPtr& gap, const OtherRoles& others) {
   Log& open = log->core();
-  pipeline::RebuildPlan all{plan,          source->schema(), prediction->schema(),         serving,
-                            part_of(part), role_of(role),    gap ? gap->schema() : nullptr};
+  pipeline::RebuildPlan all{parts_of(plan), source->schema(), prediction->schema(),         serving,
+                            part_of(part),  role_of(role),    gap ? gap->schema() : nullptr};
   for (const auto& [word, binding] : others) all.others.emplace_back(part_of(word), binding);
   auto found = take(unlocked([&] { return pipeline::rebuild(open.reader(), all, position); }));
   return py::make_tuple(found.prediction, found.entity, py::cast(found.values),
@@ -455,7 +469,7 @@ void bind_pipeline(py::module_& m) {
       .def(py::init([](const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
                        const PySchemaPtr& prediction, const std::vector<std::uint32_t>& serving,
                        const PySchemaPtr& gap) {
-             return std::make_unique<PyPipeline>(log, plan_of(plan), source, prediction, serving,
+             return std::make_unique<PyPipeline>(log, parts_of(plan), source, prediction, serving,
                                                  gap);
            }),
            py::arg("log"), py::arg("plan"), py::arg("source"), py::arg("prediction"),
@@ -464,28 +478,22 @@ void bind_pipeline(py::module_& m) {
       .def("set_role", &PyPipeline::set_role, py::arg("part"), py::arg("role"))
       .def("clear_role", &PyPipeline::clear_role, py::arg("part"))
       .def("replay", &PyPipeline::replay)
+      .def("follow", &PyPipeline::follow)
+      .def("observe", &PyPipeline::observe, py::arg("batch"), py::arg("position"))
       .def("snapshot", &PyPipeline::snapshot)
       .def("restore", &PyPipeline::restore, py::arg("snapshot"))
       .def("role", &PyPipeline::role, py::arg("part"))
       .def("counters", &PyPipeline::counters)
       .def("take_set_aside", &PyPipeline::take_set_aside)
+      .def_property_readonly("met", &PyPipeline::met)
       .def_property_readonly("position", &PyPipeline::position);
   m.def("contexts", &contexts, py::arg("log"), py::arg("schema"));
   m.def("last_served", &last_served, py::arg("log"), py::arg("prediction"), py::arg("serving"));
   m.def("find_prediction", &find_prediction, py::arg("log"), py::arg("schema"),
         py::arg("partition"), py::arg("sequence"));
-  m.def(
-      "rebuild",
-      [](const PyLogPtr& log, const py::object& plan, const PySchemaPtr& source,
-         const PySchemaPtr& prediction, const std::set<std::uint32_t>& serving,
-         const std::string& part, const py::dict& role, std::uint64_t position,
-         const PySchemaPtr& gap, const OtherRoles& others) {
-        return rebuild(log, plan_of(plan), source, prediction, serving, part, role, position, gap,
-                       others);
-      },
-      py::arg("log"), py::arg("plan"), py::arg("source"), py::arg("prediction"), py::arg("serving"),
-      py::arg("part"), py::arg("role"), py::arg("position"), py::arg("gap") = PySchemaPtr(),
-      py::arg("others") = OtherRoles());
+  m.def("rebuild", &rebuild, py::arg("log"), py::arg("plan"), py::arg("source"),
+        py::arg("prediction"), py::arg("serving"), py::arg("part"), py::arg("role"),
+        py::arg("position"), py::arg("gap") = PySchemaPtr(), py::arg("others") = OtherRoles());
 }
 
 }  // namespace edgecore::bindings

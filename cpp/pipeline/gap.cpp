@@ -15,10 +15,9 @@ constexpr Wanted kWanted[] = {{"stream", DType::kCategory},
 
 }  // namespace
 
-Result<GapColumns> GapColumns::find(const Schema& schema, std::string stream) {
+Result<GapColumns> GapColumns::find(const Schema& schema) {
   static_assert(std::size(kWanted) == kCount);
   GapColumns out;
-  out.stream_ = std::move(stream);
   for (std::size_t i = 0; i < kCount; ++i) {
     const int at = schema.find(kWanted[i].name);
     if (at < 0 || schema.fields[static_cast<std::size_t>(at)].dtype != kWanted[i].dtype)
@@ -30,13 +29,12 @@ Result<GapColumns> GapColumns::find(const Schema& schema, std::string stream) {
 }
 
 Status GapColumns::apply(const RowBatch& rows, std::size_t first, std::uint64_t position,
-                         std::uint64_t met, features::Engine& engine) const {
+                         std::uint64_t met, features::Joined& engine) const {
   for (std::size_t row = first; row < rows.count(); ++row, ++position) {
-    if (position <= engine.position() || rows.text(row, at_[kStream]) != stream_) continue;
     const Gap gap{rows.i64(row, at_[kBegin]), rows.i64(row, at_[kEnd]),
                   rows.present(row, at_[kThrough]) ? rows.cell(row, at_[kThrough]) : 0};
     if (gap.end <= gap.begin || (gap.through > 0 && gap.through <= met)) continue;
-    EDGECORE_TRY(engine.gap(gap.begin, gap.end, position));
+    EDGECORE_TRY(engine.gap(rows.text(row, at_[kStream]), gap.begin, gap.end, position));
   }
   return Status::ok();
 }

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "base/rows.hpp"
-#include "features/engine.hpp"
+#include "features/joined.hpp"
 
 namespace edgecore::pipeline {
 
@@ -16,19 +16,19 @@ struct Gap {
   std::uint64_t through = 0;
 };
 
-// The columns of a gap schema, for the gaps of one stream. Immutable.
+// The columns of a gap schema. Immutable.
 class GapColumns {
  public:
   // Incompatible: a field is missing or of another type.
-  static Result<GapColumns> find(const Schema& schema, std::string stream);
-  // Applies rows [first, end) at positions from `position` on, those alone that the engine has not
-  // met and that are of the stream. Rows at positions up to `met` were met by the engine's history.
+  static Result<GapColumns> find(const Schema& schema);
+  // Applies rows [first, end) at positions from `position` on, those alone that are of a stream
+  // which the engines read and that they have not met. Rows at positions up to `met` were met by
+  // their history.
   Status apply(const RowBatch& rows, std::size_t first, std::uint64_t position, std::uint64_t met,
-               features::Engine& engine) const;
+               features::Joined& engine) const;
 
  private:
   static constexpr std::size_t kCount = 4;
-  std::string stream_;
   std::array<std::size_t, kCount> at_{};
 };
 

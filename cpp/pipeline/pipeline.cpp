@@ -5,40 +5,48 @@
 
 namespace edgecore::pipeline {
 
-Pipeline::Pipeline(std::shared_ptr<Log> log, features::PlanPtr plan, SchemaPtr source,
+Pipeline::Pipeline(std::shared_ptr<Log> log, features::PartsPtr parts, SchemaPtr source,
                    SchemaPtr prediction)
     : log_(std::move(log)),
-      plan_(std::move(plan)),
+      parts_(std::move(parts)),
       source_(std::move(source)),
       prediction_(std::move(prediction)),
       owed_(prediction_) {
-  values_.resize(plan_->width() * kChunkRows);
-  states_.resize(plan_->width() * kChunkRows);
+  values_.resize(parts_->width() * kChunkRows);
+  states_.resize(parts_->width() * kChunkRows);
   readable_.resize(kChunkRows);
 }
 
-Result<std::unique_ptr<Pipeline>> Pipeline::create(std::shared_ptr<Log> log, features::PlanPtr plan,
-                                                   SchemaPtr source, SchemaPtr prediction,
+Result<std::unique_ptr<Pipeline>> Pipeline::create(std::shared_ptr<Log> log,
+                                                   features::PartsPtr parts, SchemaPtr source,
+                                                   SchemaPtr prediction,
                                                    const std::vector<std::uint32_t>& serving,
                                                    SchemaPtr gap) {
-  if (plan->view().stream != source->stream)
-    return Status::incompatible("view " + plan->view().name + " reads stream " +
-                                plan->view().stream + ", not " + source->stream);
+  const features::ViewSpec& view = parts->own().view();
+  if (view.stream != source->stream)
+    return Status::incompatible("view " + view.name + " reads stream " + view.stream + ", not " +
+                                source->stream);
   EDGECORE_ASSIGN(const PredictionColumns columns, PredictionColumns::find(*prediction));
   std::unique_ptr<Pipeline> pipeline(
-      new Pipeline(std::move(log), std::move(plan), std::move(source), std::move(prediction)));
+      new Pipeline(std::move(log), std::move(parts), std::move(source), std::move(prediction)));
   Pipeline& self = *pipeline;
   self.columns_ = columns;
-  self.entity_ = self.plan_->entity_field();
+  self.entity_ = self.parts_->own().entity_field();
   self.serving_.insert(serving.begin(), serving.end());
-  EDGECORE_ASSIGN(self.engine_, features::Engine::create(self.plan_));
+  EDGECORE_ASSIGN(self.engine_, features::Joined::create(self.parts_));
   EDGECORE_ASSIGN(self.partition_, self.log_->register_schema(self.source_));
   EDGECORE_TRY(self.log_->register_schema(self.prediction_).status());
   if (gap) {
-    EDGECORE_ASSIGN(self.gap_columns_, GapColumns::find(*gap, self.source_->stream));
-    EDGECORE_ASSIGN(self.gap_partition_, self.log_->register_schema(gap));
+    EDGECORE_ASSIGN(self.gap_columns_, GapColumns::find(*gap));
+    EDGECORE_ASSIGN(const std::uint32_t partition, self.log_->register_schema(gap));
+    self.beside_.push_back(partition);
     self.gap_ = std::move(gap);
   }
+  for (const SchemaPtr& other : self.parts_->others()) {
+    EDGECORE_ASSIGN(const std::uint32_t partition, self.log_->register_schema(other));
+    self.beside_.push_back(partition);
+  }
+  self.beside_met_ = self.beside_.size();  // the first sequence of each is 1
   return pipeline;
 }
 
@@ -52,7 +60,7 @@ Status Pipeline::set_role(Part part, RoleSpec spec) {
   if ((part == Part::kRule) != (spec.executor == nullptr))
     return Status::invalid(std::string(part_word(part)) +
                            (part == Part::kRule ? ": a rule has no model" : ": no model given"));
-  EDGECORE_ASSIGN(Role made, Role::make(std::move(spec), *plan_, kChunkRows));
+  EDGECORE_ASSIGN(Role made, Role::make(std::move(spec), *parts_, kChunkRows));
   auto fresh = std::make_unique<Role>(std::move(made));
   if (fresh->needs_ages()) ages_.resize(values_.size());
   std::swap(role(part), fresh);
@@ -81,9 +89,9 @@ std::string_view Pipeline::entity_of(const RowBatch& rows, std::size_t row) cons
 
 // Applies one row and reads the view as of it, into row `slot` of the chunk. What can't be read
 // (the row is later, or further ahead, than the view allows) is not made up: the row is not judged.
-bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std::size_t row,
+bool Pipeline::read_features(features::Joined& engine, const RowBatch& rows, std::size_t row,
                              std::uint64_t position, std::size_t slot) {
-  const std::size_t width = plan_->width();
+  const std::size_t width = parts_->width();
   Status status = engine.update(rows, row, 1, position);
   if (status.is_ok() && engine.was_set_aside())
     status = Status::stale("pipeline: a row that its view does not count");
@@ -104,7 +112,7 @@ bool Pipeline::read_features(features::Engine& engine, const RowBatch& rows, std
 
 // Row `slot` of the chunk as row `row` of a role.
 void Pipeline::quantise(Role& role, std::size_t row, std::size_t slot) {
-  const std::size_t width = plan_->width();
+  const std::size_t width = parts_->width();
   role.quantise(row, {values_.data() + slot * width, width}, {states_.data() + slot * width, width},
                 ages_of(slot));
 }
@@ -229,25 +237,62 @@ Status Pipeline::settle() {
   return Status::ok();
 }
 
-// Gaps that were told since the last row, up to a position: they hold for the next one. They are
-// few, so the log is read for them only when there are any.
-Status Pipeline::take_gaps(std::uint64_t until) {
-  const std::uint64_t next = gap_ ? log_->next_sequence(gap_partition_) : next_gap_;
-  if (next == next_gap_) return Status::ok();
+// ---------------------------------------------------------------- beside the source
+
+std::uint64_t Pipeline::beside_next() const {
+  std::uint64_t sum = 0;
+  for (const std::uint32_t partition : beside_) sum += log_->next_sequence(partition);
+  return sum;
+}
+
+// What a part can't take is left out for it, as in every replay.
+void Pipeline::take_other(features::Joined& engine, const RowBatch& rows, std::size_t first,
+                          std::uint64_t position) {
+  for (std::size_t row = first; row < rows.count(); ++row, ++position)
+    if (!engine.take(rows, row, 1, position).is_ok()) ++counters_.feature_errors;
+}
+
+// For a walk of the log by which `engine` meets what stands beside the source.
+std::vector<Visit> Pipeline::beside(features::Joined& engine) {
+  std::vector<Visit> out;
+  if (gap_)
+    out.push_back({gap_, [this, &engine, met = engine.position()](
+                             const RowBatch& rows, std::size_t first, std::uint64_t position) {
+                     return gap_columns_.apply(rows, first, position, met, engine);
+                   }});
+  for (const SchemaPtr& other : parts_->others())
+    out.push_back(
+        {other, [this, &engine](const RowBatch& rows, std::size_t first, std::uint64_t position) {
+           take_other(engine, rows, first, position);
+           return Status::ok();
+         }});
+  return out;
+}
+
+// What came beside the source up to a position holds for the next row. The log is read for it only
+// when there is any.
+Status Pipeline::take_beside(std::uint64_t until) {
+  const std::uint64_t next = beside_next();
+  if (next == beside_met_) return Status::ok();
   const auto take = [&] {
     EDGECORE_TRY(log_->flush());
     LogReader reader = log_->reader();
-    return visit_rows(reader, gap_, engine_->position(), until, gap_visitor(*engine_, position_));
+    return visit_rows(reader, beside(*engine_), engine_->position(), until);
   };
   EDGECORE_TRY(wait_(take));
-  if (until == UINT64_MAX) next_gap_ = next;
+  if (until == UINT64_MAX) beside_met_ = next;
   return Status::ok();
 }
 
-RowsVisitor Pipeline::gap_visitor(features::Engine& engine, std::uint64_t met) const {
-  return [this, &engine, met](const RowBatch& rows, std::size_t first, std::uint64_t position) {
-    return gap_columns_.apply(rows, first, position, met, engine);
-  };
+Status Pipeline::follow() {
+  return log_->next_sequence(partition_) == next_ ? take_beside(UINT64_MAX) : Status::ok();
+}
+
+void Pipeline::observe(const RowBatch& rows, std::uint64_t position) {
+  const std::uint64_t next = beside_next();
+  if (next != beside_met_ + rows.count() || log_->next_sequence(partition_) != next_) return;
+  take_other(*engine_, rows, 0, position);
+  beside_met_ = next;
 }
 
 Status Pipeline::process(const RowBatch& rows, Predictions& out) {
@@ -262,10 +307,10 @@ Status Pipeline::process(const RowBatch& rows, Predictions& out) {
   if (log_->next_sequence(partition_) != next_)
     return Status::invalid("stream " + source_->stream +
                            " holds rows that the pipeline has not seen: call replay() first");
-  EDGECORE_TRY(take_gaps(UINT64_MAX));
+  EDGECORE_TRY(take_beside(UINT64_MAX));
   EDGECORE_TRY(settle());
   EDGECORE_ASSIGN(out.appended, append(rows));
-  EDGECORE_TRY(take_gaps(out.appended.position - 1));  // told by others meanwhile
+  EDGECORE_TRY(take_beside(out.appended.position - 1));  // appended by others meanwhile
   next_ = out.appended.first + out.appended.count;
   const Task task;
   Status settled;

@@ -9,10 +9,16 @@
 //   and after a restart from a snapshot or from nothing.
 // - All state moves in process() and replay(); roles change only between them.
 //
+// - A row is answered with the rows of other streams, and the gaps, at positions before it, and
+//   with none behind it; so is it in every replay.
+//
 // What each cut leaves behind: source rows without their predictions (the crash came between the
-// two appends, or the disk was full), which replay() completes, once; an older snapshot, which only
-// makes replay() longer. The source stream belongs to its pipeline: rows that were appended around
-// it are noticed by the next process() and taken in by replay().
+// two appends, or the disk was full), which replay() completes, once; a row of another stream that
+// no snapshot knows, which replay() meets at its position; an older snapshot, which only makes
+// replay() longer. A row of another stream that the crash took was met by no row that is left: its
+// position is behind theirs, and no snapshot is given out before it is durable. The source stream
+// belongs to its pipeline: rows that were appended around it are noticed by the next process() and
+// taken in by replay(). To the other streams anyone appends.
 //
 // Not thread-safe.
 #pragma once
@@ -20,7 +26,7 @@
 #include <array>
 #include <functional>
 
-#include "features/engine.hpp"
+#include "features/joined.hpp"
 #include "log/log.hpp"
 #include "pipeline/gap.hpp"
 #include "pipeline/history.hpp"
@@ -49,12 +55,14 @@ struct Counters {
 
 class Pipeline {
  public:
-  // `source` is the schema that `plan` was made for; it and `prediction` are registered with the
-  // log. `serving` are the contexts in the log whose role serves (active, fallback, rule). With
-  // `gap`, the schema of edgecore.gap, the gaps that the log tells of lower the coverage of
-  // features from their positions on; they may be appended by anyone, between any two rows.
-  static Result<std::unique_ptr<Pipeline>> create(std::shared_ptr<Log> log, features::PlanPtr plan,
-                                                  SchemaPtr source, SchemaPtr prediction,
+  // `source` is the schema of the view's own stream; it, those of the other streams that the view
+  // reads, and `prediction` are registered with the log. `serving` are the contexts in the log
+  // whose role serves (active, fallback, rule). With `gap`, the schema of edgecore.gap, the gaps
+  // that the log tells of lower the coverage of features from their positions on; they may be
+  // appended by anyone, between any two rows.
+  static Result<std::unique_ptr<Pipeline>> create(std::shared_ptr<Log> log,
+                                                  features::PartsPtr parts, SchemaPtr source,
+                                                  SchemaPtr prediction,
                                                   const std::vector<std::uint32_t>& serving,
                                                   SchemaPtr gap = nullptr);
 
@@ -73,6 +81,13 @@ class Pipeline {
   // `out` is reused: with the same batch size nothing is allocated but by the log.
   Status process(const RowBatch& rows, Predictions& out);
 
+  // Rows of other streams, and gaps, that the log holds and the features have not met: process()
+  // does it before it appends. Nothing while source rows wait for replay().
+  Status follow();
+  // Rows of another stream of the view that were just appended, the first at `position`: met at
+  // once where nothing came between, else as by follow().
+  void observe(const RowBatch& rows, std::uint64_t position);
+
   // Takes in what the log holds behind position(), and completes what has no prediction.
   Status replay();
 
@@ -82,9 +97,10 @@ class Pipeline {
   // changed, and replay() starts from the beginning.
   Status restore(ByteSpan snapshot);
 
-  std::uint64_t position() const { return position_; }  // of the last source row taken in
+  std::uint64_t position() const { return position_; }       // of the last source row taken in
+  std::uint64_t met() const { return engine_->position(); }  // of the last row of any stream
   const Counters& counters() const { return counters_; }
-  const features::Engine& engine() const { return *engine_; }
+  const features::Joined& engine() const { return *engine_; }
   // Rows that the features did not count, since the last call; restore() begins anew.
   std::vector<features::SetAside> take_set_aside() { return engine_->take_set_aside(); }
 
@@ -99,14 +115,14 @@ class Pipeline {
   static constexpr std::size_t kChunkRows = 64;     // rows that meet a step together
   static constexpr std::size_t kSettleRows = 1024;  // predictions that make one record
 
-  Pipeline(std::shared_ptr<Log> log, features::PlanPtr plan, SchemaPtr source,
+  Pipeline(std::shared_ptr<Log> log, features::PartsPtr parts, SchemaPtr source,
            SchemaPtr prediction);
   static constexpr std::size_t index(Part part) { return static_cast<std::size_t>(part); }
   std::unique_ptr<Role>& role(Part part) { return roles_[index(part)]; }
   bool serves() const;
   std::uint64_t owed_after() const;
 
-  bool read_features(features::Engine& engine, const RowBatch& rows, std::size_t row,
+  bool read_features(features::Joined& engine, const RowBatch& rows, std::size_t row,
                      std::uint64_t position, std::size_t slot);
   void read_chunk(const RowBatch& rows, std::size_t first, std::size_t count,
                   std::uint64_t position);
@@ -116,13 +132,16 @@ class Pipeline {
   void quantise(Role& role, std::size_t row, std::size_t slot);
   std::span<std::int64_t> ages_of(std::size_t slot) {
     if (ages_.empty()) return {};
-    return {ages_.data() + slot * plan_->width(), plan_->width()};
+    return {ages_.data() + slot * parts_->width(), parts_->width()};
   }
   void note(Part part, Why why, Prediction& out);
   Result<Appended> append(const RowBatch& rows);
   Status settle();
-  Status take_gaps(std::uint64_t until);
-  RowsVisitor gap_visitor(features::Engine& engine, std::uint64_t met) const;
+  std::uint64_t beside_next() const;
+  Status take_beside(std::uint64_t until);
+  void take_other(features::Joined& engine, const RowBatch& rows, std::size_t first,
+                  std::uint64_t position);
+  std::vector<Visit> beside(features::Joined& engine);
 
   Task task_of(std::uint64_t position, const Recordings& recordings) const;
   Status replay_rows(const RowBatch& rows, std::size_t first, std::uint64_t position,
@@ -133,7 +152,7 @@ class Pipeline {
   std::string_view entity_of(const RowBatch& rows, std::size_t row) const;
 
   std::shared_ptr<Log> log_;
-  features::PlanPtr plan_;
+  features::PartsPtr parts_;
   SchemaPtr source_;
   SchemaPtr prediction_;
   PredictionColumns columns_;
@@ -142,10 +161,11 @@ class Pipeline {
   std::uint64_t next_ = 1;  // the source sequence that process() expects to be given
   SchemaPtr gap_;           // may be null
   GapColumns gap_columns_;
-  std::uint32_t gap_partition_ = 0;
-  std::uint64_t next_gap_ = 1;  // of the gaps that the features have met
+  // Streams that others append to, between any two source rows: gaps, and those that are joined.
+  std::vector<std::uint32_t> beside_;  // their partitions
+  std::uint64_t beside_met_ = 0;       // beside_next() when the features had met them
   std::uint64_t position_ = 0;
-  std::unique_ptr<features::Engine> engine_;
+  std::unique_ptr<features::Joined> engine_;
   std::array<std::unique_ptr<Role>, kParts> roles_;
   std::set<std::uint32_t> serving_;
   RowBatch owed_;               // predictions not yet appended

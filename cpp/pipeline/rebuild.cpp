@@ -13,13 +13,13 @@ struct Walk {
   const Recordings& recordings;
   Role& role;
   std::vector<std::pair<Part, Role>>& others;
-  features::Engine& engine;
+  features::Joined& engine;
   std::uint64_t wanted;
   Rebuilt& out;
   bool found = false;
 
   std::string_view entity_of(const RowBatch& rows, std::size_t row) const {
-    const int field = plan.plan->entity_field();
+    const int field = plan.parts->own().entity_field();
     return field < 0 ? std::string_view() : rows.text(row, static_cast<std::size_t>(field));
   }
 
@@ -101,27 +101,29 @@ Result<Found> find_prediction(LogReader reader, const SchemaPtr& schema, std::ui
 Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t position) {
   // From fewer rows than it was made of, another answer would come out, and look like a forgery.
   EDGECORE_ASSIGN(bool whole, reader.is_whole(plan.source->stream));
-  if (whole && plan.gap) {
-    EDGECORE_ASSIGN(whole, reader.is_whole(plan.gap->stream));
+  std::vector<SchemaPtr> streams = plan.parts->others();
+  if (plan.gap) streams.push_back(plan.gap);
+  for (std::size_t at = 0; whole && at < streams.size(); ++at) {
+    EDGECORE_ASSIGN(whole, reader.is_whole(streams[at]->stream));
   }
   if (!whole)
-    return Status::unavailable("rows of " + plan.source->stream +
+    return Status::unavailable("rows of " + plan.source->stream + ", or of what is read with it," +
                                " were released or dropped: nothing can be rebuilt from the rest");
-  EDGECORE_ASSIGN(Role role, Role::make(plan.role, *plan.plan, 1));
+  EDGECORE_ASSIGN(Role role, Role::make(plan.role, *plan.parts, 1));
   std::vector<std::pair<Part, Role>> others;
   for (const auto& [part, binding] : plan.others) {
     RoleSpec spec;
     spec.binding = binding;
-    EDGECORE_ASSIGN(Role one, Role::make(std::move(spec), *plan.plan, 1));
+    EDGECORE_ASSIGN(Role one, Role::make(std::move(spec), *plan.parts, 1));
     others.emplace_back(part, std::move(one));
   }
-  EDGECORE_ASSIGN(auto engine, features::Engine::create(plan.plan));
+  EDGECORE_ASSIGN(auto engine, features::Joined::create(plan.parts));
   EDGECORE_ASSIGN(const Recordings recordings,
                   Recordings::read(reader, plan.prediction, plan.role.since, plan.serving));
   Rebuilt out;
-  out.values.resize(plan.plan->width());
-  out.states.resize(plan.plan->width());
-  out.ages_ns.resize(plan.plan->width());
+  out.values.resize(plan.parts->width());
+  out.states.resize(plan.parts->width());
+  out.ages_ns.resize(plan.parts->width());
   Walk walk{plan, recordings, role, others, *engine, position, out};
   const auto visit = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
     for (std::size_t row = first; row < rows.count(); ++row, ++at)
@@ -130,12 +132,20 @@ Result<Rebuilt> rebuild(LogReader reader, const RebuildPlan& plan, std::uint64_t
   };
   GapColumns gaps;
   if (plan.gap) {
-    EDGECORE_ASSIGN(gaps, GapColumns::find(*plan.gap, plan.source->stream));
+    EDGECORE_ASSIGN(gaps, GapColumns::find(*plan.gap));
   }
   const auto take_gaps = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
     return gaps.apply(rows, first, at, 0, *engine);
   };
-  EDGECORE_TRY(visit_rows(reader, {{plan.source, visit}, {plan.gap, take_gaps}}, 0, position));
+  // Refused then as it is now.
+  const auto take_other = [&](const RowBatch& rows, std::size_t first, std::uint64_t at) {
+    for (std::size_t row = first; row < rows.count(); ++row, ++at)
+      static_cast<void>(engine->take(rows, row, 1, at));
+    return Status::ok();
+  };
+  std::vector<Visit> visits{{plan.source, visit}, {plan.gap, take_gaps}};
+  for (const SchemaPtr& other : plan.parts->others()) visits.push_back({other, take_other});
+  EDGECORE_TRY(visit_rows(reader, visits, 0, position));
   if (!walk.found)
     return Status::invalid("the log holds no row of " + plan.source->stream + " at position " +
                            std::to_string(position));

@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-#include "features/engine.hpp"
+#include "features/joined.hpp"
 #include "pipeline/history.hpp"
 
 namespace edgecore::pipeline {
@@ -29,7 +29,7 @@ struct Rebuilt {
 };
 
 struct RebuildPlan {
-  features::PlanPtr plan;
+  features::PartsPtr parts;
   SchemaPtr source;
   SchemaPtr prediction;
   std::set<std::uint32_t> serving;  // contexts in the log whose role serves

@@ -53,7 +53,7 @@ Status Pipeline::replay() {
   EDGECORE_TRY(settle());
   EDGECORE_TRY(log_->flush());
   const std::uint64_t next = log_->next_sequence(partition_);
-  const std::uint64_t next_gap = gap_ ? log_->next_sequence(gap_partition_) : next_gap_;
+  const std::uint64_t beside_next = this->beside_next();
   LogReader reader = log_->reader();
   std::uint64_t low = position_;
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback})
@@ -65,10 +65,11 @@ Status Pipeline::replay() {
   const auto take = [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
     return replay_rows(rows, first, position, recordings, scratch);
   };
-  EDGECORE_TRY(visit_rows(reader, {{source_, take}, {gap_, gap_visitor(*engine_, position_)}},
-                          position_, reader.position_max()));
+  std::vector<Visit> visits = beside(*engine_);
+  visits.push_back({source_, take});
+  EDGECORE_TRY(visit_rows(reader, visits, position_, reader.position_max()));
   next_ = next;
-  next_gap_ = next_gap;
+  beside_met_ = beside_next;
   return settle();
 }
 
@@ -96,7 +97,7 @@ Status Pipeline::catch_up(LogReader& reader, const Recordings& recordings) {
   for (const Part part : {Part::kActive, Part::kShadow, Part::kFallback})
     if (const Role* one = find_role(part)) behind = behind || one->folded_to() < position_;
   if (!behind) return Status::ok();
-  EDGECORE_ASSIGN(auto engine, features::Engine::create(plan_));
+  EDGECORE_ASSIGN(auto engine, features::Joined::create(parts_));
   const Counters before = counters_;  // these rows were counted when they came
   const auto take = [&](const RowBatch& rows, std::size_t first, std::uint64_t position) {
     for (std::size_t row = first; row < rows.count(); ++row, ++position) {
@@ -105,8 +106,9 @@ Status Pipeline::catch_up(LogReader& reader, const Recordings& recordings) {
     }
     return Status::ok();
   };
-  const Status status =
-      visit_rows(reader, {{source_, take}, {gap_, gap_visitor(*engine, 0)}}, 0, position_);
+  std::vector<Visit> visits = beside(*engine);
+  visits.push_back({source_, take});
+  const Status status = visit_rows(reader, visits, 0, position_);
   counters_ = before;
   return status;
 }
@@ -115,6 +117,7 @@ Status Pipeline::catch_up(LogReader& reader, const Recordings& recordings) {
 
 Result<Bytes> Pipeline::snapshot() {
   EDGECORE_TRY(settle());
+  EDGECORE_TRY(follow());
   // Positions behind the durable mark may be given to other rows after a crash.
   if (log_->position() > 0) EDGECORE_TRY(log_->wait_durable(log_->position()));
   const Bytes engine = engine_->snapshot();
@@ -125,7 +128,7 @@ Result<Bytes> Pipeline::snapshot() {
   writer.put(kVersion);
   writer.put(std::uint16_t{0});
   writer.put_bytes(log_->store());
-  writer.put_bytes(plan_->view().fingerprint);
+  writer.put_bytes(parts_->own().view().fingerprint);
   writer.put(position_);
   std::uint32_t count = 0;
   for (std::size_t part = 0; part < kModelParts; ++part)
@@ -165,10 +168,11 @@ Status Pipeline::restore(ByteSpan snapshot) {
     return damaged;
   if (std::memcmp(store.data(), log_->store().data(), store.size()) != 0)
     return Status::incompatible("the pipeline snapshot belongs to another store");
-  if (std::memcmp(view.data(), plan_->view().fingerprint.data(), view.size()) != 0)
+  if (std::memcmp(view.data(), parts_->own().view().fingerprint.data(), view.size()) != 0)
     return Status::incompatible("the pipeline snapshot is of another view");
-  if (position > log_->position())
-    return Status::stale("the log ends before the pipeline snapshot; replay from the beginning");
+  const Status ahead =
+      Status::stale("the log ends before the pipeline snapshot; replay from the beginning");
+  if (position > log_->position()) return ahead;
   std::vector<std::tuple<Role*, Verdict, std::uint64_t>> verdicts;
   for (std::uint32_t i = 0; i < count; ++i) {
     ByteSpan run, state;
@@ -188,9 +192,8 @@ Status Pipeline::restore(ByteSpan snapshot) {
   if (!reader.take(length) || length != reader.remaining() ||
       !reader.take_bytes(static_cast<std::size_t>(length), bytes))
     return damaged;
-  EDGECORE_ASSIGN(auto engine, features::Engine::restore(plan_, bytes));
-  if (engine->position() > log_->position())  // by a gap behind the last row
-    return Status::stale("the log ends before the pipeline snapshot; replay from the beginning");
+  EDGECORE_ASSIGN(auto engine, features::Joined::restore(parts_, bytes));
+  if (engine->position() > log_->position()) return ahead;  // by what stands beside the source
   engine_ = std::move(engine);
   for (auto& [one, verdict, folded] : verdicts) one->resume(std::move(verdict), folded);
   position_ = position;

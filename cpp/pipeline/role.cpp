@@ -8,36 +8,39 @@ namespace edgecore::pipeline {
 namespace {
 
 Result<std::vector<std::uint32_t>> columns_of(const inference::Binding& binding,
-                                              const features::Plan& plan) {
-  const auto& features = plan.view().features;
+                                              const features::Parts& parts) {
+  const auto& features = parts.fingerprints();
+  const features::ViewSpec& view = parts.own().view();
   std::vector<std::uint32_t> columns;
   for (const inference::Slot& slot : binding.slots()) {
-    const auto found = std::find_if(features.begin(), features.end(), [&](const auto& feature) {
-      return feature.fingerprint == slot.feature;
-    });
+    const auto found = std::find(features.begin(), features.end(), slot.feature);
     if (found == features.end())
       return Status::incompatible(
           "slot " + std::to_string(columns.size()) + " of the binding reads feature " +
-          to_hex(slot.feature).substr(0, 12) + ", which view '" + plan.view().name +
-          "' over stream '" + plan.view().stream +
-          "' does not have: another operator version, parameter, field or time rule");
+          to_hex(slot.feature).substr(0, 12) + ", which view '" + view.name + "' over stream '" +
+          view.stream + "' does not have: another operator version, parameter, field or time rule");
     columns.push_back(static_cast<std::uint32_t>(found - features.begin()));
   }
   return columns;
 }
 
 std::vector<std::uint32_t> refusing_of(const std::vector<std::uint32_t>& columns,
-                                       const features::Plan& plan) {
+                                       const features::Parts& parts) {
   std::vector<std::uint32_t> out;
-  const auto add = [&](std::uint32_t feature) {
-    if (plan.features()[feature].on_stale == features::OnStale::kRefuse) out.push_back(feature);
-  };
-  for (const std::uint32_t column : columns) {
-    add(column);
-    for (const features::Ratio& ratio : plan.ratios()) {
-      if (ratio.feature != column) continue;
-      add(ratio.numerator);
-      add(ratio.denominator);
+  for (const features::StreamPart& part : parts.all()) {
+    const features::Plan& plan = *part.plan;
+    const auto add = [&](std::size_t at) {
+      if (plan.features()[at].on_stale == features::OnStale::kRefuse)
+        out.push_back(part.columns[at]);
+    };
+    for (std::size_t at = 0; at < part.columns.size(); ++at) {
+      if (std::find(columns.begin(), columns.end(), part.columns[at]) == columns.end()) continue;
+      add(at);
+      for (const features::Ratio& ratio : plan.ratios()) {
+        if (ratio.feature != at) continue;
+        add(ratio.numerator);
+        add(ratio.denominator);
+      }
     }
   }
   std::sort(out.begin(), out.end());
@@ -87,15 +90,15 @@ Answer unjudged() {
   return none;
 }
 
-Result<Role> Role::make(RoleSpec spec, const features::Plan& plan, std::size_t rows_max) {
+Result<Role> Role::make(RoleSpec spec, const features::Parts& parts, std::size_t rows_max) {
   EDGECORE_TRY(check_sizes(spec));
-  EDGECORE_ASSIGN(auto columns, columns_of(*spec.binding, plan));
+  EDGECORE_ASSIGN(auto columns, columns_of(*spec.binding, parts));
   Role role(std::move(spec), std::move(columns), rows_max);
   if (role.spec_.verdict) {
     EDGECORE_ASSIGN(role.verdict_, Verdict::make(*role.spec_.verdict));
   }
-  role.refusing_ = refusing_of(role.columns_, plan);
-  role.straight_ = role.columns_.size() == plan.view().features.size();
+  role.refusing_ = refusing_of(role.columns_, parts);
+  role.straight_ = role.columns_.size() == parts.width();
   for (std::size_t i = 0; i < role.columns_.size(); ++i)
     if (role.columns_[i] != i) role.straight_ = false;
   return role;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/blake3.hpp"
-#include "features/plan.hpp"
+#include "features/joined.hpp"
 #include "inference/binding.hpp"
 #include "inference/executor.hpp"
 #include "inference/score.hpp"
@@ -87,9 +87,9 @@ Answer unjudged();
 // Not thread-safe. After make() nothing is allocated for batches of at most `rows_max` rows.
 class Role {
  public:
-  // Incompatible: a slot reads a feature that the plan has not, or the sizes of binding, executor
+  // Incompatible: a slot reads a feature that the view has not, or the sizes of binding, executor
   // and score do not fit together.
-  static Result<Role> make(RoleSpec spec, const features::Plan& plan, std::size_t rows_max);
+  static Result<Role> make(RoleSpec spec, const features::Parts& parts, std::size_t rows_max);
 
   const RoleSpec& spec() const { return spec_; }
   bool is_rule() const { return spec_.executor == nullptr; }

@@ -9,7 +9,7 @@ from math import nan
 from edgecore._core import features as _core
 from edgecore.feature_backfill import TIME_MAX, TIME_MIN
 from edgecore.feature_join import backfill, plans
-from edgecore.feature_parity import POINTS, Answers, Report, read_log
+from edgecore.feature_parity import POINTS, Answers, Report, positions, read_log
 
 MISSING = 2
 
@@ -56,14 +56,10 @@ def parity(view: FeatureView, log: Log, *, points: int = POINTS) -> Report:
     """Replays the view's streams as the log has them. There are no cuts: ``compared`` says 0."""
     schemas = {stream: log.schema(stream) for stream in (view.source, *sorted(view.joins))}
     batches = {stream: read_log(log, schema, stream) for stream, schema in schemas.items()}
-    positions: dict[str, array[int]] = {}
-    for stream in schemas:
-        at = positions[stream] = array("Q")
-        for scanned in log.scan(stream):
-            at.extend(range(scanned.position, scanned.position + scanned.count))
+    places_of = {stream: positions(log, stream) for stream in schemas}
     steps = sorted(
         (position, stream, row)
-        for stream, found in positions.items()
+        for stream, found in places_of.items()
         for row, position in enumerate(found)
     )
     parts, width = plans(view, schemas), len(view.specs)
@@ -84,7 +80,7 @@ def parity(view: FeatureView, log: Log, *, points: int = POINTS) -> Report:
     report.late = engine.late_rows
     report.entities = engine.entities
     want = Answers.of(values, states, width)
-    _, found = backfill(view, batches, schemas, positions, TIME_MIN, TIME_MAX)
+    _, found = backfill(view, batches, schemas, places_of, TIME_MIN, TIME_MAX)
     report.compare("batch", want, Answers.of(found[1], found[2], width))
     for first, row, data in kept:
         again = walk.answers(_core.Engine.restore(parts, data), steps[first:])

@@ -7,6 +7,8 @@ several later rows, compared where at least one horizon lies behind them.
 
 from __future__ import annotations
 
+from array import array
+
 from edgecore._core import features as _core
 from edgecore._core import rows as _rows
 from edgecore.feature_backfill import TIME_MAX, TIME_MIN
@@ -102,6 +104,14 @@ def read_log(log: Log, schema: Schema, stream: str) -> _rows.Batch:
     return batch
 
 
+def positions(log: Log, stream: str) -> array[int]:
+    """Of the rows that :func:`read_log` gives."""
+    out = array("Q")
+    for scanned in log.scan(stream):
+        out.extend(range(scanned.position, scanned.position + scanned.count))
+    return out
+
+
 def parity(
     view: FeatureView,
     rows: _rows.Batch,
@@ -161,4 +171,4 @@ def _warm_runs(rows: _rows.Batch, first: int, horizon_ns: int) -> Iterator[tuple
         yield begin, len(times)
 
 
-__all__ = ["PATHS", "POINTS", "Report", "parity", "read_log"]
+__all__ = ["PATHS", "POINTS", "Report", "parity", "positions", "read_log"]

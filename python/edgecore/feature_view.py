@@ -137,20 +137,29 @@ class FeatureView:
             made[spec.name] = blake3(dumps(definition, canonical=True))
         return [made[name] for name in self.names]
 
-    def require_same(self, trained: Schema, here: Schema, needed: Iterable[bytes]) -> None:
+    def require_same(
+        self,
+        trained: Schema,
+        here: Schema,
+        needed: Iterable[bytes],
+        trained_joined: Iterable[Schema] = (),
+        here_joined: Iterable[Schema] = (),
+    ) -> None:
         """Refuses a schema over which a feature is another than the one a model was made for.
 
         :param trained: the schema that the model's features are of; :param here: the one that
-            will feed them; :param needed: fingerprints that the model's binding reads.
+            will feed them; :param needed: fingerprints that the model's binding reads;
+        :param trained_joined, here_joined: likewise of the other streams that the view reads.
         :raises Incompatible: names the features and what differs."""
         wanted = set(needed)
-        before = self.fingerprints_for(trained)
+        old_joined, new_joined = tuple(trained_joined), tuple(here_joined)
+        before = self.fingerprints_for(trained, old_joined)
         if missing := wanted - set(before):
             raise Incompatible(
                 f"feature {min(missing).hex()[:12]} of the binding is none of view {self.name!r} "
                 f"over version {trained.version} of {trained.stream!r}"
             )
-        after = self.fingerprints_for(here)
+        after = self.fingerprints_for(here, new_joined)
         changed = [
             spec
             for spec, old, new in zip(self.specs, before, after, strict=True)
@@ -158,9 +167,17 @@ class FeatureView:
         ]
         if not changed:
             return
-        read = {name for spec in changed for name in self._fields_of(spec)}
-        names = sorted(read | {self.entity} - {""})
-        what = "; ".join(line for name in names for line in _difference(trained, here, name))
+        pairs = {self.source: (trained, here)}
+        by_stream = {one.stream: one for one in new_joined}
+        pairs |= {one.stream: (one, by_stream[one.stream]) for one in old_joined}
+        read = {(self.source, self.entity)} if self.entity else set()
+        for spec in changed:
+            join = spec.join or {"stream": self.source, "entity": self.entity}
+            fields = {*self._fields_of(spec), str(join["entity"])} - {""}
+            read |= {(str(join["stream"]), name) for name in fields}
+        what = "; ".join(
+            line for stream, name in sorted(read) for line in _difference(*pairs[stream], name)
+        )
         features = ", ".join(repr(spec.name) for spec in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise Incompatible(f"{what}: it would change feature {features}{more} of {self.name!r}")

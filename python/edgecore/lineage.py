@@ -151,7 +151,7 @@ def rebuild(log: Log, identity: str, get: Get) -> Lineage:
         raise Corrupt(f"prediction {identity}: its context {recorded.context} is not in the log")
     if context.body["store"] != log.store_id:
         raise Corrupt(f"prediction {identity}: its context is of another store")
-    parts = _Parts(context, get)
+    parts = _Parts(context, get, log)
     run = context.run
     spec = role_spec(
         context.body,
@@ -165,8 +165,8 @@ def rebuild(log: Log, identity: str, get: Get) -> Lineage:
     serving = {one.number for one in contexts if one.role in SERVING}
     before = [one for one in contexts if one.position <= at]
     again, entity_again, values, states = _pipeline.rebuild(
-        log.core, parts.view.plan(parts.schema), parts.schema.core, PREDICTION.core, serving,
-        context.role, spec, recorded.position, GAP.core,
+        log.core, parts.view.plans(parts.schema, parts.joined), parts.schema.core,
+        PREDICTION.core, serving, context.role, spec, recorded.position, GAP.core,
         _others(recorded.reason, context, before, get),
     )  # fmt: skip
     was, now = _facts(recorded, entity), _facts(again, entity_again)
@@ -214,10 +214,16 @@ def _others(
 class _Parts:
     """The objects that a context names."""
 
-    def __init__(self, context: Context, get: Get) -> None:
+    def __init__(self, context: Context, get: Get, log: Log) -> None:
         body = context.body
         self.view = FeatureView.from_bytes(checked(get, body["view"], "view"))
         self.schema = Schema.from_bytes(checked(get, body["schema"], "schema"))
+        here = {name for _, name, _ in log.partitions()} & self.view.joins
+        known = {one.fingerprint: one for one in map(log.schema, here)}
+        self.joined = [
+            known[one] if one in known else Schema.from_bytes(checked(get, one, "schema"))
+            for one in body.get("joined", [])
+        ]
         self.binding = Binding.from_bytes(checked(get, body["binding"], "binding"))
         if [slot.feature for slot in self.binding.slots] != body["features"]:
             raise Corrupt(f"context {context.number}: its binding reads other features")

@@ -11,7 +11,8 @@ Roles: ``active`` serves; ``fallback`` is a warm standby that answers a row the 
 or that is not fit for it; ``rule`` needs no model and answers what neither could; ``shadow`` is
 recorded beside and serves nothing. A row of the source stream gets exactly one serving prediction,
 at a later position of the same log. The stream belongs to its pipeline: rows appended to it by
-other ways make ``process`` raise until ``replay()`` has taken them in.
+other ways make ``process`` raise until ``replay()`` has taken them in. Rows of other streams that
+the view reads come by anyone's appends, or by ``observe``: a row is answered with those before it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from edgecore.streams import CONTEXT, GAP, PREDICTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from edgecore._core.log import Appended
     from edgecore.features import FeatureView
     from edgecore.log import Log
     from edgecore.release import VerifiedRelease
@@ -139,7 +141,7 @@ class Context:
 # What makes two contexts one run, so that the verdict goes on over a restart. The rest of a body
 # (backend, ISA, store, epoch) says where and with what it was computed.
 RUN_KEYS = (
-    "at", "binding", "features", "limit", "model", "profile", "release", "role", "schema",
+    "at", "binding", "features", "joined", "limit", "model", "profile", "release", "role", "schema",
     "score", "since", "verdict", "view",
 )  # fmt: skip
 
@@ -147,7 +149,7 @@ RUN_KEYS = (
 def run_of(body: dict[str, Any]) -> bytes:
     from cbor2 import dumps
 
-    return blake3(dumps({key: body[key] for key in RUN_KEYS}, canonical=True))
+    return blake3(dumps({key: body[key] for key in RUN_KEYS if key in body}, canonical=True))
 
 
 def read_contexts(log: Log) -> list[Context]:
@@ -171,6 +173,7 @@ class Pipeline:
     """One stream's path. Thread-safe; calls that wait release the GIL.
 
     :param view: the features; its ``source`` is the stream of `schema`.
+    :param joined: schemas of the other streams that it reads; by default as the log has them.
     :raises Incompatible: the view needs what the schema or this build has not.
     """
 
@@ -190,8 +193,19 @@ class Pipeline:
     #: ``Exhausted``: the disk is full, nothing was taken.
     process: Callable[..., Predictions]
 
-    def __init__(self, log: Log, view: FeatureView, *, schema: Schema) -> None:
-        for one in (schema, CONTEXT, PREDICTION, GAP):
+    def __init__(
+        self,
+        log: Log,
+        view: FeatureView,
+        *,
+        schema: Schema,
+        joined: Iterable[Schema] | None = None,
+    ) -> None:
+        if joined is None:
+            joined = [log.schema(stream) for stream in sorted(view.joins) if _knows(log, stream)]
+        self.joined = tuple(sorted(joined, key=lambda one: one.stream))
+        plans = view.plans(schema, self.joined)
+        for one in (schema, *self.joined, CONTEXT, PREDICTION, GAP):
             log.register(one)
         self.log = log
         self.view = view
@@ -201,7 +215,7 @@ class Pipeline:
         self._replayed = log.next_sequence(log.register(schema)) == 1
         serving = [one.number for one in self._contexts if one.role in SERVING]
         self._core = _pipeline.Pipeline(
-            log.core, view.plan(schema), schema.core, PREDICTION.core, serving, GAP.core
+            log.core, plans, schema.core, PREDICTION.core, serving, GAP.core
         )
         self.process = self._core.process
 
@@ -232,7 +246,7 @@ class Pipeline:
     def _put(self, role: str, release: LocalModel, warm_after: int | None) -> Context:
         wanted = self._body(role, release)
         last = next((one for one in reversed(self._contexts) if one.role == role), None)
-        if last is not None and all(last.body[key] == wanted[key] for key in _SAME):
+        if last is not None and all(last.body.get(key) == wanted.get(key) for key in _SAME):
             wanted["since"], wanted["at"] = last.body["since"], last.body["at"]
         else:
             wanted["at"] = self._now()
@@ -300,6 +314,7 @@ class Pipeline:
             "store": self.log.store_id,
             "verdict": b"" if rule else blake3(release.verdict),
             "view": blake3(self.view.to_bytes()),
+            **({"joined": [one.fingerprint for one in self.joined]} if self.joined else {}),
         }
 
     @staticmethod
@@ -317,6 +332,24 @@ class Pipeline:
         )
 
     # ------------------------------------------------------------ rows
+
+    def observe(self, stream: str, rows: Any) -> Appended:
+        """Appends rows of another stream that the view reads, as :meth:`edgecore.Log.append` does,
+        and takes them in without reading them from the log. Raises what that does."""
+        from edgecore.feature_backfill import prepare
+
+        schema = next((one for one in self.joined if one.stream == stream), None)
+        if schema is None:
+            raise Invalid(f"view {self.view.name!r} joins no stream {stream!r}")
+        batch = prepare(schema, rows)
+        done = self.log.append(stream, batch)
+        if len(batch):
+            self._core.observe(batch, done.position)
+        return done
+
+    def follow(self) -> None:
+        """Takes in rows of other streams that the log holds; :meth:`process` does it by itself."""
+        self._core.follow()
 
     def replay(self) -> int:
         """Takes in the rows that the log holds beyond :attr:`position`, and records predictions
@@ -345,20 +378,29 @@ class Pipeline:
         return self._core.position
 
     @property
+    def met(self) -> int:
+        """Of the last row of any stream that the features have met."""
+        return self._core.met
+
+    @property
     def counters(self) -> dict[str, int]:
         """``rows replayed completed by_fallback by_rule unanswered late feature_errors``, and
         ``refused_<role>``: rows that the role was asked for and that were not fit for it."""
         return self._core.counters()
 
-    def take_set_aside(self) -> list[tuple[int, int, int, int]]:
-        """Rows that the features did not count, since the last call, the newest 4,096 of them:
-        (position, event time, by how much (ns), ``features.LATE`` or ``AHEAD``)."""
+    def take_set_aside(self) -> list[tuple[int, int, int, int, str]]:
+        """Rows that the features did not count, since the last call, the newest 4,096 of each
+        stream: (position, event time, by how much (ns), ``features.LATE`` or ``AHEAD``, stream)."""
         return self._core.take_set_aside()
 
     def role(self, name: str) -> RoleState | None:
         """How a role fares, or None when it is not set."""
         found = self._core.role(name)
         return None if found is None else RoleState(*found)
+
+
+def _knows(log: Log, stream: str) -> bool:
+    return any(name == stream for _, name, _ in log.partitions())
 
 
 class RoleState:

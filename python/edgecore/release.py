@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from edgecore.schema import Schema
+
 MANIFEST_BYTES_MAX = 16 * 1024
 OBJECT_BYTES_MAX = 1 << 30
 VERSION_MAX = (1 << 32) - 1
@@ -36,6 +38,9 @@ OBJECTS = {
     "verdict": "verdict.cbor",
     "golden": "golden.bin",  # int8 input rows, one after the other
 }
+# Of one whose view reads other streams besides: their schemas.
+JOINED = "joined"
+JOINED_FILE = "joined.cbor"
 
 
 class Observation:
@@ -77,7 +82,8 @@ class Observation:
 class Manifest:
     """The description of one release. Raises ``Invalid`` for values out of their bounds.
 
-    :param objects: name -> (BLAKE3, length in bytes) of everything in :data:`OBJECTS`;
+    :param objects: name -> (BLAKE3, length in bytes) of everything in :data:`OBJECTS`, and of
+        :data:`JOINED` where the view reads other streams;
     :param golden_output: BLAKE3 of the model's int8 outputs for the golden inputs, in order;
     :param profile: rounding profile of the model; :param ops: its operators;
     :param features: fingerprints of the features that the binding reads;
@@ -124,7 +130,7 @@ class Manifest:
         self._check()
 
     def _check(self) -> None:
-        if set(self.objects) != set(OBJECTS):
+        if set(self.objects) - {JOINED} != set(OBJECTS):
             raise Invalid(f"manifest: the objects are {', '.join(OBJECTS)}")
         for name, (digest, length) in self.objects.items():
             _digest(name, digest)
@@ -225,11 +231,36 @@ class VerifiedRelease:
         return self.manifest.path
 
     def object(self, name: str) -> bytes:
-        """The digest of one of :data:`OBJECTS`."""
+        """The digest of one of :data:`OBJECTS`. Raises ``Corrupt`` where there is none of it."""
+        if name not in self.manifest.objects:
+            raise Corrupt(f"release {self.path}: it has no object {name!r}")
         return self.manifest.objects[name][0]
 
     def __repr__(self) -> str:
         return f"VerifiedRelease({self.path}, {self.digest.hex()[:12]})"
+
+
+def joined_bytes(schemas: Iterable[Schema]) -> bytes:
+    """The object :data:`JOINED`: schemas by stream, as deterministic CBOR."""
+    from cbor2 import dumps
+
+    ordered = sorted(schemas, key=lambda one: one.stream)
+    return dumps([one.canonical_bytes for one in ordered], canonical=True)
+
+
+def joined_schemas(data: bytes) -> list[Schema]:
+    """The inverse. Raises ``Corrupt``."""
+    from cbor2 import CBORDecodeError, loads
+
+    from edgecore.schema import Schema
+
+    try:
+        schemas = [Schema.from_bytes(one) for one in loads(data)]
+    except (CBORDecodeError, Invalid, TypeError, ValueError, RecursionError) as error:
+        raise Corrupt(f"{JOINED_FILE}: {error}") from None
+    if joined_bytes(schemas) != data or len({one.stream for one in schemas}) != len(schemas):
+        raise Corrupt(f"{JOINED_FILE}: not what its schemas encode to")
+    return schemas
 
 
 class Bundle:
@@ -306,7 +337,8 @@ class Bundle:
         import json
 
         text = json.dumps(self.facts, indent=1, sort_keys=True) + "\n"
-        named = {OBJECTS[key]: data for key, data in self.objects.items()}
+        known = {**OBJECTS, JOINED: JOINED_FILE}
+        named = {known[key]: data for key, data in self.objects.items()}
         return {**named, FACTS_FILE: text.encode()}
 
     @staticmethod
@@ -323,7 +355,8 @@ class Bundle:
                 raise Corrupt(f"{FACTS_FILE}: unknown version")
             facts["features"] = [bytes.fromhex(feature) for feature in facts["features"]]
             facts["golden_output"] = bytes.fromhex(facts["golden_output"])
-            return Bundle({key: files[name] for key, name in OBJECTS.items()}, **facts)
+            known = {**OBJECTS, **({JOINED: JOINED_FILE} if JOINED_FILE in files else {})}
+            return Bundle({key: files[name] for key, name in known.items()}, **facts)
         except (ValueError, KeyError, TypeError, AttributeError, Invalid) as error:
             raise Corrupt(f"{FACTS_FILE}: {error}") from None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from edgecore.errors import Corrupt, Incompatible
 from edgecore.features import FeatureView
 from edgecore.inference import Binding
+from edgecore.release import JOINED, JOINED_FILE, joined_schemas
 from edgecore.schema import Schema
 
 TYPE_CHECKING = False
@@ -23,13 +24,15 @@ def check_features(
     objects: Mapping[str, bytes], features: Iterable[bytes], here: Iterable[Schema] = ()
 ) -> None:
     """
-    :param objects: ``view``, ``schema`` and ``binding`` of the release, as bytes;
+    :param objects: ``view``, ``schema`` and ``binding`` of the release, as bytes, and ``joined``
+        where the view reads other streams;
     :param features: the fingerprints that its bundle or manifest says it reads;
     :param here: schemas that devices have now. Where any is given, that of the view's stream must
-        be among them, and give the binding the features that it was made for, as the release's own.
+        be among them, and give the binding the features that it was made for, as the release's own;
+        of another stream that the view reads it may be the release's.
     :raises Incompatible: the binding reads a feature that is none of the view over the schema, or
         one that means something else here (it says which, and what differs), or the view is of
-        another stream or of several;
+        another stream, or the schema of one that it joins is not in the release;
     :raises Corrupt: an object is malformed, or the binding reads others than `features`."""
     view = FeatureView.from_bytes(objects["view"])
     trained = Schema.from_bytes(objects["schema"])
@@ -41,9 +44,14 @@ def check_features(
         raise Incompatible(
             f"view {view.name!r} reads stream {view.source!r}, the schema is of {streams}"
         )
-    for schema in (trained, *now):
-        view.require_same(trained, schema, needed)
-        view.plan(schema)
+    joined = joined_schemas(objects[JOINED]) if JOINED in objects else []
+    if {one.stream for one in joined} != view.joins:
+        raise Incompatible(f"{JOINED_FILE}: view {view.name!r} reads the streams "
+                           f"{', '.join(sorted(view.joins)) or '(none)'} besides")  # fmt: skip
+    others = {one.stream: one for one in (*joined, *given) if one.stream in view.joins}
+    for schema, beside in ((trained, joined), *((one, [*others.values()]) for one in now)):
+        view.require_same(trained, schema, needed, joined, beside)
+        view.plans(schema, beside)
     if needed != list(features):
         raise Corrupt("the binding reads other features than it says; train again")
 

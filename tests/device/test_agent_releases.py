@@ -275,7 +275,7 @@ def test_agent_upgrade_is_judged_by_what_the_device_has(
     words = ["device", "check-upgrade", str(works.root), "--json"]
     assert main(words) == Invalid.exit_code  # nothing has enrolled on the disk itself
     real = upgrade.check
-    monkeypatch.setattr(upgrade, "check", lambda config, _, how: real(config, works.fs, how))
+    monkeypatch.setattr(upgrade, "check", lambda config, _, *how: real(config, works.fs, *how))
     capsys.readouterr()
     assert main(words) == 0
     (said,) = json.loads(capsys.readouterr().out)["releases"]

@@ -27,9 +27,9 @@ class Told:
     """In the place of what serves: gives what it is given."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[int, int, int, int]] = []
+        self.rows: list[tuple[int, int, int, int, str]] = []
 
-    def take_set_aside(self) -> tuple[str, list[tuple[int, int, int, int]]]:
+    def take_set_aside(self) -> tuple[str, list[tuple[int, int, int, int, str]]]:
         rows, self.rows = self.rows, []
         return "health", rows
 
@@ -45,27 +45,31 @@ def rows_of(log: Log) -> list[dict[str, Any]]:
 def test_late_rows_are_told_once_also_after_a_restart(tmp_path: Path) -> None:
     served = Told()
     with late_log(tmp_path) as log:
-        late: Any = LateRows(log, served, "telemetry", "d1")  # type: ignore[arg-type]
-        served.rows = [(5, START, 7, LATE), (9, START + 1, 8, AHEAD)]
+        late: Any = LateRows(log, served, "d1")  # type: ignore[arg-type]
+        served.rows = [(5, START, 7, LATE, "telemetry"), (9, START + 1, 8, AHEAD, "weather")]
         late.tell()
         late.tell()
     with late_log(tmp_path) as log:
-        late = LateRows(log, served, "telemetry", "d1")  # type: ignore[arg-type]
-        served.rows = [(5, START, 7, LATE), (9, START + 1, 8, AHEAD), (12, START, 9, LATE)]
+        late = LateRows(log, served, "d1")  # type: ignore[arg-type]
+        served.rows = [
+            (5, START, 7, LATE, "telemetry"), (9, START + 1, 8, AHEAD, "weather"),
+            (12, START, 9, LATE, "telemetry"),
+        ]  # fmt: skip
         late.tell()
         told = rows_of(log)
     assert [(row["position"], row["kind"], row["by"]) for row in told] == [
         (5, "late", 7), (9, "ahead", 8), (12, "late", 9),
     ]  # fmt: skip
     assert told[0]["event_time"] == START
+    assert told[1]["stream"] == "weather"
     assert (told[0]["stream"], told[0]["view"], told[0]["source"]) == ("telemetry", "health", "d1")
 
 
 def test_a_flood_of_late_rows_is_counted_and_not_written_one_by_one(tmp_path: Path) -> None:
     served = Told()
     with late_log(tmp_path) as log:
-        late = LateRows(log, served, "telemetry", "d1")  # type: ignore[arg-type]
-        served.rows = [(i + 1, START, 1, 1 + i % 2) for i in range(ROWS_MAX + 1000)]
+        late = LateRows(log, served, "d1")  # type: ignore[arg-type]
+        served.rows = [(i + 1, START, 1, 1 + i % 2, "telemetry") for i in range(ROWS_MAX + 1000)]
         late.tell()
         told = rows_of(log)
     assert len(told) == ROWS_MAX + 2
@@ -75,8 +79,8 @@ def test_a_flood_of_late_rows_is_counted_and_not_written_one_by_one(tmp_path: Pa
 def test_late_rows_wait_for_a_log_that_is_full(tmp_path: Path, monkeypatch: Any) -> None:
     served = Told()
     with late_log(tmp_path) as log:
-        late = LateRows(log, served, "telemetry", "d1")  # type: ignore[arg-type]
-        served.rows = [(5, START, 7, LATE)]
+        late = LateRows(log, served, "d1")  # type: ignore[arg-type]
+        served.rows = [(5, START, 7, LATE, "telemetry")]
         append = log.append
 
         def full(*_: Any) -> Any:

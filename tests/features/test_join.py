@@ -249,8 +249,8 @@ def test_join_fingerprints_cover_the_other_streams_definition_and_nothing_else()
     assert ec.FeatureView.from_bytes(view().to_bytes()) == view()
 
 
-def test_join_is_refused_by_name_where_one_stream_is_all_there_is() -> None:
-    log = ec.Log.open("log", schemas=list(SCHEMAS.values()), flusher="manual", fs=MemoryFs())
+def test_join_is_refused_by_name_where_a_stream_is_not_there() -> None:
+    log = ec.Log.open("log", schemas=[telemetry(), weather()], flusher="manual", fs=MemoryFs())
     with pytest.raises(Incompatible, match="also reads stream 'orders'"):
         ec.Pipeline(log, view(), schema=telemetry())
     with pytest.raises(Incompatible, match="also reads stream 'weather': give its schema"):
@@ -375,4 +375,55 @@ def test_join_parity_of_a_log_is_0_bits_and_sees_a_planted_difference(
         monkeypatch.setattr("edgecore.feature_join_parity.backfill", later)
         assert parity(view(), log).bits > 0
         monkeypatch.undo()
+    out = tmp_path / "out.jsonl"
+    words = ["features", "backfill", str(tmp_path / "view.toml"), str(tmp_path / "log"), "--json",
+             "--out", str(out), "--known"]  # fmt: skip
+    for known in ("ingest", "event"):
+        assert main([*words, known]) == 0
+        assert len(out.read_text().splitlines()) == report.rows
     assert main(["features", "parity", str(tmp_path / "view.toml"), str(tmp_path / "log")]) == 0
+
+
+SCHEMA_FILES = {
+    "telemetry": '[[field]]\nname = "pump"\ndtype = "category"\n'
+                 '[[field]]\nname = "temp"\ndtype = "decimal(3)"\nrange = [-40, 150]\n',
+    "weather": '[[field]]\nname = "outside"\ndtype = "decimal(1)"\nrange = [-50, 60]\n',
+    "orders": '[[field]]\nname = "line"\ndtype = "category"\n'
+              '[[field]]\nname = "units"\ndtype = "i32"\nrange = [0, 1000]\n',
+}  # fmt: skip
+
+
+def test_join_backfill_of_files_is_that_of_the_rows(
+    tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from edgecore.cli.main import main
+
+    tables, _ = split([(one, {**row, "source_seq": 0}) for one, row in steps(seed, 120)])
+    for stream, rows in tables.items():
+        names = [field.name for field in SCHEMAS[stream].fields]
+        lines = [",".join(str(row[name]) for name in ["time", *names]) for row in rows]
+        (tmp_path / f"{stream}.csv").write_text("\n".join([",".join(["time", *names]), *lines]))
+        (tmp_path / f"{stream}.toml").write_text(
+            f'stream = "{stream}"\n[csv]\ntime = "time"\ntime_format = "unix_ns"\n'
+            + SCHEMA_FILES[stream]
+        )
+    (tmp_path / "view.toml").write_text(TOML)
+    files = {one: [str(tmp_path / f"{one}.toml"), str(tmp_path / f"{one}.csv")] for one in tables}
+    words = ["features", "backfill", str(tmp_path / "view.toml"), files["telemetry"][1],
+             "--schema", files["telemetry"][0], "--json"]  # fmt: skip
+    others = [word for one in ("weather", "orders") for word in ("--joined", *files[one])]
+    assert main([*words, *others]) == 0
+    told = [json.loads(line)["values"] for line in capsys.readouterr().out.splitlines()]
+    found = ec.backfill(
+        view(), tables["telemetry"], schema=telemetry(),
+        joined=[(SCHEMAS[one], tables[one]) for one in ("weather", "orders")],
+    )  # fmt: skip
+    assert [list(one.values()) for one in told] == [
+        [None if value != value else value for value in row] for row in found.rows()
+    ]
+    assert main([*words, *others, "--known", "ingest"]) == Invalid.exit_code
+    assert main(words) == Incompatible.exit_code
+    assert "also reads stream 'orders': give its" in capsys.readouterr().err
+    assert main([*words, *others, "--joined", *files["telemetry"]]) == Invalid.exit_code

@@ -84,6 +84,10 @@ inline features::PlanPtr make_view(const SchemaPtr& source, double min_coverage 
   return plan.value();
 }
 
+inline features::PartsPtr parts_of(const features::PlanPtr& plan) {
+  return features::Parts::make(plan).value();
+}
+
 // Halves its input; fails on the rows whose `last` (in codes) is one it was told of.
 class Halver : public inference::Executor {
  public:
@@ -178,7 +182,7 @@ class Device {
     log = std::move(opened).value();
     std::vector<std::uint32_t> serving;
     for (std::uint32_t earlier = 1; earlier < epoch; ++earlier) serving.push_back(earlier * 10);
-    auto made = Pipeline::create(log, plan, source, prediction, serving, gap);
+    auto made = Pipeline::create(log, parts_of(plan), source, prediction, serving, gap);
     status = made.status();
     if (made.is_ok()) pipeline = std::move(made).value();
     spec.context = static_cast<std::uint32_t>(epoch) * 10;

@@ -225,8 +225,8 @@ TEST(PipelineGap, ToldWhileRowsAreTakenHoldsByItsPosition) {
   }
   Device again = judged(disk, 2);
   ASSERT_TRUE(again.serve().is_ok());
-  RebuildPlan plan{again.plan,    again.source, again.prediction, {10},
-                   Part::kActive, again.spec,   again.gap};
+  RebuildPlan plan{parts_of(again.plan), again.source, again.prediction, {10},
+                   Part::kActive,        again.spec,   again.gap};
   plan.role.context = 10;
   ASSERT_TRUE(again.log->flush().is_ok());
   for (std::size_t i = 0; i < live.size(); i += 10) {
@@ -238,14 +238,14 @@ TEST(PipelineGap, ToldWhileRowsAreTakenHoldsByItsPosition) {
 
 TEST(PipelineGap, ASchemaWithoutItsFieldsIsIncompatible) {
   const SchemaPtr good = gap_schema();
-  EXPECT_TRUE(GapColumns::find(*good, "telemetry").is_ok());
+  EXPECT_TRUE(GapColumns::find(*good).is_ok());
   for (const std::size_t gone : {0u, 1u, 2u, 4u}) {
     Schema bad = *good;
     bad.fields[gone].name = "other";
-    EXPECT_EQ(GapColumns::find(bad, "telemetry").status().outcome(), Outcome::kIncompatible);
+    EXPECT_EQ(GapColumns::find(bad).status().outcome(), Outcome::kIncompatible);
     bad = *good;
     bad.fields[gone].dtype = DType::kU32;  // of none of them
-    EXPECT_EQ(GapColumns::find(bad, "telemetry").status().outcome(), Outcome::kIncompatible);
+    EXPECT_EQ(GapColumns::find(bad).status().outcome(), Outcome::kIncompatible);
   }
 }
 

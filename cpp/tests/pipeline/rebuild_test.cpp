@@ -18,7 +18,8 @@ class Rebuild : public ::testing::Test {
     found_ = said(device_);
   }
   RebuildPlan plan() const {
-    return {device_.plan, device_.source, device_.prediction, {10}, Part::kActive, device_.spec};
+    return {parts_of(device_.plan), device_.source, device_.prediction, {10},
+            Part::kActive,          device_.spec};
   }
   Answer again(const RebuildPlan& plan, std::uint64_t position) const {
     auto rebuilt = rebuild(device_.log->reader(), plan, position);
@@ -108,8 +109,8 @@ TEST_F(Rebuild, GapsThatWereToldBetweenRowsComeBackWhereTheyWere) {
     }
     ASSERT_TRUE(told.process(slice(rows_, at, 20)).is_ok());
   }
-  RebuildPlan with{told.plan,     told.source, told.prediction, {10},
-                   Part::kActive, told.spec,   told.gap};
+  RebuildPlan with{parts_of(told.plan), told.source, told.prediction, {10},
+                   Part::kActive,       told.spec,   told.gap};
   RebuildPlan without = with;
   without.gap = nullptr;
   std::size_t differ = 0;

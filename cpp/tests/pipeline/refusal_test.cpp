@@ -63,7 +63,9 @@ class Station : public Device {
                    std::uint64_t epoch = 1)
       : Device(std::move(disk), epoch) {
     plan = refusing_view(source);
-    pipeline = Pipeline::create(log, plan, source, prediction, {kActive, kFallback, kRule}).value();
+    pipeline =
+        Pipeline::create(log, parts_of(plan), source, prediction, {kActive, kFallback, kRule})
+            .value();
     // The active model reads what is refused, by itself and in a ratio; the fallback asks for an
     // event within 20 s, the rule that half of what it reads is there.
     roles = {spec, spec, spec};
@@ -251,9 +253,8 @@ TEST(Refusal, EveryAnswerAndEveryReasonIsMadeAgain) {
     if (position % 3 != 0 && met.contains(row.reason)) continue;
     met.insert(row.reason);
     const std::size_t own = row.context / 10 - 1;
-    RebuildPlan plan{station.plan,           station.source,
-                     station.prediction,     {kActive, kFallback, kRule},
-                     *(parts.begin() + own), station.roles[own]};
+    RebuildPlan plan{parts_of(station.plan),      station.source,         station.prediction,
+                     {kActive, kFallback, kRule}, *(parts.begin() + own), station.roles[own]};
     for (std::size_t i = 0; i < 3; ++i)
       if (i != own && row.reason.find(part_word(*(parts.begin() + i))) != std::string::npos)
         plan.others.emplace_back(*(parts.begin() + i), station.roles[i].binding);

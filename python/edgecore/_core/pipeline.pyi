@@ -4,10 +4,10 @@ from typing import Any
 
 from typing_extensions import Buffer
 
-from edgecore._core.features import Plan
+from edgecore._core.features import Plans
 from edgecore._core.inference import Binding
 from edgecore._core.log import Log
-from edgecore._core.rows import Schema
+from edgecore._core.rows import Batch, Schema
 
 class Prediction:
     @property
@@ -77,7 +77,7 @@ class Pipeline:
     def __init__(
         self,
         log: Log,
-        plan: Plan,
+        plan: Plans,
         source: Schema,
         prediction: Schema,
         serving: list[int],
@@ -91,7 +91,11 @@ class Pipeline:
     def restore(self, snapshot: Buffer) -> None: ...
     def role(self, part: str) -> tuple[int, int, bool, str] | None: ...
     def counters(self) -> dict[str, int]: ...
-    def take_set_aside(self) -> list[tuple[int, int, int, int]]: ...
+    def take_set_aside(self) -> list[tuple[int, int, int, int, str]]: ...
+    def follow(self) -> None: ...
+    def observe(self, batch: Batch, position: int) -> None: ...
+    @property
+    def met(self) -> int: ...
     @property
     def position(self) -> int: ...
 
@@ -102,7 +106,7 @@ def find_prediction(
 ) -> tuple[Prediction, str, int]: ...
 def rebuild(
     log: Log,
-    plan: Plan,
+    plan: Plans,
     source: Schema,
     prediction: Schema,
     serving: set[int],

@@ -200,14 +200,15 @@ def _check_upgrade(arguments: argparse.Namespace) -> int:
 
     from edgecore import errors
     from edgecore.device import config, upgrade
-    from edgecore.device.agent import schema_of, source_schema
+    from edgecore.device.agent import further_schemas, schema_of, source_schema
     from edgecore.fs import PosixFs
 
     path = Path(arguments.config)
     if path.is_dir():
         path = path / "edge.toml"
     settings = config.load(str(path))
-    found = upgrade.check(settings, PosixFs(), source_schema(settings, schema_of(settings)))
+    schema, further = source_schema(settings, schema_of(settings)), further_schemas(settings)
+    found = upgrade.check(settings, PosixFs(), schema, further)
     bad = [one for one in found if one.word != "Ok"]
     if arguments.json:
         print(json.dumps({"releases": [one.facts() for one in found]}))

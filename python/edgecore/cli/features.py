@@ -12,12 +12,13 @@ from edgecore.cli.log_export import output, time_text
 from edgecore.device import schema_file
 from edgecore.errors import Invalid, Unavailable
 from edgecore.feature_backfill import KNOWN, STATES, Backfilled, arrow, backfill, read_parquet
-from edgecore.feature_parity import PATHS, POINTS, Report, parity, read_log
+from edgecore.feature_parity import PATHS, POINTS, Report, parity, positions, read_log
 from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from array import array
     from typing import Any, BinaryIO
 
     from edgecore._core.rows import Batch
@@ -57,6 +58,9 @@ def register(subparsers: Any) -> None:
     one.add_argument("--known", choices=KNOWN, default="event",
                      help="event: all that had happened by a row's time (default); ingest: what "
                           "had arrived by then, late rows as the stream took them")  # fmt: skip
+    one.add_argument("--joined", nargs=2, metavar=("SCHEMA", "FILE"), action="append", default=[],
+                     help="rows of another stream that the view reads, which a log has itself; "
+                          "may be repeated")  # fmt: skip
     one.add_argument("--since", metavar="TIME", help="answer rows from here on (ns or ISO 8601)")
     one.add_argument("--until", metavar="TIME", help="answer rows before this")
     two = add("parity", _parity, "replay on every path and count bits that differ; exit 1 if any",
@@ -98,13 +102,37 @@ def read_rows(options: Any, view: FeatureView, *, arrival: bool) -> tuple[Schema
         with log_open.open_log(path, options.key) as log:
             schema = _schema(options, view) if options.schema else log.schema(view.source)
             return schema, read_log(log, schema, view.source)
-    schema = _schema(options, view)
+    _schema(options, view)
+    return _read_file(path, options.schema, arrival=arrival)
+
+
+def _read_file(path: str, schema_path: str, *, arrival: bool) -> tuple[Schema, Batch]:
+    how = schema_file.load(schema_path)
     suffix = Path(path).suffix.lower()
     if suffix in (".parquet", ".pq"):
-        return schema, read_parquet(path, schema, arrival=arrival)
+        return how.schema, read_parquet(path, how.schema, arrival=arrival)
     if suffix in (".arrow", ".ipc", ".feather"):
-        return schema, _read_ipc(path, schema)
-    return schema, _read_csv(path, schema_file.load(options.schema))
+        return how.schema, _read_ipc(path, how.schema)
+    return how.schema, _read_csv(path, how)
+
+
+def read_joined(
+    options: Any, view: FeatureView
+) -> tuple[list[tuple[Schema, Batch]], dict[str, array[int]] | None]:
+    """Rows of the other streams that the view reads and, of a log, the positions of all rows."""
+    if view.joins and Path(options.input).is_dir() and not options.joined:
+        with log_open.open_log(options.input, options.key) as log:
+            schemas = [log.schema(stream) for stream in sorted(view.joins)]
+            rows = [(one, read_log(log, one, one.stream)) for one in schemas]
+            return rows, {one: positions(log, one) for one in (view.source, *view.joins)}
+    if view.joins and options.known == "ingest":
+        raise Invalid(f"view {view.name!r} reads several streams, whose order of arrival a log has "
+                      "and files have not: give its directory")  # fmt: skip
+    found = [_read_file(file, schema, arrival=False) for schema, file in options.joined]
+    for schema, _ in found:
+        if schema.stream not in view.joins:
+            raise Invalid(f"view {view.name!r} reads no stream {schema.stream!r} besides its own")
+    return found, None
 
 
 def _schema(options: Any, view: FeatureView) -> Schema:
@@ -195,7 +223,9 @@ def _backfill(options: argparse.Namespace) -> int:
     view = read_view(options.view)
     since, until = read_time(options.since), read_time(options.until)
     schema, rows = read_rows(options, view, arrival=options.known == "ingest")
-    found = backfill(view, rows, schema=schema, known=options.known, since=since, until=until)
+    joined, places = read_joined(options, view)
+    found = backfill(view, rows, schema=schema, known=options.known, since=since, until=until,
+                     joined=joined, positions=places)  # fmt: skip
     with output(options.out) as out:
         if form == "parquet":
             arrow("pyarrow.parquet").write_table(found.to_arrow(), out, compression="zstd")

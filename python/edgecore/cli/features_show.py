@@ -11,6 +11,7 @@ from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.feature_join import fingerprints, parts_of
 from edgecore.feature_spec import Feature, duration_text
 from edgecore.feature_view import FeatureView
+from edgecore.release import joined_schemas
 from edgecore.schema import Schema
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ def read(path: str, schemas: Iterable[str]) -> tuple[FeatureView, dict[str, Sche
     else:
         view = FeatureView.from_bytes(objects[0])
         known = [Schema.from_bytes(objects[1])]
+        known += joined_schemas(objects[2]) if len(objects) > 2 else []
     known += [schema_file.load(file).schema for file in schemas]
     for one in known:
         if one.stream != view.source and one.stream not in view.joins:
@@ -54,17 +56,24 @@ def read(path: str, schemas: Iterable[str]) -> tuple[FeatureView, dict[str, Sche
     return view, {one.stream: one for one in known}
 
 
-def _release(path: Path) -> tuple[bytes, bytes] | None:
-    """View and schema of a bundle directory or of a manifest; None for anything else."""
+def _release(path: Path) -> list[bytes] | None:
+    """View, schema and, if it has them, schemas of other streams of a bundle directory or of a
+    manifest; None for anything else."""
     from edgecore.fs import PosixFs
-    from edgecore.release import MANIFEST_BYTES_MAX, OBJECT_BYTES_MAX, OBJECTS, Manifest
+    from edgecore.release import (
+        JOINED,
+        JOINED_FILE,
+        MANIFEST_BYTES_MAX,
+        OBJECT_BYTES_MAX,
+        OBJECTS,
+        Manifest,
+    )
 
     fs = PosixFs()
     if path.is_dir():
-        view, schema = (
-            fs.read_file(str(path / OBJECTS[name]), OBJECT_BYTES_MAX) for name in ("view", "schema")
-        )
-        return view, schema
+        files = [path / OBJECTS["view"], path / OBJECTS["schema"]]
+        files += [path / JOINED_FILE] if (path / JOINED_FILE).is_file() else []
+        return [fs.read_file(str(file), OBJECT_BYTES_MAX) for file in files]
     if path.suffix == ".toml" or not path.is_file() or path.stat().st_size > MANIFEST_BYTES_MAX:
         return None
     try:
@@ -72,10 +81,10 @@ def _release(path: Path) -> tuple[bytes, bytes] | None:
     except (Corrupt, Incompatible):
         return None
     for blobs in (path.parent, path.parent.parent / "public" / "blobs"):
-        files = [blobs / manifest.objects[name][0].hex() for name in ("view", "schema")]
+        names = [name for name in ("view", "schema", JOINED) if name in manifest.objects]
+        files = [blobs / manifest.objects[name][0].hex() for name in names]
         if all(file.is_file() for file in files):
-            view, schema = (fs.read_file(str(file), OBJECT_BYTES_MAX) for file in files)
-            return view, schema
+            return [fs.read_file(str(file), OBJECT_BYTES_MAX) for file in files]
     raise Invalid(f"{path}: a release whose view and schema are not beside it")
 
 

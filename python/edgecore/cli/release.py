@@ -15,7 +15,7 @@ from pathlib import Path
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Invalid, Stale, from_os
 from edgecore.fs import PosixFs, write_public
-from edgecore.release import FACTS_FILE, OBJECTS, Bundle, Manifest
+from edgecore.release import FACTS_FILE, JOINED_FILE, OBJECTS, Bundle, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def add_model_commands(commands: Any) -> None:
 def _schema_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schema", metavar="FILE", action="append", default=[],
-        help="as the devices' stream is now, to be checked against; may be repeated",
+        help="as a stream of the devices is now, to be checked against; may be repeated",
     )  # fmt: skip
 
 
@@ -269,7 +269,7 @@ def verify(public: Path, root_hash: str | None, now_ns: int) -> list[Manifest]:
 
 
 def read_bundle(directory: Path) -> Bundle:
-    names = [*OBJECTS.values(), FACTS_FILE]
+    names = [*OBJECTS.values(), JOINED_FILE, FACTS_FILE]
     if not directory.is_dir():
         raise Invalid(f"{directory} is no bundle directory")
     return Bundle.from_files(

@@ -65,6 +65,11 @@ def schema_of(config: Config) -> SchemaFile | None:
     return how
 
 
+def further_schemas(config: Config) -> list[Schema]:
+    """Of the streams that a configuration names besides the source's."""
+    return [load_schema(path).schema for path in config.streams]
+
+
 def source_schema(config: Config, how: SchemaFile | None) -> Schema | None:
     """Of the stream that releases answer; `how` of :func:`schema_of`."""
     return HostSource.schema if config.kind == "host" else how.schema if how else None
@@ -98,6 +103,11 @@ class Device:
         schemas = [*SYSTEM_STREAMS, *([how.schema] if how is not None else [])]
         if config.kind == "host":
             schemas.append(HostSource.schema)
+        further = further_schemas(config)
+        schemas += further
+        names = [one.stream for one in schemas]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise Invalid(f"device.streams: {min(twice)} is a stream of this device already")
         self._log = Log.open(
             f"{config.state}/log", schemas=schemas, flusher=flusher, clock=clock, fs=fs,
             durability=config.durability, segment_bytes=config.segment_bytes, entropy=entropy,
@@ -106,7 +116,7 @@ class Device:
             cipher=_cipher(config, fs, entropy),
         )  # fmt: skip
         try:
-            self._open_rest(how, transport, uniform, entropy)
+            self._open_rest(how, further, transport, uniform, entropy)
         except BaseException:
             self._log.close()
             raise
@@ -114,6 +124,7 @@ class Device:
     def _open_rest(
         self,
         how: SchemaFile | None,
+        further: list[Schema],
         transport: Transport | None,
         uniform: Callable[[], float],
         entropy: Callable[[int], bytes],
@@ -136,7 +147,7 @@ class Device:
             self._transport = transport or http_transport(fs, config)
             self.link = Link(
                 config, self._log, fs, self._transport, clock, uniform, entropy,
-                partial(load, schema=self.schema, backend=config.backend),
+                partial(load, schema=self.schema, backend=config.backend, further=further),
             )  # fmt: skip
         link = self.link
         self._time = Timekeeper(
@@ -482,4 +493,5 @@ def http_transport(fs: Fs, config: Config) -> HttpTransport:
     return HttpTransport(invited.url, config.timeout_ns / 1e9)
 
 
-__all__ = ["Device", "has_hub", "http_transport", "schema_of", "source_schema"]
+__all__ = ["Device", "has_hub", "further_schemas", "http_transport", "schema_of",
+           "source_schema"]  # fmt: skip

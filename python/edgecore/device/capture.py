@@ -81,7 +81,7 @@ class Capture:
         self.totals = Totals()
         self._late = (
             None if source is None
-            else LateRows(log, serving, source.schema.stream, config.name)
+            else LateRows(log, serving, config.name)
         )  # fmt: skip
         self.errors: dict[str, EdgecoreError | None] = {}
         if link is not None and self._logged:

@@ -30,7 +30,12 @@ SECOND = _UNITS["s"]
 
 # Section -> key -> (type, default). A default of None: the key must be given where it is needed.
 _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
-    "device": {"state": (str, "."), "name": (str, "device"), "evidence": (str, "")},
+    "device": {
+        "state": (str, "."),
+        "name": (str, "device"),
+        "evidence": (str, ""),
+        "streams": (list, []),
+    },
     "source": {
         "kind": (str, "host"),
         "interval": (str, "100ms"),
@@ -129,6 +134,12 @@ def _raw(where: str, table: dict[str, Any]) -> dict[str, str]:
     return table
 
 
+def _place(directory: str, path: str) -> str:
+    if path.startswith("/"):
+        return path
+    return directory if path == "." else f"{directory}/{path.removeprefix('./')}"
+
+
 def _key_store(directory: str, spec: str) -> str:
     """``kind:place``; a file's place is relative to `directory`, like other paths."""
     kind, _, place = spec.partition(":")
@@ -223,9 +234,7 @@ class Config:
 
         def path(key: str) -> str:
             given = text(key)
-            if not given or given.startswith("/"):
-                return given
-            return directory if given == "." else f"{directory}/{given.removeprefix('./')}"
+            return _place(directory, given) if given else ""
 
         def duration(key: str, low: int, high: int = DAY) -> int:
             return duration_ns(f"{where}: {key}", text(key), low, high)
@@ -236,6 +245,7 @@ class Config:
         self.state = path("device.state")
         self.name = text("device.name")
         self.evidence = path("device.evidence")
+        self.streams = [_place(directory, str(one)) for one in values["device.streams"]]
         self.kind = _one_of(f"{where}: source.kind", text("source.kind"), KINDS)
         self.interval_ns = duration("source.interval", MS)
         self.path = path("source.path")
@@ -329,6 +339,8 @@ EXAMPLE = """\
 [device]
 state = "."             # log, keys, artifacts and status.json live here
 name = {name}
+# streams = ["weather.toml"]   # schemas of streams besides the source's: their rows come by
+#                       # Device.append, and a release may read them with the source's
 # evidence = "evidence" # keep every signed answer that was acted on, for an audit
 
 [source]

@@ -19,16 +19,15 @@ ROWS_MAX = 256  # that are named at a time; the others are counted
 WAITING_MAX = 4096  # rows that wait for a full log, the newest
 KINDS = ("", "late", "ahead")
 
-Row = tuple[int, int, int, int]  # position, event time, by, kind
+Row = tuple[int, int, int, int, str]  # position, event time, by, kind, stream
 
 
 class LateRows:
-    """Of one stream, whose rows `serving` answers. For one thread."""
+    """Of the streams that the view of `serving` reads. For one thread."""
 
-    def __init__(self, log: Log, serving: Serving, stream: str, source: str) -> None:
+    def __init__(self, log: Log, serving: Serving, source: str) -> None:
         self._log = log
         self._serving = serving
-        self._stream = stream
         self._source = source
         self._told: int | None = None  # position up to which rows are told
         self._waiting: list[Row] = []
@@ -54,17 +53,17 @@ class LateRows:
 
     def _as_events(self, rows: list[Row]) -> list[dict[str, Any]]:
         """The first ROWS_MAX one by one; behind them one row of each kind with a count."""
-        counted: dict[int, tuple[Row, int]] = {}
+        counted: dict[tuple[int, str], tuple[Row, int]] = {}
         for row in rows[ROWS_MAX:]:
-            counted[row[3]] = (row, counted.get(row[3], (row, 0))[1] + 1)
+            counted[row[3:]] = (row, counted.get(row[3:], (row, 0))[1] + 1)
         named: list[tuple[Row, int | None]] = [(row, None) for row in rows[:ROWS_MAX]]
         return [
             {
-                "stream": self._stream, "view": self._view, "source": self._source,
+                "stream": stream, "view": self._view, "source": self._source,
                 "position": position, "event_time": time, "by": by, "kind": KINDS[kind],
                 "count": count,
             }
-            for (position, time, by, kind), count in [*named, *counted.values()]
+            for (position, time, by, kind, stream), count in [*named, *counted.values()]
         ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from edgecore.streams import PREDICTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from edgecore._core.rows import Batch
@@ -42,9 +42,15 @@ class Loaded:
 
 
 def load(
-    release: VerifiedRelease, get: Callable[[bytes], bytes], schema: Schema | None, backend: str
+    release: VerifiedRelease,
+    get: Callable[[bytes], bytes],
+    schema: Schema | None,
+    backend: str,
+    further: Iterable[Schema] = (),
 ) -> Loaded:
     """The updater's loader: opens what a release holds and proves it with its golden vectors.
+
+    :param further: other streams that this device has.
 
     Raises ``Incompatible`` for a release that this device's stream cannot feed, one whose features
     would mean something else here (it says which, and what differs), or one that this build cannot
@@ -59,9 +65,24 @@ def load(
         has = schema.stream if schema is not None else "none"
         raise Incompatible(f"{release.path} reads the stream {view.source}, this device has {has}")
     trained = Schema.from_bytes(checked(get, release.object("schema"), "schema"))
-    view.require_same(trained, schema, release.manifest.features)
-    view.plan(schema)
+    joined = trained_joined(view, release, get)
+    here = [one for one in further if one.stream in view.joins]
+    if missing := view.joins - {one.stream for one in here}:
+        raise Incompatible(f"{release.path} also reads the stream {min(missing)}, which this "
+                           "device has not")  # fmt: skip
+    view.require_same(trained, schema, release.manifest.features, joined, here)
+    view.plans(schema, here)
     return Loaded(model, view)
+
+
+def trained_joined(
+    view: FeatureView, release: VerifiedRelease, get: Callable[[bytes], bytes]
+) -> list[Schema]:
+    """Schemas of other streams that the release was made for."""
+    from edgecore.pipeline import checked
+    from edgecore.release import joined_schemas
+
+    return joined_schemas(checked(get, release.object("joined"), "joined")) if view.joins else []
 
 
 class Serving:
@@ -185,6 +206,8 @@ class Serving:
         """Logs rows; those of the source stream are answered too."""
         if self._main is not None and self._schema is not None and stream == self._schema.stream:
             return self.predict(rows)
+        if self._main is not None and stream in self._main.view.joins:
+            return self._main.observe(stream, rows)
         return self._log.append(stream, rows)
 
     def _seen(self, found: Predictions) -> tuple[int, int, int]:
@@ -230,21 +253,25 @@ class Serving:
         fresh, self._failures = max(0, total - self._failures), total
         return fresh
 
-    def take_set_aside(self) -> tuple[str, list[tuple[int, int, int, int]]]:
+    def take_set_aside(self) -> tuple[str, list[tuple[int, int, int, int, str]]]:
         """The serving view's name, and the rows that it did not count since the last call."""
         if self._main is None:
             return "", []
+        self._main.follow()  # a snapshot will, and what it leaves behind is told before
         return self._main.view.name, self._main.take_set_aside()
 
     # ------------------------------------------------------------ state
 
     def snapshot(self) -> None:
         """Keeps what a restart would else have to replay. Raises what the disk raises."""
-        if self._main is None or self._main.position == self._kept_at:
+        if self._main is None:
             return
-        position = self._main.position
-        self._fs.write_atomic(self._path, self._main.snapshot())
-        self._kept_at = position
+        self._main.follow()  # rows of other streams may go, once they are older than this
+        if self._main.met == self._kept_at:
+            return
+        data = self._main.snapshot()
+        self._fs.write_atomic(self._path, data)
+        self._kept_at = self._main.met
 
     def status(self) -> dict[str, Any]:
         counters = self._main.counters if self._main is not None else {}

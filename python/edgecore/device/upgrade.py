@@ -10,6 +10,8 @@ objects, operators of its features and their versions, golden vectors. Nothing i
 
 from __future__ import annotations
 
+from functools import partial
+
 from edgecore.artifacts import ArtifactStore
 from edgecore.device import enrol
 from edgecore.device.serving import load
@@ -18,8 +20,11 @@ from edgecore.trust import releases
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from edgecore.artifacts import Release
     from edgecore.device.config import Config
+    from edgecore.device.serving import Loaded
     from edgecore.fs import Fs
     from edgecore.schema import Schema
 
@@ -39,20 +44,24 @@ class Finding:
         return {name: getattr(self, name) for name in ("role", "release", "word", "why")}
 
 
-def check(config: Config, fs: Fs, schema: Schema | None) -> list[Finding]:
+def check(
+    config: Config, fs: Fs, schema: Schema | None, further: Iterable[Schema] = ()
+) -> list[Finding]:
     """What this build makes of the releases in the device's journal, in the order of
     :data:`ROLES`; empty before the first.
 
-    :param schema: of the stream that releases answer. :raises Invalid: the device is not enrolled.
-    :raises Unavailable: its state can't be opened: it is running."""
+    :param schema: of the stream that releases answer; :param further: of its other streams.
+    :raises Invalid: the device is not enrolled. :raises Unavailable: its state can't be opened: it
+        is running."""
     identity = enrol.load(fs, f"{config.state}/keys")
     if identity is None:
         raise Invalid(f"{config.state} holds no identity: the device has not enrolled")
     store = ArtifactStore.open(f"{config.state}/artifacts", fs=fs, quota_bytes=config.quota_bytes)
+    opened = partial(load, schema=schema, backend=config.backend, further=tuple(further))
     try:
         state = store.journal.state()
         return [
-            _judge(store, identity.invite.root_hash, role, found, schema, config.backend)
+            _judge(store, identity.invite.root_hash, role, found, opened)
             for role in ROLES
             if (found := getattr(state, role)) is not None
         ]
@@ -65,8 +74,7 @@ def _judge(
     root_hash: bytes,
     role: str,
     release: Release,
-    schema: Schema | None,
-    backend: str,
+    opened: Callable[..., Loaded],
 ) -> Finding:
     name = release.digest.hex()[:12]
     try:
@@ -75,7 +83,7 @@ def _judge(
         name = verified.path
         if verified.digest != release.digest:
             raise Corrupt(f"{name}: the journal and the manifest name different objects")
-        load(verified, store.get, schema, backend)
+        opened(verified, store.get)
     except EdgecoreError as error:
         return Finding(role, name, error.word, str(error))
     return Finding(role, name, "Ok", "")
