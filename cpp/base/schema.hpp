@@ -59,6 +59,7 @@ struct Field {
   DType dtype = DType::kF64;
   std::uint8_t scale = 0;  // kDecimal: digits after the point, 0 to 18
   bool required = false;   // null is Invalid
+  bool ratio = false;      // numbers: 0 means none of it, and none is below; the range says so too
   double resolution = 0;   // floats: the declared grid step; 0 = ungridded
   double max_error = 0;    // numbers: what rounding may change (bounded.hpp); 0 = nothing
   // The step that follows from it: digit · 10^exponent, digit 1, 2 or 5; 0 = none.

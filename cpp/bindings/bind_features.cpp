@@ -109,6 +109,7 @@ FeatureSpec spec_of(const py::dict& map) {
       .take("at_least", spec.at_least)
       .take("below", spec.below)
       .take("value", spec.value)
+      .take("approx", spec.approx)
       .take("fingerprint", spec.fingerprint);
   reader.finish();
   return spec;
@@ -360,6 +361,13 @@ void bind_engine(py::module_& m) {
 
 void bind_features(py::module_& m) {
   m.doc() = "see python/edgecore/_core/features.pyi";
+  const auto each = [](auto member) {
+    return [member](const Plan& plan) {
+      py::list out;
+      for (const features::FeaturePlan& one : plan.features()) out.append(one.*member);
+      return out;
+    };
+  };
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&make_plan), py::arg("name"), py::arg("entity"), py::arg("stream"),
            py::arg("lateness_ns"), py::arg("features"), py::arg("fingerprint"), py::arg("schema"),
@@ -373,20 +381,9 @@ void bind_features(py::module_& m) {
                                  out.append(to_py_bytes(one.fingerprint));
                                return out;
                              })
-      .def_property_readonly("errors",
-                             [](const Plan& plan) {
-                               py::list out;
-                               for (const features::FeaturePlan& one : plan.features())
-                                 out.append(one.error);
-                               return out;
-                             })
-      .def_property_readonly("horizons",
-                             [](const Plan& plan) {
-                               py::list out;
-                               for (const features::FeaturePlan& one : plan.features())
-                                 out.append(one.horizon_ns);
-                               return out;
-                             })
+      .def_property_readonly("errors", each(&features::FeaturePlan::error))
+      .def_property_readonly("relative_errors", each(&features::FeaturePlan::relative_error))
+      .def_property_readonly("horizons", each(&features::FeaturePlan::horizon_ns))
       .def_property_readonly("grids", &grids)
       .def_property_readonly("entity_bytes",
                              [](const Plan& plan) {

@@ -9,9 +9,10 @@ namespace {
 
 Field field_from(const py::handle& item) {
   const auto parts = item.cast<py::tuple>();
-  if (parts.size() != 8)
+  if (parts.size() != 9)
     throw py::value_error(
-        "a field is (name, dtype, scale, required, resolution, range, max_error, fingerprint)");
+        "a field is (name, dtype, scale, required, resolution, range, max_error, ratio, "
+        "fingerprint)");
   Field field;
   field.name = parts[0].cast<std::string>();
   const int dtype = parts[1].cast<int>();
@@ -29,7 +30,8 @@ Field field_from(const py::handle& item) {
     raise_if_bad(set_range(field, low, high));
   }
   raise_if_bad(set_max_error(field, parts[6].cast<double>()));
-  field.fingerprint = digest_of(parts[7]);
+  field.ratio = parts[7].cast<bool>();
+  field.fingerprint = digest_of(parts[8]);
   return field;
 }
 

@@ -72,7 +72,8 @@ double of_values(const SeriesPlan& series, const FeaturePlan& feature, const Val
     case Op::kQuantile:
       return one_value(series, values.quantile(series, *window.needs, window.events, feature.part));
     case Op::kDistinct:
-      return static_cast<double>(values.distinct(*window.needs));
+      return static_cast<double>(feature.approx ? values.about_distinct(*window.needs)
+                                                : values.distinct(*window.needs));
     case Op::kMostFrequent:
       return one_value(series, values.mode());
     case Op::kBin:
@@ -83,8 +84,9 @@ double of_values(const SeriesPlan& series, const FeaturePlan& feature, const Val
 }
 
 bool is_approximate(const FeaturePlan& feature, const Found& window) {
-  return feature.op == Op::kQuantile &&
-         window.values->values->is_approximate(*window.values->needs);
+  if (feature.op == Op::kQuantile)
+    return window.values->values->is_approximate(*window.values->needs);
+  return feature.approx && window.values->values->is_estimate(*window.values->needs);
 }
 
 // The operator over a window for which missing_reason is kNone.
@@ -101,6 +103,7 @@ double windowed(const SeriesPlan& series, const FeaturePlan& feature, const Foun
       return is_float ? totals.float_sum / static_cast<double>(n)
                       : to_value(series, totals.sum, n, n);
     case Op::kStd:
+      if (is_float) return totals.deviation.std;
       return sample_std(n, totals.squares, totals.sum) / static_cast<double>(series.denominator) *
              series.unit;
     case Op::kMin:
@@ -108,6 +111,7 @@ double windowed(const SeriesPlan& series, const FeaturePlan& feature, const Foun
     case Op::kMax:
       return totals.highest;
     case Op::kVariance: {
+      if (is_float) return totals.deviation.variance;
       const auto one = static_cast<double>(series.denominator);
       return sample_variance(n, totals.squares, totals.sum) / one / one * series.unit * series.unit;
     }

@@ -25,9 +25,7 @@ inline Cell stored_cell(const SeriesPlan& series, const RowBatch& rows, std::siz
     const double value = rows.f64(row, field);
     if (value - value != 0) return Cell::kAbsent;
     out = float_key(value);
-    return Cell::kValue;
-  }
-  if (series.grid == Grid::kUnsigned) {
+  } else if (series.grid == Grid::kUnsigned) {
     out = flip_sign_bit(rows.cell(row, field));
   } else if (series.resolution > 0) {
     const auto steps = steps_of(rows.f64(row, field), series.resolution);

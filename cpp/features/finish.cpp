@@ -138,16 +138,20 @@ void add_to(std::span<std::uint64_t> limbs, const Limbs& one, bool negate) {
   }
 }
 
+// Takes a sign away; whether there was one.
+bool take_sign(std::span<std::uint64_t> limbs) {
+  if (limbs.back() >> 63 == 0) return false;
+  bool carry = true;
+  for (auto& limb : limbs) {
+    limb = ~limb + (carry ? 1 : 0);
+    carry = carry && limb == 0;
+  }
+  return true;
+}
+
 // The double nearest to limbs * 2^(64 * base - 1074); writes over them.
 double round_limbs(std::span<std::uint64_t> limbs, std::size_t base) {
-  const bool negative = limbs.back() >> 63 != 0;
-  if (negative) {
-    bool carry = true;
-    for (auto& limb : limbs) {
-      limb = ~limb + (carry ? 1 : 0);
-      carry = carry && limb == 0;
-    }
-  }
+  const bool negative = take_sign(limbs);
   std::size_t top = limbs.size();
   while (top > 0 && limbs[top - 1] == 0) --top;
   if (top == 0) return 0;
@@ -188,26 +192,35 @@ double ExactSum::rounded() const {
   return round_limbs(limbs, 0);
 }
 
+std::array<std::uint64_t, ExactSum::kLimbs> ExactSum::magnitude() const {
+  auto limbs = limbs_;
+  take_sign(limbs);
+  return limbs;
+}
+
 void FloatSum::accumulate(double value, bool negate) {
   const Limbs one(value);
   if (one.is_zero()) return;
   if (!any_) base_ = one.at > 0 ? one.at - 1 : 0;
   any_ = true;
   // The last limb takes carries and the sign: a sum of 2^22 values stays below it.
-  if (!wide_ && (one.at < base_ || one.at + 3 > base_ + kLimbs)) widen();
+  if (!wide_ && (one.at < base_ || one.at + 3 > base_ + kLimbs))
+    wide_ = std::make_unique<ExactSum>(exact());
   if (wide_)
     wide_->accumulate(one, negate);
   else
     add_to(std::span(limbs_).subspan(one.at - base_), one, negate);
 }
 
-void FloatSum::widen() {
-  wide_ = std::make_unique<ExactSum>();
+ExactSum FloatSum::exact() const {
+  if (wide_) return *wide_;
+  ExactSum out;
   const bool negative = limbs_.back() >> 63 != 0;
   for (std::size_t i = base_; i < ExactSum::kLimbs; ++i) {
     const bool held = i - base_ < kLimbs;
-    wide_->limbs_[i] = held ? limbs_[i - base_] : negative ? ~std::uint64_t{0} : 0;
+    out.limbs_[i] = held ? limbs_[i - base_] : negative ? ~std::uint64_t{0} : 0;
   }
+  return out;
 }
 
 double FloatSum::rounded() const {

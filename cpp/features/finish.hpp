@@ -118,10 +118,11 @@ class ExactSum {
   void subtract(double value) { accumulate(Limbs(value), true); }
   void merge(const ExactSum& other);
   double rounded() const;  // to nearest, ties to even; infinite beyond the doubles
+  static constexpr std::size_t kLimbs = 34;
+  std::array<std::uint64_t, kLimbs> magnitude() const;  // without its sign
 
  private:
   friend class FloatSum;
-  static constexpr std::size_t kLimbs = 34;
   void accumulate(const Limbs& one, bool negate);
   std::array<std::uint64_t, kLimbs> limbs_{};
 };
@@ -133,12 +134,12 @@ class FloatSum {
   void add(double value) { accumulate(value, false); }
   void subtract(double value) { accumulate(value, true); }
   double rounded() const;
+  ExactSum exact() const;
   std::size_t memory_bytes() const { return wide_ ? sizeof(ExactSum) : 0; }  // besides its own
 
  private:
   static constexpr std::size_t kLimbs = 6;
   void accumulate(double value, bool negate);
-  void widen();
   std::unique_ptr<ExactSum> wide_;
   std::size_t base_ = 0;  // the limb that limbs_[0] is
   bool any_ = false;      // there was a value

@@ -51,9 +51,11 @@ Status unsigned_bounds(const Field& field, SeriesPlan& series) {
 Status float_bounds(const Field& field, SeriesPlan& series) {
   if (field.resolution == 0) {
     series.grid = Grid::kFloat;
-    constexpr double kMax = std::numeric_limits<double>::max();
-    series.low = float_key(-kMax);
-    series.high = float_key(kMax);
+    static constexpr double kMax = std::numeric_limits<double>::max();
+    const bool both = field.ratio && field.range_min && field.range_max;
+    const auto bound = [](double value) { return float_key(std::clamp(value, -kMax, kMax)); };
+    series.low = bound(both ? std::bit_cast<double>(*field.range_min) : -kMax);
+    series.high = bound(both ? std::bit_cast<double>(*field.range_max) : kMax);
     return Status::ok();
   }
   if (!field.range_min || !field.range_max)
@@ -97,6 +99,8 @@ Status set_grid(const Field& field, SeriesPlan& series) {
       series.high = std::min(series.high, static_cast<std::int64_t>(*field.range_max));
   }
   series.declared = field.range_min && field.range_max;
+  const std::int64_t zero = series.grid == Grid::kUnsigned ? kI64Min : 0;
+  series.ratio = field.ratio && series.low >= zero;
   finish_grid(series);
   return Status::ok();
 }
@@ -104,7 +108,7 @@ Status set_grid(const Field& field, SeriesPlan& series) {
 void finish_grid(SeriesPlan& series) {
   const auto span =
       static_cast<std::uint64_t>(series.high) - static_cast<std::uint64_t>(series.low);
-  series.narrow = span <= std::numeric_limits<std::uint32_t>::max();
+  series.narrow = series.grid != Grid::kFloat && span <= std::numeric_limits<std::uint32_t>::max();
   series.small = series.grid == Grid::kInteger && series.unit == 1 && series.low >= -kWhole &&
                  series.high <= kWhole &&
                  series.denominator <= static_cast<std::uint64_t>(kWhole) / kEventsMax;

@@ -163,7 +163,7 @@ class Planner {
   // Where what it divides is no exact value, neither is it, and by how much depends on the divisor.
   void bound_error(const Ratio& ratio) {
     auto& features = plan_->features_;
-    if (features[ratio.numerator].error > 0 || features[ratio.denominator].error > 0)
+    if (features[ratio.numerator].error != 0 || features[ratio.denominator].error != 0)
       features[ratio.feature].error = std::numeric_limits<double>::quiet_NaN();
   }
 
@@ -274,13 +274,11 @@ class Planner {
                                     " is text");
       set_categories(series);
     }
-    const bool bounded = row.takes == Takes::kBounded;
     const bool squares = op == Op::kStd || op == Op::kVariance;
-    if ((bounded || row.takes == Takes::kGrid) && series.grid == Grid::kFloat)
-      return Status::incompatible(
-          name + ": an exact " + std::string(row.name) + " needs a grid; declare " + series.name +
-          (series.program ? " over fields that are decimal(k)" : " as decimal(k)") +
-          " or with resolution= and range=");
+    const bool is_float = series.grid == Grid::kFloat;
+    const bool bounded = row.takes == Takes::kBounded && !is_float;
+    series.float_squares |= is_float && squares;
+    if (is_float && !serves_floats(spec, series)) return needs_grid(spec, series, name);
     series.needs_bound |= bounded;
     series.needs_order |= row.ordered;
     if (row.takes == Takes::kTruth) return check_truth(series, name);
@@ -290,6 +288,26 @@ class Planner {
     series.needs_min |= op == Op::kMin || op == Op::kRange;
     series.needs_max |= op == Op::kMax || op == Op::kRange;
     return Status::ok();
+  }
+
+  // Operators that take a grid serve a float without one where it says what else bounds them.
+  static bool serves_floats(const FeatureSpec& spec, const SeriesPlan& series) {
+    const Takes takes = operator_of(spec.op).takes;
+    if (spec.op == Op::kStd || spec.op == Op::kVariance) return spec.approx;
+    if (spec.op == Op::kQuantile) return series.ratio;
+    return takes != Takes::kBounded && takes != Takes::kGrid;
+  }
+
+  static Status needs_grid(const FeatureSpec& spec, const SeriesPlan& series,
+                           const std::string& name) {
+    const bool squares = spec.op == Op::kStd || spec.op == Op::kVariance;
+    return Status::incompatible(
+        name + ": an exact " + std::string(operator_of(spec.op).name) + " needs a grid; declare " +
+        series.name + (series.program ? " over fields that are decimal(k)" : " as decimal(k)") +
+        " or with resolution= and range=" +
+        (squares                                       ? "; or say approx=True"
+         : spec.op == Op::kQuantile && !series.program ? "; or with range= and ratio=True"
+                                                       : ""));
   }
 
   // Sums always fit: 2^63 * kEventsMax < 2^126. Squares do when the range is declared.

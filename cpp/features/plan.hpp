@@ -31,7 +31,7 @@ enum class Reason : std::uint8_t {
   kEmptyWindow = 4,  // events, but none in the window
   kTooFew = 5,       // the operator is undefined for so few events (std of one, rate at one time)
   kEvicted = 6,      // unknown, and may have been let go to keep the view's state within its bound
-  kApproximate = 7,  // FRESH, and within Plan::error of what is exact
+  kApproximate = 7,  // FRESH, and about as far from exact as FeaturePlan::error says
   kBehind = 8,       // of another stream, which is too far ahead of the time that is asked for
 };
 
@@ -79,6 +79,9 @@ struct FeatureSpec {
   // kBin: the values v with at_least <= v < below, in the field's unit; absent = no bound.
   std::optional<double> at_least, below;
   std::optional<double> value;  // kConstant: what it is
+  // kDistinct: an estimate where more than kDistinctMax values differ (values.hpp). kStd and
+  // kVariance: also of floats without a grid.
+  bool approx = false;
   Digest fingerprint{};  // its identity over the schema; made in edgecore.features, carried here
 };
 
@@ -116,8 +119,12 @@ inline constexpr std::int64_t kNoHold = INT64_MAX;
 struct ValuePlan {
   Span span;  // a sliding window has its width alone
   bool distinct = false, modes = false;
+  bool estimated = false;                // distinct values, beyond kDistinctMax an estimate
   std::vector<std::uint16_t> permilles;  // of the quantiles
-  std::uint64_t bucket_steps = 1;        // stored steps that one bucket of a quantile holds
+  bool log = false;                      // buckets of a quantile are those of buckets.hpp
+  std::uint32_t buckets = 0;             // how many
+  std::uint32_t bucket_base = 0;         // log: the number of the first
+  std::uint64_t bucket_steps = 1;        // stored steps that one holds; log: more than 1
   std::uint64_t bucket_inverse = 0;      // above 1: 2^64 / bucket_steps, rounded up
   std::vector<std::int64_t> edges;       // ascending, stored; bins are what lies between them
 };
@@ -134,6 +141,8 @@ struct SeriesPlan {
   double unit = 1;
   double resolution = 0;           // > 0: stored = value / resolution, ties to even
   bool declared = false;           // the bounds are: they are no dtype's own
+  bool ratio = false;              // on a ratio scale: no value is below 0
+  bool float_squares = false;      // Grid::kFloat: a std or variance is asked for
   bool narrow = false;             // high - low fits 32 bits: stored as u32 above `low`
   std::int64_t low = 0, high = 0;  // inclusive bounds of stored values
   bool needs_sum = false, needs_squares = false, needs_min = false, needs_max = false;
@@ -164,7 +173,10 @@ struct FeaturePlan {
   bool plain = false;      // no ttl and no minimum: nothing to judge but the window
   // kQuantile: which of its ValuePlan's. kBin: its bins, [part, part_end).
   std::uint16_t part = 0, part_end = 0;
-  double error = 0;  // at most that far from exact, in the field's unit; NaN: no bound is known
+  bool approx = false;  // kDistinct: an estimate beyond kDistinctMax
+  double error = 0;     // at most that far from exact, in the field's unit; NaN: no bound is known
+  // Above 0: at most that share of the exact value from it; kDistinct: the standard error.
+  double relative_error = 0;
 };
 
 // A feature that no event changes.

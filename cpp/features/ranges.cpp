@@ -27,6 +27,7 @@ void Ranges::Floats::merge(const Floats& other) {
 void Ranges::reset(const SeriesPlan& plan) {
   integers_.clear();
   floats_.clear();
+  squares_.clear();
   steps_.clear();
   held_.clear();
   held_.resize(plan.holds.size());
@@ -35,6 +36,7 @@ void Ranges::reset(const SeriesPlan& plan) {
 void Ranges::shift(std::uint32_t shift) {
   integers_.shift(shift);
   floats_.shift(shift);
+  squares_.shift(shift);
   steps_.shift(shift);
   for (auto& one : held_) one.shift(shift);
 }
@@ -42,6 +44,7 @@ void Ranges::shift(std::uint32_t shift) {
 void Ranges::change(std::uint32_t at) {
   integers_.change(at);
   floats_.change(at);
+  squares_.change(at);
   steps_.change(at);
   for (auto& one : held_) one.change(at);
 }
@@ -49,6 +52,7 @@ void Ranges::change(std::uint32_t at) {
 void Ranges::forget(std::uint32_t upto) {
   integers_.forget(upto);
   floats_.forget(upto);
+  squares_.forget(upto);
   steps_.forget(upto);
   for (auto& one : held_) one.forget(upto);
 }
@@ -65,6 +69,13 @@ void Ranges::totals(const SeriesPlan& plan, const EventView& events, std::uint32
     };
     const Floats found = floats_.sum(events.begin, begin, end, one);
     out.float_sum = found.sum.rounded();
+    if (plan.float_squares && end - begin > 1) {
+      const auto square = [&events](std::uint32_t at, Squares& to) {
+        to.sum.add(float_of_key(events.stored(at)));
+      };
+      const Squares squares = squares_.sum(events.begin, begin, end, square);
+      out.deviation = deviation_of(end - begin, squares.sum, found.sum);
+    }
     extremes = found.extremes;
   } else {
     const auto one = [&events](std::uint32_t at, Integers& to) {
@@ -107,8 +118,8 @@ Held Ranges::held(const SeriesPlan& plan, const EventView& events, std::uint32_t
 }
 
 std::size_t Ranges::memory_bytes() const {
-  std::size_t total =
-      sizeof(Ranges) + integers_.memory_bytes() + floats_.memory_bytes() + steps_.memory_bytes();
+  std::size_t total = sizeof(Ranges) + integers_.memory_bytes() + floats_.memory_bytes() +
+                      squares_.memory_bytes() + steps_.memory_bytes();
   for (const auto& one : held_) total += sizeof(one) + one.memory_bytes();
   return total;
 }

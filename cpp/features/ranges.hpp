@@ -9,6 +9,7 @@
 #include "features/blocks.hpp"
 #include "features/finish.hpp"
 #include "features/plan.hpp"
+#include "features/squares.hpp"
 #include "features/view.hpp"
 
 namespace edgecore::features {
@@ -72,6 +73,10 @@ class Ranges {
     Extremes extremes;
     void merge(const Floats& other);
   };
+  struct Squares {
+    SquareSum sum;
+    void merge(const Squares& other) { sum.merge(other.sum); }
+  };
   struct Longest {
     std::uint64_t step = 0;  // from an event's predecessor to it
     void merge(const Longest& other) { step = std::max(step, other.step); }
@@ -79,6 +84,7 @@ class Ranges {
 
   Blocks<Integers> integers_;
   Blocks<Floats> floats_;
+  Blocks<Squares> squares_;  // of floats
   Blocks<Longest> steps_;
   std::vector<Blocks<Held>> held_;  // per hold of the plan
 };

@@ -68,6 +68,9 @@ void Series::reset(const SeriesPlan& plan) {
   if (plan.grid != Grid::kFloat || !plan.needs_sum) return;
   if (!float_sums_) float_sums_ = std::make_unique<FloatSum[]>(count);
   for (std::size_t i = 0; i < count; ++i) float_sums_[i] = FloatSum();
+  if (!plan.needs_squares) return;
+  if (!float_squares_) float_squares_ = std::make_unique<SquareSum[]>(count);
+  std::fill_n(float_squares_.get(), count, SquareSum{});
 }
 
 bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
@@ -127,6 +130,7 @@ void Series::add(const SeriesPlan& plan, std::size_t window, std::uint32_t at) {
   const std::int64_t one = stored(plan, at);
   if (plan.grid == Grid::kFloat) {
     float_sums_[window].add(float_of_key(one));
+    if (plan.needs_squares) float_squares_[window].add(float_of_key(one));
     return;
   }
   Window& w = windows_[window];
@@ -139,6 +143,7 @@ void Series::subtract(const SeriesPlan& plan, std::size_t window, std::uint32_t 
   const std::int64_t one = stored(plan, at);
   if (plan.grid == Grid::kFloat) {
     float_sums_[window].subtract(float_of_key(one));
+    if (plan.needs_squares) float_squares_[window].subtract(float_of_key(one));
     return;
   }
   Window& w = windows_[window];
@@ -233,7 +238,11 @@ inline void Series::totals_now(const SeriesPlan& plan, std::size_t window, std::
   out.count = w.end - w.begin;
   out.begin = w.begin;
   if (out.count == 0) return;
-  if (plan.grid == Grid::kFloat && plan.needs_sum) out.float_sum = float_sums_[window].rounded();
+  if (plan.grid == Grid::kFloat && plan.needs_sum) {
+    out.float_sum = float_sums_[window].rounded();
+    if (plan.needs_squares && out.count > 1)
+      out.deviation = deviation_of(out.count, float_squares_[window], float_sums_[window].exact());
+  }
   if (plan.needs_min) {
     w.min_at = seek(minima_, w.min_at, w.begin);
     out.low = value<kNarrow>(plan, minima_[w.min_at]);
@@ -265,6 +274,7 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
     return;
   }
   ExactSum floats;
+  SquareSum float_squares;
   UInt128 sum = 0;
   UInt128 squares = 0;
   std::int64_t lowest = stored(plan, begin);
@@ -275,6 +285,7 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
     highest = std::max(highest, one);
     if (plan.grid == Grid::kFloat) {
       if (plan.needs_sum) floats.add(float_of_key(one));
+      if (plan.needs_squares) float_squares.add(float_of_key(one));
       continue;
     }
     sum += wide(one);
@@ -283,6 +294,8 @@ void Series::totals_back(const SeriesPlan& plan, std::int64_t bound, std::int64_
   out.sum = sum;
   out.squares = squares;
   out.float_sum = floats.rounded();
+  if (plan.grid == Grid::kFloat && plan.needs_squares && out.count > 1)
+    out.deviation = deviation_of(out.count, float_squares, floats);
   out.low = lowest;
   out.high = highest;
   out.lowest = one_value(plan, lowest);
@@ -470,7 +483,7 @@ std::size_t Series::memory_bytes(const SeriesPlan& plan) const {
   return capacity_ * event_bytes(plan) + minima_.memory_bytes() + maxima_.memory_bytes() +
          order_.memory_bytes() + plan.windows.size() * sizeof(Window) +
          plan.decays.size() * sizeof(Decay) + (ranges_ ? ranges_->memory_bytes() : 0) +
-         values_bytes + sums_bytes;
+         values_bytes + sums_bytes + (float_squares_ ? plan.windows.size() * sizeof(SquareSum) : 0);
 }
 
 }  // namespace edgecore::features

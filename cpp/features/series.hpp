@@ -27,6 +27,7 @@
 #include "features/plan.hpp"
 #include "features/ranges.hpp"
 #include "features/sliding.hpp"
+#include "features/squares.hpp"
 #include "features/values.hpp"
 
 namespace edgecore::features {
@@ -74,6 +75,7 @@ struct Totals {
   std::uint32_t count = 0;
   Wide sum, squares;
   double float_sum = 0;            // Grid::kFloat
+  Deviation deviation;             // likewise, where the plan has float_squares and count > 1
   double lowest = 0, highest = 0;  // in the field's unit
   std::int64_t low = 0, high = 0;  // the same, as stored
   std::uint32_t begin = 0;         // index of the first event inside
@@ -174,7 +176,8 @@ class Series {
   std::unique_ptr<std::int64_t[]> wide_;
   std::uint32_t begin_ = 0, end_ = 0, capacity_ = 0;
   std::unique_ptr<Window[]> windows_;
-  std::unique_ptr<FloatSum[]> float_sums_;  // per window, Grid::kFloat
+  std::unique_ptr<FloatSum[]> float_sums_;      // per window, Grid::kFloat
+  std::unique_ptr<SquareSum[]> float_squares_;  // likewise, where squares are needed
   std::unique_ptr<Decay[]> decays_;
   std::unique_ptr<Ranges> ranges_;
   std::unique_ptr<Values[]> values_;  // per window of the plan's values

@@ -17,6 +17,12 @@ class Tally {
   void clear();
 
   std::uint32_t distinct() const { return live_; }
+  // work(value, count) of each, in any order.
+  template <typename Work>
+  void each(const Work& work) const {
+    for (const Slot& slot : slots_)
+      if (slot.count != 0) work(slot.value, slot.count);
+  }
   // The most frequent value, of equally frequent ones the least; distinct() > 0.
   std::int64_t mode();
 

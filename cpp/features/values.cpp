@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "base/exact.hpp"
+#include "features/buckets.hpp"
 #include "features/sliding.hpp"
 
 namespace edgecore::features {
@@ -72,38 +72,26 @@ void release(std::vector<T>& data) {
   std::vector<T>().swap(data);
 }
 
-std::uint32_t above_low(const SeriesPlan& plan, std::int64_t stored) {
-  return static_cast<std::uint32_t>(static_cast<std::uint64_t>(stored) -
-                                    static_cast<std::uint64_t>(plan.low));
-}
-
-// The inverse divides exactly: neither takes more than 32 bits.
-std::uint32_t bucket_of(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
-  if (plan.narrow) {
-    const std::uint32_t above = above_low(plan, stored);
-    return needs.bucket_inverse == 0
-               ? above
-               : static_cast<std::uint32_t>(static_cast<UInt128>(above) * needs.bucket_inverse >>
-                                            64);
-  }
-  return static_cast<std::uint32_t>(
-      (static_cast<std::uint64_t>(stored) - static_cast<std::uint64_t>(plan.low)) /
-      needs.bucket_steps);
+// Different values are to be counted.
+bool counts(const ValuePlan& needs) {
+  return needs.distinct || needs.estimated;
 }
 
 bool keeps_order(const ValuePlan& needs) {
-  return !needs.permilles.empty() || (needs.distinct && !needs.modes);
-}
-
-// Counted while there are many; where the most frequent is asked for, always.
-bool keeps_tally(const ValuePlan& needs, bool many) {
-  return needs.modes || (needs.distinct && many);
+  return !needs.permilles.empty() || (counts(needs) && !needs.modes);
 }
 
 }  // namespace
 
+// Counted while there are many; where the most frequent is asked for, always.
+bool Values::keeps_tally(const ValuePlan& needs) const {
+  return !uncounted_ && (needs.modes || (counts(needs) && many_));
+}
+
 void Values::clear() {
   begin_ = end_ = 0;
+  sketch_.reset();
+  uncounted_ = false;
   if (!table_.empty()) return;
   many_ = false;
   different_ = 0;
@@ -121,7 +109,7 @@ bool Values::use_table(const SeriesPlan& plan, const ValuePlan& needs) {
   if (last >= kTableMax) return false;
   table_.assign(static_cast<std::size_t>(last) + 1, 0);
   if (needs.permilles.empty()) return true;
-  buckets_.assign(kBuckets, 0);
+  buckets_.assign(needs.buckets, 0);
   cursors_.assign(needs.permilles.size(), {});
   return true;
 }
@@ -154,9 +142,14 @@ void Values::count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_
 
 void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
   if (!needs.edges.empty()) count_bin(needs, stored, 1);
-  if (!table_.empty()) return count_in_table(plan, needs, stored, 1);
+  if (!table_.empty()) {
+    count_in_table(plan, needs, stored, 1);
+    if (needs.estimated) sketch(plan, needs, stored);
+    return;
+  }
   if (!many_ && narrow_.size() + wide_.size() == kFewMax) to_many(plan, needs);
-  if (keeps_tally(needs, many_)) tally_.add(stored, needs.modes);
+  if (keeps_tally(needs)) tally_.add(stored, needs.modes);
+  if (needs.estimated) sketch(plan, needs, stored);
   if (!keeps_order(needs)) return;
   if (many_) {
     count_bucket(plan, needs, stored, 1);
@@ -170,8 +163,9 @@ void Values::add(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t st
 
 void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
   if (!needs.edges.empty()) count_bin(needs, stored, kLess);
+  if (sketch_) sketch_->remove(stored);
   if (!table_.empty()) return count_in_table(plan, needs, stored, kLess);
-  if (keeps_tally(needs, many_)) tally_.remove(stored, needs.modes);
+  if (keeps_tally(needs)) tally_.remove(stored, needs.modes);
   if (!keeps_order(needs)) return;
   if (many_)
     count_bucket(plan, needs, stored, kLess);
@@ -185,7 +179,7 @@ void Values::remove(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t
 void Values::replace(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t old,
                      std::int64_t fresh) {
   const bool ordered = table_.empty() && !many_ && keeps_order(needs);
-  if (!ordered || keeps_tally(needs, many_) || !needs.edges.empty()) {
+  if (!ordered || keeps_tally(needs) || !needs.edges.empty()) {
     remove(plan, needs, old);
     add(plan, needs, fresh);
   } else if (plan.narrow) {
@@ -198,12 +192,12 @@ void Values::replace(const SeriesPlan& plan, const ValuePlan& needs, std::int64_
 void Values::to_many(const SeriesPlan& plan, const ValuePlan& needs) {
   many_ = true;
   if (!needs.permilles.empty()) {
-    buckets_.assign(kBuckets, 0);
+    buckets_.assign(needs.buckets, 0);
     cursors_.assign(needs.permilles.size(), {});
   }
   const auto each = [&](std::int64_t stored) {
     count_bucket(plan, needs, stored, 1);
-    if (needs.distinct && !needs.modes) tally_.add(stored, false);
+    if (counts(needs) && !needs.modes) tally_.add(stored, false);
   };
   for (const std::uint32_t one : narrow_) each(plan.low + static_cast<std::int64_t>(one));
   for (const std::int64_t one : wide_) each(one);
@@ -216,6 +210,8 @@ void Values::to_few(const SeriesPlan& plan, const ValuePlan& needs, const EventV
   release(buckets_);
   release(cursors_);
   if (!needs.modes) tally_ = Tally();
+  sketch_.reset();
+  uncounted_ = false;
   const auto order = [this](auto& ordered) {
     std::sort(ordered.begin(), ordered.end());
     different_ = 0;
@@ -267,10 +263,44 @@ void Values::move(const SeriesPlan& plan, const ValuePlan& needs, const EventVie
   for (; begin_ > begin; --begin_) add(plan, needs, events.stored(begin_ - 1));
   for (; end_ < events.end; ++end_) add(plan, needs, events.stored(end_));
   if (many_ && count() <= kFewMax / 2 && keeps_order(needs)) to_few(plan, needs, events);
+  if (sketch_) settle_sketch(needs, events);
 }
 
 std::uint32_t Values::distinct(const ValuePlan& needs) const {
-  return keeps_tally(needs, many_) ? tally_.distinct() : different_;
+  return keeps_tally(needs) ? tally_.distinct() : different_;
+}
+
+// One more event is in the tally or the table, if there is one.
+void Values::sketch(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored) {
+  if (sketch_) {
+    sketch_->add(stored, 1);
+  } else if (distinct(needs) > kDistinctMax) {
+    sketch_ = std::make_unique<Sketch>();
+    tally_.each([this](std::int64_t value, std::uint32_t count) { sketch_->add(value, count); });
+    for (std::size_t at = 0; at < table_.size(); ++at)
+      if (table_[at] != 0) sketch_->add(plan.low + static_cast<std::int64_t>(at), table_[at]);
+  }
+  if (!sketch_ || uncounted_ || !table_.empty() || needs.modes || needs.distinct) return;
+  // Each cell has a value of its own, so that kDistinctMax cells prove more values than that; some
+  // more, so that a tally that comes back stays for long.
+  if (sketch_->cells() <= kDistinctMax + kDistinctMax / 4) return;
+  uncounted_ = true;
+  tally_ = Tally();
+}
+
+// When a window has moved: the cells prove that more than kDistinctMax values differ, or they are
+// counted again. Both come once in some hundred values that have gone for good.
+void Values::settle_sketch(const ValuePlan& needs, const EventView& events) {
+  if (uncounted_ && sketch_->cells() <= kDistinctMax) {
+    uncounted_ = false;
+    for (std::uint32_t at = begin_; at < end_; ++at) tally_.add(events.stored(at), false);
+  }
+  if (!uncounted_ && table_.empty() && distinct(needs) <= kDistinctMax / 2) sketch_.reset();
+}
+
+std::uint32_t Values::about_distinct(const ValuePlan& needs) {
+  if (!is_estimate(needs)) return distinct(needs);
+  return std::clamp(sketch_->estimate(), kDistinctMax + 1, count());
 }
 
 // The value of that rank among those of one bucket; the window is small.
@@ -296,20 +326,14 @@ std::int64_t Values::quantile(const SeriesPlan& plan, const ValuePlan& needs,
   Cursor& cursor = cursors_[which];
   while (rank < cursor.below) cursor.below -= buckets_[--cursor.bucket];
   while (rank >= cursor.below + buckets_[cursor.bucket]) cursor.below += buckets_[cursor.bucket++];
-  if (needs.bucket_steps == 1) return plan.low + static_cast<std::int64_t>(cursor.bucket);
-  const std::uint64_t first = cursor.bucket * needs.bucket_steps;
-  if (count() <= kFewMax) {
-    if (table_.empty()) return among(plan, needs, events, cursor.bucket, rank - cursor.below);
-    std::uint32_t before = cursor.below;
-    std::uint64_t at = first;
-    while (rank >= before + table_[at]) before += table_[at++];
-    return plan.low + static_cast<std::int64_t>(at);
-  }
-  const std::uint64_t span =
-      static_cast<std::uint64_t>(plan.high) - static_cast<std::uint64_t>(plan.low);
-  const std::uint64_t last = std::min(first + needs.bucket_steps - 1, span);
-  const std::uint64_t middle = first + (last - first) / 2;
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(plan.low) + middle);
+  if (needs.bucket_steps > 1 && count() > kFewMax) return middle_of(plan, needs, cursor.bucket);
+  const std::int64_t first = first_of(plan, needs, cursor.bucket);
+  if (needs.bucket_steps == 1) return first;
+  if (table_.empty()) return among(plan, needs, events, cursor.bucket, rank - cursor.below);
+  std::uint32_t before = cursor.below;
+  std::uint32_t at = above_low(plan, first);
+  while (rank >= before + table_[at]) before += table_[at++];
+  return plan.low + static_cast<std::int64_t>(at);
 }
 
 std::uint32_t Values::in_bins(std::size_t from, std::size_t to) const {
@@ -322,7 +346,7 @@ std::size_t Values::memory_bytes() const {
   return (narrow_.capacity() + table_.capacity()) * sizeof(std::uint32_t) +
          wide_.capacity() * sizeof(std::int64_t) + buckets_.capacity() * sizeof(std::uint32_t) +
          cursors_.capacity() * sizeof(Cursor) + bins_.capacity() * sizeof(std::uint32_t) +
-         tally_.memory_bytes();
+         tally_.memory_bytes() + (sketch_ ? sketch_->memory_bytes() : 0);
 }
 
 }  // namespace edgecore::features

@@ -2,23 +2,26 @@
 // how many lie in each bin.
 //
 // While a window holds few events their values are kept in order, and every rank is exact. Beyond
-// kFewMax they are counted in kBuckets equal buckets over the field's declared range, and a rank is
-// the middle of its bucket: off by at most half a bucket, 1/2048 of the range. Which of the two
-// answers depends on the number of events alone. Distinct values, frequencies and bins are always
-// exact; what bounds them is the number of events that an entity may hold, kEventsMax.
+// kFewMax they are counted in buckets (buckets.hpp), and a rank is the middle of its bucket: off by
+// at most half a bucket. Which of the two answers depends on the number of events alone.
+// Frequencies and bins are always exact; what bounds them is the number of events that an entity
+// may hold, kEventsMax. So are distinct values, unless an estimate will do: then they are exact up
+// to kDistinctMax different ones, and what is kept is bounded (sketch.hpp).
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "features/plan.hpp"
+#include "features/sketch.hpp"
 #include "features/tally.hpp"
 #include "features/view.hpp"
 
 namespace edgecore::features {
 
 inline constexpr std::uint32_t kFewMax = 1024;
-inline constexpr std::uint32_t kBuckets = 1024;
+inline constexpr std::uint32_t kDistinctMax = 1024;
 inline constexpr std::uint64_t kTableMax = 1u << 20;
 
 class Values {
@@ -45,7 +48,14 @@ class Values {
             std::uint32_t begin);
 
   std::uint32_t count() const { return end_ - begin_; }
+  // Exact; of who asks for it exactly.
   std::uint32_t distinct(const ValuePlan& needs) const;
+  // Exact unless more than kDistinctMax differ, then an estimate. Either way it follows from the
+  // values that the window holds.
+  std::uint32_t about_distinct(const ValuePlan& needs);
+  bool is_estimate(const ValuePlan& needs) const {
+    return uncounted_ || distinct(needs) > kDistinctMax;
+  }
   // The most frequent value, of equally frequent ones the least; count() > 0.
   std::int64_t mode() { return tally_.mode(); }
   // The least value that at least permille / 1000 of all are not above; count() > 0. Exact unless
@@ -75,6 +85,9 @@ class Values {
   void count_in_table(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored,
                       std::uint32_t by);
   void count_bin(const ValuePlan& needs, std::int64_t stored, std::uint32_t by);
+  bool keeps_tally(const ValuePlan& needs) const;
+  void sketch(const SeriesPlan& plan, const ValuePlan& needs, std::int64_t stored);
+  void settle_sketch(const ValuePlan& needs, const EventView& events);
   void to_many(const SeriesPlan& plan, const ValuePlan& needs);
   void to_few(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events);
   std::int64_t among(const SeriesPlan& plan, const ValuePlan& needs, const EventView& events,
@@ -90,6 +103,10 @@ class Values {
   std::vector<Cursor> cursors_;         // per quantile of the plan
   std::vector<std::uint32_t> bins_;     // counts, one more than the plan has edges; or empty
   Tally tally_;
+  // Of all events, from when more than kDistinctMax values differed until few do, where an estimate
+  // is asked for. uncounted_: so many that there is no tally beside it.
+  std::unique_ptr<Sketch> sketch_;
+  bool uncounted_ = false;
 };
 
 // The values of one window of a series, at hand for its features.

@@ -7,7 +7,14 @@ from itertools import pairwise
 from edgecore._core import features as _core
 from edgecore.errors import Invalid
 from edgecore.expressions import Expression
-from edgecore.feature_spec import AGGREGATES, Feature, duration_ns, duration_text, features_of
+from edgecore.feature_spec import (
+    AGGREGATES,
+    APPROXIMABLE,
+    Feature,
+    duration_ns,
+    duration_text,
+    features_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +43,9 @@ class Agg:
     :param gap: the session of events, back from the newest, whose neighbours are at most this
         apart; over, and its window empty, once the newest is older. The window caps it.
         Names have ``_hop_<hop>`` or ``_gap_<gap>`` at their end.
+    :param approx: of ``std`` and ``variance``: also of a float that no grid holds. Of ``distinct``:
+        exact while at most 1,024 values differ, then an estimate, with a standard error of 3.25 %
+        and the reason ``approximate``, in at most 162 KiB however many there are.
     :param unit: the field's, or the stream is refused; :param convert: a unit that is converted to
         it, exactly: ``unit="degC", convert="degF"``.
     """
@@ -53,6 +63,10 @@ class Agg:
         names = [ops] if isinstance(ops, str) else list(ops)
         called = _called(field, name)
         found = {op: _aggregate(called, op) for op in names}
+        if judged.pop("approx", False):
+            if not set(names) & set(APPROXIMABLE):
+                raise Invalid(f"Agg of {called!r}: approx is of {', '.join(APPROXIMABLE)}")
+            found = {op: {**how, "approx": op in APPROXIMABLE} for op, how in found.items()}
         self.features = [
             Feature(f"{called}_{op}_{_label(span)}{_suffix(judged)}", field=field, window=span,
                     **how, **judged)
@@ -75,8 +89,8 @@ def _aggregate(called: str, op: str) -> dict[str, Any]:
 
 
 class Distinct:
-    """How many different values a field has in each window: ``<field>_distinct_<window>``. Exact;
-    the field may be a text."""
+    """How many different values a field has in each window: ``<field>_distinct_<window>``. The
+    field may be a text. Exact; with `approx` up to 1,024 different values, as in :class:`Agg`."""
 
     def __init__(
         self,

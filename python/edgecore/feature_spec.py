@@ -31,6 +31,8 @@ AGGREGATES = tuple(
     for op in dict.fromkeys(row[0] for row in OPERATORS if row[2] in (_TOTALS, _ENDS, _VALUES))
     if op not in ("quantile", "bin")
 )
+# Those that say whether less than an exact answer over a grid will do.
+APPROXIMABLE = ("std", "variance", "distinct")
 ON_STALE = ("use", "default", "missing", "recompute", "refuse")
 
 _UNITS = {
@@ -112,6 +114,7 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "at_least": (None, float),
     "below": (None, float),
     "value": (None, float),
+    "approx": (False, bool),
     "join": (None, _join),
 }
 
@@ -150,6 +153,7 @@ class Feature:
     at_least: float | None
     below: float | None
     value: float | None
+    approx: bool
     join: dict[str, object] | None
 
     def __init__(
@@ -270,5 +274,5 @@ def features_of(items: Iterable[Any]) -> Iterator[Feature]:
         yield from [item] if isinstance(item, Feature) else item.features
 
 
-__all__ = ["AGGREGATES", "ON_STALE", "OPERATORS", "OPS", "VERSIONS", "Feature", "duration_ns",
-           "duration_text", "features_of"]  # fmt: skip
+__all__ = ["AGGREGATES", "APPROXIMABLE", "ON_STALE", "OPERATORS", "OPS", "VERSIONS", "Feature",
+           "duration_ns", "duration_text", "features_of"]  # fmt: skip

@@ -50,6 +50,7 @@ _DURATIONS = ("window", "half_life", "within", "ttl", "hop", "gap", "hold", "lat
               "max_ahead", "idle")  # fmt: skip
 _WHOLE = ("min_count", "permille", "version", "max_entities", "max_bytes")
 _NUMBERS = ("default", "min_coverage", "at_least", "below", "edges", "value")
+_TRUTHS = ("approx",)
 _LISTS = ("ops", "window", "edges", "value", "fields")
 
 
@@ -138,13 +139,15 @@ class _Reader:
             wanted, said = int, "a whole number"
         elif key in _NUMBERS:
             wanted, said = int | float, "a number"
+        elif key in _TRUTHS:
+            wanted, said = bool, "true or false"
         else:
             said = "a text"
-        if isinstance(value, bool) or not isinstance(value, wanted):
+        if (isinstance(value, bool) and wanted is not bool) or not isinstance(value, wanted):
             self.refuse(table, key, f"{said} is needed")
         try:
             if key in _DURATIONS:
-                duration_ns(value)  # type: ignore[arg-type]
+                duration_ns(value)
             if key == "expr":
                 return expression(str(value))
         except Invalid as error:

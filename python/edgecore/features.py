@@ -61,7 +61,8 @@ class Reading:
 
     values (f64, NaN where MISSING), states (u8: FRESH, STALE, MISSING), ages (i64 ns since the
     field's newest event, -1 never), coverage (f64, known share of the window), reasons (u8, index
-    into :data:`REASONS`; ``approximate``: FRESH, within the plan's ``errors`` of what is exact).
+    into :data:`REASONS`; ``approximate``: FRESH, within the plan's ``errors`` of what is exact, in
+    the field's unit, or its ``relative_errors``, as shares of it).
     ``final``: FINAL, no row that is still to come can change any of it; else PROVISIONAL, as always
     in a view without ``idle=``.
     """

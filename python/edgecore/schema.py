@@ -66,10 +66,14 @@ class Field:
         1, 2 and 5 times 10^n that is at most twice this, so that bulk data take less space; every
         copy is the same. 0: nothing is rounded away. What comes as decimals is best declared
         ``decimal(k)``: a float in the middle between two multiples may stay as it is.
+    :param ratio: numbers only, whose `range` begins at 0 or above it (unsigned ones need none): the
+        field is on a ratio scale, 0 is none of it and twice is twice as much: a duration, a size, a
+        count. Quantiles of many values then have a relative error (docs/features.md). A
+        temperature in degrees Celsius is not.
     """
 
-    __slots__ = ("dtype", "fingerprint", "max_error", "name", "range", "required", "resolution",
-                 "scale", "unit")  # fmt: skip
+    __slots__ = ("dtype", "fingerprint", "max_error", "name", "range", "ratio", "required",
+                 "resolution", "scale", "unit")  # fmt: skip
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class Field:
         required: bool = False,
         resolution: float = 0.0,
         max_error: float = 0.0,
+        ratio: bool = False,
     ) -> None:
         if not name or len(name.encode()) > limits.NAME_BYTES_MAX:
             raise Invalid(f"field name {name!r}: 1 to {limits.NAME_BYTES_MAX} bytes of UTF-8")
@@ -106,9 +111,20 @@ class Field:
         if not 0.0 <= max_error < float("inf"):
             raise Invalid(f"field {name!r}: max_error must be positive")
         self.max_error = float(max_error)
+        if ratio:
+            self._check_ratio()
+        self.ratio = bool(ratio)
         from cbor2 import dumps
 
         self.fingerprint = blake3(dumps(self.canonical(), canonical=True))
+
+    def _check_ratio(self) -> None:
+        if self.dtype in ("bool", "category", "utf8", "bytes"):
+            raise Invalid(f"field {self.name!r}: ratio is for numbers, not for {self.dtype}")
+        least = 0.0 if self.dtype.startswith("u") else -1.0
+        if (self.range[0] if self.range else least) < 0:
+            raise Invalid(f"field {self.name!r}: on a ratio scale nothing is below 0; say so with "
+                          "range=(0, most)")  # fmt: skip
 
     @property
     def dtype_text(self) -> str:
@@ -128,6 +144,8 @@ class Field:
             out["resolution"] = self.resolution
         if self.max_error:
             out["max_error"] = self.max_error
+        if self.ratio:
+            out["ratio"] = True
         return out
 
     @staticmethod
@@ -146,6 +164,7 @@ class Field:
                 required=bool(body.get("required", False)),
                 resolution=float(body.get("resolution", 0.0)),
                 max_error=float(body.get("max_error", 0.0)),
+                ratio=bool(body.get("ratio", False)),
             )
         except (KeyError, TypeError, ValueError, ArithmeticError, Invalid) as error:
             raise Corrupt(f"field definition: {error}") from None
@@ -201,6 +220,7 @@ class Schema:
                     field.resolution,
                     field.range,
                     field.max_error,
+                    field.ratio,
                     field.fingerprint,
                 )
                 for field in self.fields

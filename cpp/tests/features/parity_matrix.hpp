@@ -35,18 +35,23 @@ inline Field number(const std::string& name, DType dtype, int scale = 0) {
 }
 
 // pump, temp decimal(3), load f64 without a grid, flow f64 on steps of 0.1, code i32, wide u64, on
-// bool, mode text.
+// bool, mode text; on ratio scales latency f64 and size i64.
 inline SchemaPtr schema() {
   auto made = std::make_shared<Schema>();
   made->stream = "telemetry";
   made->fields = {number("pump", DType::kCategory), number("temp", DType::kDecimal, 3),
                   number("load", DType::kF64),      number("flow", DType::kF64),
                   number("code", DType::kI32),      number("wide", DType::kU64),
-                  number("on", DType::kBool),       number("mode", DType::kCategory)};
+                  number("on", DType::kBool),       number("mode", DType::kCategory),
+                  number("latency", DType::kF64),   number("size", DType::kI64)};
   static_cast<void>(set_range(made->fields[1], -40, 150));
   made->fields[3].resolution = 0.1;
   static_cast<void>(set_range(made->fields[3], -1e9, 1e9));
   static_cast<void>(set_range(made->fields[4], -1000, 1000));
+  for (const std::size_t at : {8, 9}) {
+    made->fields[at].ratio = true;
+    static_cast<void>(set_range(made->fields[at], 0, 1e12));
+  }
   std::string names;
   for (const Field& field : made->fields) names += dtype_text(field) + " " + field.name + "\n";
   made->canonical.assign(as_byte_span(names).begin(), as_byte_span(names).end());
@@ -115,7 +120,7 @@ inline void add_spans(ViewSpec& view) {
 // The operators of values as a set; `add` puts one into the view.
 inline void add_values(ViewSpec& out, const auto& add) {
   for (const std::int64_t window : {60, 600}) {
-    for (const std::string field : {"temp", "flow", "code"})
+    for (const std::string field : {"temp", "flow", "code", "latency", "size"})
       for (const int permille : {500, 950}) {
         add(Op::kQuantile, permille == 500 ? "p50" : "p95", field, window);
         out.features.back().permille = static_cast<std::uint16_t>(permille);
@@ -128,6 +133,12 @@ inline void add_values(ViewSpec& out, const auto& add) {
     for (const std::string field : {"temp", "load", "code", "mode"}) {
       add(Op::kDistinct, "distinct", field, window);
       add(Op::kMostFrequent, "most_frequent", field, window);
+      add(Op::kDistinct, "about", field, window);
+      out.features.back().approx = true;
+    }
+    for (const Op op : {Op::kStd, Op::kVariance}) {
+      add(op, std::string(operator_of(op).name), "load", window);
+      out.features.back().approx = true;
     }
     add(Op::kFirst, "first", "mode", window);
   }
@@ -244,19 +255,21 @@ inline double finite(Numbers& numbers) {
   return std::bit_cast<double>(numbers.next() >> 63 << 63 | exponent << 52 | mantissa);
 }
 
-// In order of arrival: ties, silences, nulls, late rows and rows too late.
+// In order of arrival: ties, silences, nulls, late rows and rows too late. In a long one, at times
+// one pump speaks all at once, so that windows hold more values than are kept in order.
 inline RowBatch history(std::size_t count, std::uint64_t run) {
   Numbers numbers(run);
   RowBatch rows(schema());
   std::int64_t time = kStart;
   for (std::size_t i = 0; i < count; ++i) {
-    if (!numbers.one_in(9)) time += numbers.between(1, 2 * kSecond);
+    const bool burst = i % 3000 >= 1700;
+    if (!numbers.one_in(9)) time += numbers.between(1, burst ? kSecond / 500 : 2 * kSecond);
     if (numbers.one_in(400)) time += numbers.between(30, 2000) * kSecond;
     const std::int64_t late = numbers.one_in(8) ? numbers.between(0, 25 * kSecond) : 0;
     const std::uint64_t number = run * count + i;
     const std::size_t row =
         rows.add_row(time - late, numbers.one_in(3) ? "left" : "right", number * 4 + number % 4);
-    const std::string pump(1, static_cast<char>('a' + numbers.between(0, 4)));
+    const std::string pump(1, static_cast<char>('a' + (burst ? 0 : numbers.between(0, 4))));
     rows.set_bytes(row, 0, as_byte_span(pump));
     const auto some = [&numbers] { return !numbers.one_in(13); };
     if (some()) rows.set_i64(row, 1, numbers.between(-40'000, 150'000));
@@ -267,6 +280,10 @@ inline RowBatch history(std::size_t count, std::uint64_t run) {
     if (some()) rows.set_i64(row, 6, numbers.between(0, 1));
     const std::string mode = "mode " + std::to_string(numbers.between(0, 6));
     if (some()) rows.set_bytes(row, 7, as_byte_span(mode));
+    const auto magnitude = std::bit_cast<std::uint64_t>(finite(numbers)) << 1 >> 1;
+    if (some()) rows.set_f64(row, 8, std::bit_cast<double>(magnitude) / 4);
+    const std::int64_t octaves = numbers.between(0, 39);
+    if (some()) rows.set_i64(row, 9, numbers.between(0, 1'000'000'000'000) >> octaves);
   }
   return rows;
 }

@@ -13,7 +13,9 @@ class Schema:
         stream: str,
         tier: int,
         version: int,
-        fields: list[tuple[str, int, int, bool, float, tuple[float, float] | None, float, bytes]],
+        fields: list[
+            tuple[str, int, int, bool, float, tuple[float, float] | None, float, bool, bytes]
+        ],
         canonical: bytes,
     ) -> None: ...
     @property

@@ -143,6 +143,8 @@ def _operator(feature: Feature) -> str:
     if feature.op == "bin":
         ends = ("" if one is None else f"{one:g}" for one in (feature.at_least, feature.below))
         return f"{said} [{', '.join(ends)})"
+    if feature.approx:
+        return f"{said} approx"
     return said
 
 
@@ -185,11 +187,12 @@ def facts(view: FeatureView, schemas: dict[str, Schema]) -> dict[str, Any]:
     told |= {"entity_bytes": 0, "event_bytes": 0}
     for part in parts_of(view):
         plan = part.plan(schemas)
-        columns = zip(part.columns, plan.grids, plan.horizons, plan.errors, strict=True)
-        for at, grid, horizon, error in columns:
+        columns = zip(part.columns, plan.grids, plan.horizons, plan.errors, plan.relative_errors,
+                      strict=True)  # fmt: skip
+        for at, grid, horizon, error, relative in columns:
             features[at] |= {
                 "grid": _grid(grid), "horizon": horizon, "fingerprint": prints[at].hex(),
-                "error": error if error == error else None,
+                "error": error if error == error else None, "relative_error": relative,
             }  # fmt: skip
         told["entity_bytes"] += plan.entity_bytes
         told["event_bytes"] += plan.event_bytes
@@ -211,6 +214,8 @@ def _row(one: dict[str, Any], known: bool) -> list[str]:
     if known:
         error = one["error"]
         said = "unknown" if error is None else "exact" if error == 0 else f"±{error:g}"
+        if one["relative_error"]:
+            said = f"±{one['relative_error']:.2%}" + (" (1 sigma)" if error is None else "")
         row += [one["grid"], duration_text(one["horizon"]), said, one["fingerprint"][:12]]
     return [*row, _judged(one)]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SIGNIFICANT_MAX = 15  # every decimal of so many digits is one double, and back
 CATEGORIES_MAX = 256
 NOISE_ULPS = 8
+RATIO_SEEN = 1000  # the greatest is so many times the least: worth a word about ratio scales
 _TIME_NAMES = {"time", "timestamp", "ts", "date", "datetime", "epoch", "unix", "unix_time"}
 _UNIX_MIN_S, _UNIX_MAX_S = 631_152_000, 4_102_444_800  # 1990 to 2100
 
@@ -306,6 +307,7 @@ class _Loss:
     def __init__(self) -> None:
         self.changed = self.refused = self.empty = 0
         self.largest = Decimal(0)
+        self.least = self.most = Decimal(0)  # of those that are not 0
 
     def see(self, field: Field, text: str) -> None:
         if not text:
@@ -315,6 +317,9 @@ class _Loss:
                 self.refused += 1
                 return
             exact = Decimal(text)
+            if exact:
+                self.least = min(self.least or exact, exact)
+                self.most = max(self.most, exact)
             change = abs(exact - round(exact, field.scale))
             self.changed += change != 0
             self.largest = max(self.largest, change)
@@ -330,6 +335,11 @@ class _Loss:
             said.append(f"{self.refused} cells are no numbers: their lines will be refused")
         if self.empty:
             said.append(f"{self.empty} cells are empty: null")
+        if self.least > 0 and self.most >= self.least * RATIO_SEEN:
+            said.append(
+                f"from {self.least} to {self.most} and nothing below 0: if 0 is none of it, "
+                "a range from 0 and ratio = true make quantiles relative"
+            )
         return "; ".join(said)
 
 

@@ -20,7 +20,7 @@ _TOP = {"stream": str, "tier": str, "version": int, "csv": dict, "field": list}
 _CSV = {"time": str, "time_format": str, "delimiter": str}
 _FIELD = {
     "name": str, "column": str, "dtype": str, "unit": str, "range": list, "required": bool,
-    "resolution": float, "max_error": float,
+    "resolution": float, "max_error": float, "ratio": bool,
 }  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def _field(where: str, item: Any) -> tuple[Field, str]:
         required=item.get("required", False),
         resolution=float(item.get("resolution", 0.0)),
         max_error=float(item.get("max_error", 0.0)),
+        ratio=item.get("ratio", False),
     )
     return field, item.get("column", field.name)
 
