@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import feature_latency
+from feature_errors import error_rows
 from pair import HERE, LOOP_NS_MIN, Case, calibrate, row, start
 
 EVENTS = 20_000
@@ -300,46 +301,6 @@ def memory_row(name: str, dtype: str, bounds: tuple[float, float] | None) -> dic
     }  # fmt: skip
 
 
-def quantile_row() -> dict[str, Any]:
-    """The largest error of an hour's p95 over values of a 190-wide range, and what it costs."""
-    import bisect
-    import time
-
-    import edgecore as ec
-
-    chance = random.Random(21)
-    fields = [ec.Field("pump", "category"), ec.Field("temp", "decimal(3)", range=(-40, 150))]
-    table = ec.Schema("telemetry", tier="bulk", fields=fields)
-    one = ec.FeatureView("quantile", entity="pump", source="telemetry",
-                         features=[ec.Agg("temp", "p95", window="1h")])  # fmt: skip
-    steps = [chance.randrange(-40_000, 150_001) for _ in range(EVENTS)]
-    batch = prepared(table, steps)
-    began = time.process_time()
-    found = ec.backfill(one, batch, schema=table)
-    spent = time.process_time() - began
-    held: list[int] = []
-    worst = 0.0
-    for at, step in enumerate(steps):
-        bisect.insort(held, step)
-        if at >= 3600:
-            del held[bisect.bisect_left(held, steps[at - 3600])]
-        exact = held[(950 * len(held) + 999) // 1000 - 1] / 1000
-        worst = max(worst, abs(found.values[at] - exact))
-    return {
-        "id": "features.quantile/190", "unit": "field", "better": "lower", "ours": round(worst, 6),
-        "peer": None, "ratio": None, "reason": "the goal, 0.1, is on ours", "rounds": 1,
-        "settings": {"events": EVENTS, "window": 3600, "stated": one.plan(table).errors[0],
-                     "ns": round(spent * 1e9 / EVENTS, 1)},
-    }  # fmt: skip
-
-
-def prepared(table: Any, steps: list[int]) -> Any:
-    from edgecore.features import prepare
-
-    return prepare(table, [{"time": START_NS + i * SECOND_NS, "pump": "p0", "temp": step / 1000}
-                           for i, step in enumerate(steps)])  # fmt: skip
-
-
 class OursFlat:
     """One update and one read of count, mean, std, min and max: what they cost by the number of
     windows, of entities, and of events in the longest window."""
@@ -455,7 +416,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     yield from more_rows(rounds)
     yield memory_row("decimal3", "decimal(3)", (0, 100))
     yield memory_row("f64", "f64", None)
-    yield quantile_row()
+    yield from error_rows()
     for name in FLAT:
         found = alone(f"features.flat/{name}", f"flat/{name}", rounds)
         yield found | {"reason": "no peer: the row is what ours grows by"}

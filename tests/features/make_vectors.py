@@ -40,6 +40,8 @@ def parameters() -> ec.FeatureView:
         ec.Agg("temp", OPS, window="1m"),
         Feature("temp_rate_as_it_was", "rate", "temp", "1m", version=1),
         ec.Agg("load", ["sum", "mean", "min", "max"], window="1m"),
+        ec.Agg("load", ["variance", "std"], window="1m", approx=True),
+        ec.Agg("mode", "distinct", window="1m", approx=True, name="about"),
         ec.Agg("flow", ["mean", "rate", "p50"], window="1m", hop="20s"),
         ec.Agg("temp", ["count", "max", "delta"], window="2m", gap="12s"),
         ec.Histogram("temp", edges=[20, 25.5], window="1m"),

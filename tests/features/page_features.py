@@ -104,7 +104,7 @@ def aggregate(feature: dict[str, Any], inside: list[Event]) -> float | None:
         low, high = feature.get("at_least"), feature.get("below")
         return sum((low is None or v >= low) and (high is None or v < high) for v in values)
     if op in ("std", "variance"):
-        steps = [int(value * grid) for value in values]
+        steps = [value * grid for value in values]
         spread, pairs = n * sum(step * step for step in steps) - sum(steps) ** 2, n * (n - 1)
         if not pairs:
             return None

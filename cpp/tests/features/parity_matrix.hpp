@@ -84,6 +84,12 @@ inline void add_spans(ViewSpec& view) {
       view.features.back().min_coverage = 0.75;
     }
   add(Op::kCount, "", 30).hop_ns = 100 * kSecond;
+  for (const Op op : {Op::kStd, Op::kVariance, Op::kDistinct})
+    for (const bool hops : {true, false}) {
+      FeatureSpec& spec = add(op, "load", 600);
+      spec.approx = true;
+      (hops ? spec.hop_ns : spec.gap_ns) = 5 * kSecond;
+    }
   for (const Op op : {Op::kQuantile, Op::kBin, Op::kDistinct, Op::kMostFrequent})
     for (const bool hops : {true, false}) {
       FeatureSpec& spec = add(op, op == Op::kDistinct ? "mode" : "temp", 600);
