@@ -84,7 +84,7 @@ def oracle(values: list[Fraction], op: str, places: int = 3) -> float | None:
         return None
     if op == "std":
         grid = 10**places
-        steps = [value * grid for value in values]
+        steps = [int(value * grid) for value in values]
         spread = n * sum(s * s for s in steps) - sum(steps) ** 2
         return math.sqrt(float(spread) / float(n * (n - 1))) / float(grid)
     total = {"sum": sum, "min": min, "max": max, "mean": lambda v: sum(v) / n}[op]
