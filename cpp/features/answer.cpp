@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "features/pairs.hpp"
 #include "features/ratios.hpp"
 #include "features/spans.hpp"
 
@@ -206,14 +207,13 @@ bool answer_plain(const Plan& plan, const Group& group, const Totals& totals, co
   const auto n = static_cast<double>(totals.count);
   const auto one = static_cast<double>(static_cast<std::int64_t>(series.denominator));
   const auto whole = static_cast<double>(sum);
+  const Pair sums = both(whole) / Pair{one, n * one};
   const double deviation =
-      series.needs_squares ? sample_std(totals.count, totals.squares, totals.sum) : 0;
+      series.needs_squares ? sample_std(totals.count, totals.squares, totals.sum) / one : 0;
   // By operator number, from kCount on.
-  const double numerators[] = {n, whole, whole, deviation, totals.lowest, totals.highest};
-  const double denominators[] = {1, one, n * one, one, 1, 1};
+  const double found[] = {n, sums[0], sums[1], deviation, totals.lowest, totals.highest};
   for (const std::uint16_t index : group.features) {
-    const auto op = static_cast<std::size_t>(plan.features()[index].op) - 1;
-    to.values[index] = numerators[op] / denominators[op];
+    to.values[index] = found[static_cast<std::size_t>(plan.features()[index].op) - 1];
     to.states[index] = static_cast<std::uint8_t>(State::kFresh);
   }
   return true;

@@ -130,13 +130,14 @@ void Entity::read_window(const Plan& plan, const Group& group, std::int64_t as_o
   Series& events = series_[static_cast<std::size_t>(group.series)];
   const SeriesPlan& series = plan.series()[static_cast<std::size_t>(group.series)];
   const auto window = static_cast<std::size_t>(group.window);
-  Found found;
-  Totals& totals = found.totals;
+  Totals totals;
   events.totals(series, window, as_of, totals);
-  if (group.ends && totals.count > 0) found.ends = events.ends(series, totals);
   if (!group.ends && to.ages_ns.empty() && to.coverage.empty() && to.reasons.empty() &&
       answer_plain(plan, group, totals, to))
     return;
+  Found found;
+  found.totals = totals;
+  if (group.ends && totals.count > 0) found.ends = events.ends(series, totals);
   const Newest newest = events.newest(series, as_of);
   const double coverage = group.needs_coverage || !to.coverage.empty()
                               ? known_share(events, totals, series.windows[window], as_of, gaps)
