@@ -74,10 +74,13 @@ void Series::reset(const SeriesPlan& plan) {
 }
 
 bool Series::reserve(const SeriesPlan& plan, std::int64_t newest) {
-  if (end_ < capacity_) return true;
+  // Sums are proven for so many, whatever room there is.
+  const bool full = end_ - begin_ >= kEventsMax;
+  if (end_ < capacity_ && !full) return true;
   prune(plan, begin_after(saturating_sub(newest, plan.retention_ns)));
   const std::uint32_t live = end_ - begin_;
   if (live >= kEventsMax) return false;
+  if (end_ < capacity_) return true;
   if (worth_moving(begin_, capacity_))
     slide(plan);
   else

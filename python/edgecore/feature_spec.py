@@ -44,11 +44,18 @@ _UNITS = {
 def duration_ns(value: Duration) -> int:
     """``"90s"``, ``"10m"``, ``"1h"``, ``"250ms"`` or nanoseconds. Raises ``Invalid``."""
     if isinstance(value, int):
-        return value
+        return _within(value)
     digits = value.rstrip("nusmhd")
     if not digits.isdigit() or value[len(digits) :] not in _UNITS:
         raise Invalid(f"duration {value!r}: whole nanoseconds, or a number with {'|'.join(_UNITS)}")
-    return int(digits) * _UNITS[value[len(digits) :]]
+    return _within(int(digits) * _UNITS[value[len(digits) :]])
+
+
+def _within(ns: int) -> int:
+    """What a time can hold; the core bounds it further, by what it is for."""
+    if not -(1 << 63) <= ns < 1 << 63:
+        raise Invalid("a duration is nanoseconds of 64 bits")
+    return ns
 
 
 def duration_text(ns: int) -> str:
@@ -74,6 +81,13 @@ def _not_here(name: str, op: str, version: int) -> str:
     return f"feature {name!r}: {op}@{version} is not in this build, which has {has}"
 
 
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise Invalid("a number beyond the range of doubles") from None
+
+
 def _permille(value: int) -> int:
     if not 1 <= value <= 999:
         raise Invalid(f"permille {value} is not 1 to 999")
@@ -90,7 +104,7 @@ def _join(body: Mapping[str, Any]) -> dict[str, object]:
     stream, entity, lateness = body["stream"], body["entity"], body["lateness"]
     if not isinstance(stream, str) or not isinstance(entity, str) or type(lateness) is not int:
         raise Invalid("a join names a stream and a field, and its lateness is in nanoseconds")
-    return {"stream": stream, "entity": entity, "lateness": lateness}
+    return {"stream": stream, "entity": entity, "lateness": _within(lateness)}
 
 
 # What a feature may say beside its name, operator, version and window: by key of its definition,
@@ -102,8 +116,8 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "convert": ("", str),
     "ttl": (0, duration_ns),
     "on_stale": ("use", _on_stale),
-    "default": (None, float),
-    "min_coverage": (0.0, float),
+    "default": (None, _number),
+    "min_coverage": (0.0, _number),
     "min_count": (0, _count),
     "hop": (0, duration_ns),
     "gap": (0, duration_ns),
@@ -111,9 +125,9 @@ PARAMETERS: dict[str, tuple[object, Callable[[Any], Any]]] = {
     "numerator": ("", str),
     "denominator": ("", str),
     "permille": (0, _permille),
-    "at_least": (None, float),
-    "below": (None, float),
-    "value": (None, float),
+    "at_least": (None, _number),
+    "below": (None, _number),
+    "value": (None, _number),
     "approx": (False, bool),
     "join": (None, _join),
 }
@@ -166,6 +180,8 @@ class Feature:
         version: int | None = None,
         **parameters: Any,
     ) -> None:
+        if not isinstance(name, str):
+            raise Invalid(f"a feature's name is a text, not {name!r}")
         if op not in OPS:
             raise Invalid(f"feature {name!r}: operator {op!r} is none of {', '.join(OPS)}")
         if unknown := parameters.keys() - PARAMETERS:

@@ -68,6 +68,8 @@ class FeatureView:
     ) -> None:
         from cbor2 import dumps
 
+        if not all(isinstance(one, str) for one in (name, entity, source)):
+            raise Invalid("a view's name, entity and source are texts")
         self.name = name
         self.entity = entity
         self.source = source

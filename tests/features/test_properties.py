@@ -43,7 +43,7 @@ def stream(chance: random.Random, kind: str, count: int) -> list[dict[str, Any]]
         )
         late = 0
         if kind in ("disorder", "all") and chance.random() < 0.4:
-            late = chance.randrange(LATENESS * 5 // 4)
+            late = chance.randrange(2 * LATENESS)
         row = {
             "time": time - late, "pump": chance.choice("aaab"),
             "source": chance.choice(["", "left", "right"]),
