@@ -65,22 +65,28 @@ py::tuple backfill(const std::shared_ptr<Plan>& plan, const PyBatch& batch, bool
   return told.tuple();
 }
 
-// `histories`: of each stream, the view's own first, its batch and its rows' positions (u64) or
-// nothing.
+using GapNumbersAt = std::vector<std::tuple<std::uint64_t, std::int64_t, std::int64_t>>;
+
+// `histories`: of each stream, the view's own first, its batch, its rows' positions (u64) or
+// nothing, and its gaps: (position, from, to).
 py::tuple backfill_joined(const py::object& plans, const py::list& histories, bool arrival,
                           std::int64_t since, std::int64_t until) {
   const features::PartsPtr parts = parts_of(plans);
   std::vector<PyBatchPtr> batches;
   std::vector<std::vector<std::uint64_t>> positions;
+  std::vector<std::vector<features::GapAt>> gaps;
   for (const py::handle item : histories) {
     const auto one = item.cast<py::tuple>();
     batches.push_back(one[0].cast<PyBatchPtr>());
     positions.push_back(one[1].cast<std::vector<std::uint64_t>>());
+    gaps.emplace_back();
+    for (const auto& [position, from, to] : one[2].cast<GapNumbersAt>())
+      gaps.back().push_back({position, from, to});
   }
   if (batches.empty()) raise_if_bad(Status::invalid("backfill: no rows are given"));
   std::vector<features::History> of;
   for (std::size_t at = 0; at < batches.size(); ++at)
-    of.push_back({&batches[at]->rows(), positions[at]});
+    of.push_back({&batches[at]->rows(), positions[at], gaps[at]});
   const features::Part part{since, until, arrival, {}};
   const features::Chosen chosen = features::choose(parts->own(), *of.front().rows, part);
   Told told(chosen.count, parts->width());

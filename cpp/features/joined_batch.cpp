@@ -38,6 +38,37 @@ class Feed {
   std::size_t at_ = 0;
 };
 
+// Gaps of all streams, given to the parts up to a place in order.
+class GapFeed {
+ public:
+  GapFeed(const History& own, std::span<const History> others) : timeless_(own.positions.empty()) {
+    add(own);
+    for (const History& one : others) add(one);
+    std::stable_sort(all_.begin(), all_.end(),
+                     [](const One& a, const One& b) { return a.gap.position < b.gap.position; });
+  }
+
+  Status take(Joined& engines, std::uint64_t before, std::uint64_t& step) {
+    for (; at_ < all_.size() && (timeless_ || all_[at_].gap.position < before); ++at_)
+      EDGECORE_TRY(
+          engines.gap(all_[at_].stream, all_[at_].gap.from_ns, all_[at_].gap.to_ns, ++step));
+    return Status::ok();
+  }
+
+ private:
+  struct One {
+    std::string_view stream;
+    GapAt gap;
+  };
+  void add(const History& of) {
+    for (const GapAt& gap : of.gaps) all_.push_back({of.rows->schema()->stream, gap});
+  }
+
+  bool timeless_;
+  std::vector<One> all_;
+  std::size_t at_ = 0;
+};
+
 Status check(const Parts& parts, const History& own, std::span<const History> others,
              const Part& part) {
   const auto fits = [&](const History& one) {
@@ -82,6 +113,7 @@ Status answer(const PartsPtr& parts, const History& own, std::span<const History
   EDGECORE_ASSIGN(const auto engines, Joined::create(parts));
   std::vector<Feed> feeds;
   for (const History& one : others) feeds.emplace_back(one);
+  GapFeed gaps(own, others);
   const std::size_t width = parts->width();
   std::string scratch;
   std::uint64_t step = 0;
@@ -91,6 +123,7 @@ Status answer(const PartsPtr& parts, const History& own, std::span<const History
   std::fill(to.final.begin(), to.final.end(), std::uint8_t{0});
   for (std::size_t i = 0; i < chosen.order.size(); ++i) {
     const std::uint32_t row = chosen.order[i];
+    EDGECORE_TRY(gaps.take(*engines, place_of(own, row), step));
     for (Feed& feed : feeds) EDGECORE_TRY(feed.take(*engines, place_of(own, row), step));
     EDGECORE_TRY(engines->update(*own.rows, row, 1, ++step));
     if (!chosen.answered.empty() && chosen.answered[i] == 0) continue;

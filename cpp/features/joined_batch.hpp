@@ -6,11 +6,19 @@
 
 namespace edgecore::features {
 
+// Events of a stream in (from, to] may be missing: known behind a position in the log of all.
+struct GapAt {
+  std::uint64_t position = 0;
+  std::int64_t from_ns = 0, to_ns = 0;
+};
+
 // Rows of one stream, and their positions in the log of all; without positions their times are
-// their order, and a row of another stream comes before one of the same time.
+// their order, and a row of another stream comes before one of the same time. Without positions
+// all gaps of the stream are known from the beginning.
 struct History {
   const RowBatch* rows = nullptr;
   std::span<const std::uint64_t> positions;
+  std::span<const GapAt> gaps = {};
 };
 
 // Answers rows of the view's own stream, which are `choose`n of it. `others`: one of each other

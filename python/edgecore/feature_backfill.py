@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Mapping
 
 from edgecore._core import features as _core
 from edgecore._core import rows as _rows
@@ -22,7 +23,7 @@ from edgecore.errors import Invalid, Unavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from edgecore.feature_view import FeatureView
@@ -183,7 +184,7 @@ def backfill(
     until: int | None = None,
     joined: Iterable[tuple[Schema, Any]] = (),
     positions: Mapping[str, Sequence[int]] | None = None,
-    gaps: Sequence[GapBefore] = (),
+    gaps: Sequence[GapBefore] | Mapping[str, Sequence[GapBefore]] = (),
 ) -> Backfilled:
     """What a stream would have answered at each row, by the same kernel, to the bit.
 
@@ -198,7 +199,8 @@ def backfill(
     :param positions: for ``ingest`` with other streams, by stream the position of each row in the
         log, whose order is that of arrival.
     :param gaps: (row of the input, begin, end): events with times (ns) in (begin, end] may be
-        missing, which was known when that row came: :func:`edgecore.feature_gaps.gaps_of_log`.
+        missing, which was known when that row came: :func:`edgecore.feature_gaps.gaps_of_log`. Of a
+        view that reads several streams by stream, and with positions in the log instead of rows.
     :raises Invalid: a bad row. :raises Incompatible: as :meth:`FeatureView.plan`.
     """
     if known not in KNOWN:
@@ -209,14 +211,21 @@ def backfill(
 
         if arrival and positions is None:
             raise Invalid(f"view {view.name!r} reads several streams: give the rows' positions=")
+        if not isinstance(gaps, Mapping):
+            if gaps:
+                raise Invalid(f"view {view.name!r} reads several streams: give gaps= by stream")
+            gaps = {}
         others = list(joined)
         schemas = feature_join.streams(schema, [one for one, _ in others])
         batches = {one.stream: prepare(one, given) for one, given in [(schema, rows), *others]}
         plan, answers = feature_join.backfill(
             view, batches, schemas, positions if arrival else None,
             TIME_MIN if since is None else since, TIME_MAX if until is None else until,
+            gaps,
         )  # fmt: skip
         return Backfilled(view, plan, batches[schema.stream], answers=answers)
+    if isinstance(gaps, Mapping):
+        gaps = gaps.get(view.source, ())
     if isinstance(rows, str | os.PathLike):
         rows = read_parquet(os.fspath(rows), schema, arrival=arrival)
     return Backfilled(

@@ -10,20 +10,35 @@ if TYPE_CHECKING:
     from edgecore.feature_backfill import GapBefore
     from edgecore.log import Log
 
+    Span = tuple[int, int, int, int]
+
+
+def spans_of(log: Log, stream: str, after: int = 0) -> list[Span]:
+    """(position, begin, end, through or 0) of the gaps of a stream that were told behind a
+    position, in order."""
+    if GAP.stream not in {name for _, name, _ in log.partitions()}:
+        return []
+    return [
+        (position, row["begin"], row["end"], row["through"] or 0)
+        for scanned in log.scan(GAP.stream, after=after)
+        for position, row in enumerate(scanned.rows(), scanned.position)
+        if row["stream"] == stream and row["begin"] < row["end"] and position > after
+    ]
+
+
+def gaps_at(log: Log, stream: str) -> list[tuple[int, int, int]]:
+    """(position, begin, end) of the gaps of a stream, for history: each known behind a position,
+    its own or that of the last row that went."""
+    told = spans_of(log, stream)
+    return sorted((min(at, through or at), begin, end) for at, begin, end, through in told)
+
 
 def gaps_of_log(log: Log, stream: str) -> list[GapBefore]:
     """The gaps of a stream, for rows of it as ``edgecore.feature_parity.read_log`` reads them: each
-    with the number of the first row that came after it was told."""
+    with the number of the first row that came after it was told, or behind the rows that went."""
     from bisect import bisect
 
-    if GAP.stream not in {name for _, name, _ in log.partitions()}:
-        return []
-    told = [
-        (scanned.position + at, row["begin"], row["end"])
-        for scanned in log.scan(GAP.stream)
-        for at, row in enumerate(scanned.rows())
-        if row["stream"] == stream and row["begin"] < row["end"]
-    ]
+    told = gaps_at(log, stream)
     if not told:
         return []
     positions, first = [], []  # of records, and which number their first row has
@@ -39,4 +54,4 @@ def gaps_of_log(log: Log, stream: str) -> list[GapBefore]:
     return found
 
 
-__all__ = ["gaps_of_log"]
+__all__ = ["gaps_of_log", "spans_of"]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgecore._core import rows as _rows
     from edgecore.schema import Schema
 
+    GapAt = tuple[int, int, int]
     Answers = tuple[bytearray, bytearray, bytearray, bytearray, bytearray, int]
 
 
@@ -110,11 +111,14 @@ def backfill(
     positions: Mapping[str, Sequence[int]] | None,
     since: int,
     until: int,
+    gaps: Mapping[str, Sequence[GapAt]] | None = None,
 ) -> tuple[_core.Plan, Answers]:
     """The plan of the view's own stream, and what ``_core.backfill`` gives, of all parts.
 
     :param positions: of the rows of each stream in one log, whose order is that of arrival; None:
-        as of the rows' times, a row of another stream before one of the same time."""
+        as of the rows' times, a row of another stream before one of the same time.
+    :param gaps: by stream (position, begin, end): known behind that position; without positions
+        from the beginning. The features of that stream are covered less."""
     made = plans(view, schemas)
     streams = (view.source, *sorted(view.joins))
     for stream in streams:
@@ -123,7 +127,11 @@ def backfill(
         if positions is not None and len(positions[stream]) != len(batches[stream]):
             raise Invalid(f"{len(positions[stream])} positions of {len(batches[stream])} rows")
     histories = [
-        (batches[stream], list(positions[stream]) if positions is not None else [])
+        (
+            batches[stream],
+            list(positions[stream]) if positions is not None else [],
+            list((gaps or {}).get(stream, ())),
+        )
         for stream in streams
     ]
     return made[0][0], _core.backfill_joined(made, histories, positions is not None, since, until)

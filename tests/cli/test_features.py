@@ -14,6 +14,7 @@ from edgecore.cli.main import main
 from edgecore.features import Agg, FeatureView, Last, Recency
 from edgecore.log import Log
 from edgecore.schema import Field, Schema
+from edgecore.streams import GAP
 
 SECOND = 10**9
 START = 1_700_000_000 * SECOND
@@ -249,3 +250,28 @@ def test_features_show_of_several_streams_takes_a_schema_of_each(made: Path, cap
                      fields=[Field("outside", "decimal(1)", unit="degC")])  # fmt: skip
     prints = view.fingerprints_for(SCHEMA, [weather])
     assert [one["fingerprint"] for one in told["features"]] == [one.hex() for one in prints]
+
+
+def test_features_of_a_log_know_of_its_gaps(made: Path, capsys: Any) -> None:
+    view = FeatureView("pump_health", entity="pump", source="telemetry", lateness="30s", features=[
+        Agg("temp", "mean", window="5m", min_coverage=0.8), Recency(within="5m")])  # fmt: skip
+    (made / "view.cbor").write_bytes(view.to_bytes())
+
+    def table(*words: str) -> tuple[int, list[str]]:
+        assert run("features", "backfill", made / "view.cbor", made / "log", *words) == 0
+        rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        states = [row["temp_mean_5m.state"] for row in rows]
+        return states.count("missing"), [row["recency.state"] for row in rows]
+
+    words = ((), ("--known", "ingest"))
+    before = [table(*one) for one in words]
+    with Log.open(str(made / "log"), schemas=[SCHEMA, GAP], flusher="manual") as log:
+        begin = START + 1000 * SECOND
+        for stream, end in (("telemetry", begin + 90 * SECOND), ("other", begin + 900 * SECOND)):
+            log.append(GAP.stream, {"stream": stream, "begin": begin, "end": end, "kind": "off"})
+    assert run("features", "parity", made / "view.cbor", made / "log", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["differing_bits"] == 0
+    after = [table(*one) for one in words]
+    assert after[0][0] > before[0][0] + 40  # as of event time a gap was always there
+    assert after[1] == before[1]  # as known on arrival it came behind all rows
+    assert after[0][1] == before[0][1]

@@ -20,6 +20,7 @@ from edgecore.device.view_summaries import Teller, ViewSummary, view_summary_of
 from edgecore.errors import Corrupt, Incompatible, Invalid
 from edgecore.features import FeatureStore
 from edgecore.fs import MemoryFs, PosixFs
+from edgecore.streams import GAP
 
 SECOND = 10**9
 PERIOD = 60 * SECOND
@@ -115,6 +116,37 @@ def test_view_summaries_are_the_same_after_restarts_and_lost_ends_of_the_log(see
             teller = Teller(log, fs, "told", told())
     teller.follow()
     assert events(log) == want
+
+
+def test_view_summaries_know_of_gaps_after_restarts_and_again(seed: int) -> None:
+    covered = ec.FeatureView("pump", entity="pump", source="telemetry", lateness="20s", features=[
+        ec.Agg("temp", "mean", window="1m", min_coverage=0.5)])  # fmt: skip
+    rule = ViewSummary(covered, telemetry(), period_ns=PERIOD)
+    rows, found = history(seed, 120), []
+    for gaps, restarts in ((False, False), (True, False), (True, True)):
+        chance, dice = random.Random(seed), random.Random(seed + 1)
+        fs = MemoryFs()
+        log = ec.Log.open("log", schemas=[telemetry(), GAP], flusher="manual", fs=fs)
+        teller = summaries(log, fs, rule)
+        for row in rows:
+            if chance.randrange(3) == 0 and gaps:
+                log.append(GAP.stream, {"stream": chance.choice(["telemetry", "telemetry", "x"]),
+                                        "begin": row["time"] - chance.randrange(90) * SECOND,
+                                        "end": row["time"], "kind": "off"})  # fmt: skip
+            log.append("telemetry", row)
+            if restarts and dice.randrange(4) == 0:
+                teller.follow()
+                if dice.randrange(2):
+                    teller.save()
+                teller = summaries(log, fs, rule)
+        teller.follow()
+        told_again = audit(log)
+        assert (told_again.differ, told_again.waiting) == ([], 0)
+        assert told_again.equal == len(events(log)) > 20
+        found.append(events(log))
+    assert found[1] == found[2]
+    missing = [sum(one["temp_mean_1m.st"] == 2 for one in run) for run in found]
+    assert missing[1] > missing[0]
 
 
 def test_view_summaries_a_clock_that_ran_ahead_tells_nothing() -> None:
@@ -218,7 +250,8 @@ def test_view_summaries_a_row_that_its_rows_do_not_give_is_told(
             return append(stream, some) if some else None
 
         teller._followers[0]._log = SimpleNamespace(  # type: ignore[assignment]
-            append=plants, scan=log.scan, position=log.position)  # fmt: skip
+            append=plants, scan=log.scan, position=log.position, partitions=log.partitions,
+            next_sequence=log.next_sequence)  # fmt: skip
         teller.follow()
         found = audit(log)
         assert len(found.differ) == 1

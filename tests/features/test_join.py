@@ -427,3 +427,42 @@ def test_join_backfill_of_files_is_that_of_the_rows(
     assert main(words) == Incompatible.exit_code
     assert "also reads stream 'weather': give its" in capsys.readouterr().err
     assert main([*words, *others, "--joined", *files["telemetry"]]) == Invalid.exit_code
+
+
+def test_join_gaps_lower_what_is_read_of_their_stream_alone(seed: int) -> None:
+    from edgecore.feature_gaps import gaps_at
+    from edgecore.feature_join_parity import parity
+    from edgecore.streams import GAP
+
+    covered = ec.FeatureView("pump", entity="pump", source="telemetry", lateness="30s", features=[
+        ec.Agg("temp", "mean", window="5m", min_coverage=0.5),
+        ec.AsOf("orders", ec.Agg("units", "sum", window="5m", min_coverage=0.5), entity="line"),
+    ])  # fmt: skip
+    history = steps(seed, 300)
+    missing: dict[str, list[int]] = {}
+    for stream in ("", "telemetry", "orders", "weather"):
+        chance = random.Random(seed)
+        log = ec.Log.open("log", fs=MemoryFs(), flusher="manual", schemas=[*SCHEMAS.values(), GAP])
+        for name, row in history:
+            if chance.randrange(10) == 0 and stream:
+                log.append(GAP.stream, {"stream": stream, "begin": row["time"] - 200 * SECOND,
+                                        "end": row["time"], "kind": "off"})  # fmt: skip
+            log.append(name, row)
+        report = parity(covered, log, points=6)
+        assert report.bits == 0
+        assert report.compared["restore"] > 0
+        batches = {name: [row for scanned in log.scan(name) for row in scanned.rows(exact=True)]
+                   for name in SCHEMAS}  # fmt: skip
+        found = ec.backfill(
+            covered, batches["telemetry"], schema=telemetry(),
+            joined=[(orders(), batches["orders"])],
+            gaps={name: gaps_at(log, name) for name in SCHEMAS},
+        )  # fmt: skip
+        missing[stream] = [list(found.states[at::2]).count(MISSING) for at in (0, 1)]
+    assert missing["weather"] == missing[""]
+    assert missing["telemetry"][0] > missing[""][0]
+    assert missing["telemetry"][1] == missing[""][1]
+    assert missing["orders"][0] == missing[""][0]
+    assert missing["orders"][1] > missing[""][1]
+    with pytest.raises(Invalid, match="by stream"):
+        ec.backfill(covered, [], schema=telemetry(), joined=[(orders(), [])], gaps=[(0, 1, 2)])

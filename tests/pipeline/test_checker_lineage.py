@@ -14,8 +14,10 @@ import edgecore as ec
 from edgecore.cli.checker import Evidence
 from edgecore.cli.checker_models import Plain, check_lineage, running
 from edgecore.cli.main import main
+from edgecore.feature_spec import Feature
 from edgecore.fs import PosixFs
 from edgecore.pipeline import read_contexts
+from edgecore.streams import GAP
 
 pytest.importorskip("flatbuffers")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,8 +26,12 @@ world: Any = importlib.import_module("pipeline_world")
 
 @pytest.fixture
 def evidence(tmp_path: Path, seed: int) -> Evidence:
-    """What a device leaves: a run that was warmed, restarted, failed over and swapped."""
-    rows = world.readings(160, seed)
+    return left(tmp_path, world.readings(160, seed))
+
+
+def left(tmp_path: Path, rows: list[dict[str, Any]], gap: int = 0) -> Evidence:
+    """What a device leaves: a run that was warmed, restarted, failed over and swapped. With `gap`
+    it was told each time that nothing may be known of so many ns before it."""
     for part in range(3):
         device = world.Device(PosixFs(), path=str(tmp_path / "log"))
         if part == 0:
@@ -33,7 +39,12 @@ def evidence(tmp_path: Path, seed: int) -> Evidence:
         warm = 0 if part == 0 else None
         device.pipeline.set_role("active", world.release(20 + part // 2), warm_after=warm)
         device.pipeline.replay()
-        device.pipeline.process(rows[30 + part * 40 : 70 + part * 40])
+        first = 30 + part * 40
+        if gap:
+            end = rows[first]["time"]
+            device.log.append(GAP.stream, {"stream": "telemetry", "begin": end - gap, "end": end,
+                                           "kind": "off"})  # fmt: skip
+        device.pipeline.process(rows[first : first + 40])
         device.log.close()
     artifacts = ec.ArtifactStore.open(str(tmp_path / "artifacts"))
     for data in (world.objects() | world.objects(21)).values():
@@ -66,6 +77,31 @@ def test_checker_lineage_of_an_honest_device_holds(evidence: Evidence) -> None:
     assert len(found) == 120
     for event in found[::11]:
         assert show(evidence, event) is None
+
+
+def test_checker_lineage_and_the_lineage_shown_know_of_gaps(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    plain = world.view()
+    covered = [Feature.from_canonical(spec.canonical() | ({"min_coverage": 0.8}
+               if spec.window == 60 * world.SECOND else {})) for spec in plain.specs]  # fmt: skip
+    view = ec.FeatureView(plain.name, entity=plain.entity, source=plain.source,
+                          lateness=plain.lateness, features=covered)  # fmt: skip
+    monkeypatch.setattr(world, "view", lambda: view)
+    rows = world.readings(160, seed)
+    counts = []
+    for gap in (0, 15 * world.SECOND):
+        (tmp_path / str(gap)).mkdir()
+        evidence = left(tmp_path / str(gap), rows, gap)
+        for event in predictions(evidence)[::7]:
+            assert show(evidence, event) is None
+        words = ["lineage", "show", f"{event['partition']}:{event['sequence']}", "--log",
+                 evidence.facts["device_log"], "--objects", evidence.facts["artifacts"],
+                 "--json"]  # fmt: skip
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out)["holds"]
+        counts.append(sum(event["values"]["substituted"] for event in predictions(evidence)))
+    assert counts[1] > counts[0] + 20  # what is not known was put in place
 
 
 @pytest.mark.parametrize(

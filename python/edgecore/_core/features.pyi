@@ -115,7 +115,7 @@ def backfill(
 ) -> tuple[bytearray, bytearray, bytearray, bytearray, bytearray, int]: ...
 def backfill_joined(
     parts: Plans,
-    histories: Sequence[tuple[Batch, Sequence[int]]],
+    histories: Sequence[tuple[Batch, Sequence[int], Sequence[tuple[int, int, int]]]],
     arrival: bool,
     since: int,
     until: int,

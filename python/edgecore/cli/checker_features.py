@@ -38,6 +38,7 @@ class History:
         self.series = {feature.get("field", ROWS) for feature in view["features"]}
         self.events: dict[str, dict[str, list[Event]]] = {}
         self.newest: dict[str, int] = {}
+        self.gaps: list[tuple[int, int]] = []  # (begin, end]
 
     def entity(self, row: dict[str, Any]) -> str:
         return str(row[self.view["entity"]] or "") if self.view["entity"] else ""
@@ -116,10 +117,10 @@ class History:
         known = 1.0
         if not newest:
             before = events[start - 1][0] if start else None
-            if not inside:
-                known = 0.0
-            elif before is None or before <= as_of - 2 * window:
-                known = (as_of - events[start][0]) / window
+            since = as_of - window
+            if inside and (before is None or before <= as_of - 2 * window):
+                since = events[start][0]
+            known = (as_of - since - self._unknown(since, as_of)) / window if inside else 0.0
         count = 1 if newest else len(inside)
         if known < feature.get("min_coverage", 0.0) or count < feature.get("min_count", 0):
             return None, MISSING
@@ -128,6 +129,15 @@ class History:
                 return None, MISSING
             return {"default": feature.get("default"), "refuse": None}.get(rule, value), STALE
         return value, FRESH
+
+    def _unknown(self, since: int, until: int) -> int:
+        """How much of (since, until] the gaps take, where they overlap once."""
+        total = 0
+        for begin, end in sorted(self.gaps):
+            begin, end = max(begin, since), min(end, until)
+            total += max(0, end - begin)
+            since = max(since, end)
+        return total
 
     def _grid(self, name: str) -> tuple[int, float]:
         """(denominator, unit): a value is stored / denominator * unit."""

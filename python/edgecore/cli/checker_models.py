@@ -135,9 +135,12 @@ class Plain:
         recorded = self._recorded()
         scores: list[tuple[int, int]] = []  # (score, time) of what the verdict saw
         history = History(self.log.schema(self.view["source"]), self.view)
+        told = self._gaps(wanted)
         for scanned in self.log.scan(self.view["source"], until=wanted):
             for i, row in enumerate(scanned.rows(exact=True)):
                 position = scanned.position + i
+                while told and told[0][0] < position:
+                    history.gaps.append(told.pop(0)[1])
                 history.add(row)
                 if position == wanted:
                     return self._judge(history, row, scores)
@@ -147,6 +150,15 @@ class Plain:
                     if score is not None:
                         scores.append((score, row["time"]))
         return {}
+
+    def _gaps(self, until: int) -> list[tuple[int, tuple[int, int]]]:
+        """Position and span of those that the log tells of, docs/formats/gap.md."""
+        return [
+            (scanned.position + i, (row["begin"], row["end"]))
+            for scanned in self.log.scan("edgecore.gap", until=until)
+            for i, row in enumerate(scanned.rows())
+            if row["stream"] == self.view["source"] and row["begin"] < row["end"]
+        ]
 
     def _recorded(self) -> dict[int, dict[str, Any]]:
         """By position: whether it was served, and the run's own score."""

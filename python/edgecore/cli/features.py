@@ -12,6 +12,7 @@ from edgecore.cli.log_export import output, time_text
 from edgecore.device import schema_file
 from edgecore.errors import Invalid, Unavailable
 from edgecore.feature_backfill import KNOWN, STATES, Backfilled, arrow, backfill, read_parquet
+from edgecore.feature_gaps import gaps_at, gaps_of_log
 from edgecore.feature_parity import PATHS, POINTS, Report, parity, positions, read_log
 from edgecore.feature_view import DEFINITION_BYTES_MAX, FeatureView
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from edgecore._core.rows import Batch
+    from edgecore.feature_backfill import GapBefore
     from edgecore.schema import Schema
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -135,6 +137,16 @@ def read_joined(
     return found, None
 
 
+def read_gaps(options: Any, view: FeatureView) -> list[GapBefore] | dict[str, list[GapBefore]]:
+    """What a log tells of as missing, as backfill takes it; of a file nothing."""
+    if not Path(options.input).is_dir():
+        return []
+    with log_open.open_log(options.input, options.key) as log:
+        if view.joins:
+            return {stream: gaps_at(log, stream) for stream in (view.source, *view.joins)}
+        return gaps_of_log(log, view.source)
+
+
 def _schema(options: Any, view: FeatureView) -> Schema:
     if options.schema is None:
         raise Invalid(f"{options.input}: say what its columns are with --schema FILE; "
@@ -225,7 +237,7 @@ def _backfill(options: argparse.Namespace) -> int:
     schema, rows = read_rows(options, view, arrival=options.known == "ingest")
     joined, places = read_joined(options, view)
     found = backfill(view, rows, schema=schema, known=options.known, since=since, until=until,
-                     joined=joined, positions=places)  # fmt: skip
+                     joined=joined, positions=places, gaps=read_gaps(options, view))  # fmt: skip
     with output(options.out) as out:
         if form == "parquet":
             arrow("pyarrow.parquet").write_table(found.to_arrow(), out, compression="zstd")
@@ -240,7 +252,9 @@ def _backfill(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace, view: FeatureView) -> Report:
     if not view.joins:
         schema, rows = read_rows(options, view, arrival=True)
-        return parity(view, rows, schema, points=options.points)
+        gaps = read_gaps(options, view)
+        assert isinstance(gaps, list)
+        return parity(view, rows, schema, points=options.points, gaps=gaps)
     from edgecore import feature_join_parity
 
     if not Path(options.input).is_dir():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from math import inf
 
 from edgecore.device.view_summaries import Telling
+from edgecore.feature_gaps import spans_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,12 +82,15 @@ class ViewAudit:
         between = [gap for gap in gaps if gap[1] > since and gap[0] < until]
         reach = told.view.lateness + told.plan.horizon_ns
         bounded = told.view.rules.max_entities > 0 or told.view.rules.max_bytes > 0
+        known = spans_of(log, told.source.stream, since)
         telling, behind = Telling(told, since), SETTLED_ROWS
+        telling.know(known)
         for scanned in log.scan(told.source.stream, after=since):
             while between and scanned.position >= between[0][1]:
                 # Who went while a bound was kept is not known any more.
                 cold.append((between.pop(0)[0], inf if bounded else telling.newest + reach))
                 telling, behind = Telling(told, scanned.position - 1), 0
+                telling.know([gap for gap in known if gap[0] >= scanned.position])
             for position, rows in telling.batch(scanned):
                 if position > until:
                     return

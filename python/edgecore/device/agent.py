@@ -19,6 +19,7 @@ from edgecore.device import status
 from edgecore.device.capture import Capture
 from edgecore.device.config import Config
 from edgecore.device.config import load as load_config
+from edgecore.device.gaps import open_gaps
 from edgecore.device.history import History
 from edgecore.device.host import HostSource
 from edgecore.device.link import Link
@@ -140,7 +141,8 @@ class Device:
         self._history = history
         self._source = self._open_source(how, history)
         self.schema = source_schema(config, how)
-        self._serving = Serving(self._log, self.schema, fs, f"{config.state}/snapshot")
+        gaps = open_gaps(config, self._log, self.schema, clock, lambda: self._time.take_jumps())
+        self._serving = Serving(self._log, self.schema, fs, f"{config.state}/snapshot", gaps)
         self.link: Link | None = None
         self._transport = transport
         if config.hub_enabled and has_hub(fs, config):

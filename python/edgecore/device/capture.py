@@ -69,6 +69,7 @@ class Capture:
         self._ingest_ns = 0
         self._snapshot_ns = 0
         self._summary_ns = 0
+        self._losses_told = False
         self._open_summaries = summaries
         self._may_expire = may_expire
         self._summaries: Summaries | None = None
@@ -96,6 +97,8 @@ class Capture:
 
     def poll(self, now_ns: int) -> int:
         """Does what is due; returns the monotonic time (ns) of the next useful call."""
+        if not self._losses_told:  # before a release replays the log
+            self._losses_told = self._step("gaps", self._serving.tell_losses)
         self._take_releases()
         deadline = now_ns + SECOND
         if self.waiting:
@@ -178,6 +181,7 @@ class Capture:
         """Keeps the log within its bounds; what it drops is older than the snapshot."""
         if self._log.maintain(dense=self._config.dense, expire=self._may_expire()).dropped:
             self._history.follow(self._log)
+            self._losses_told = False
 
     # ------------------------------------------------------------ source and log
 

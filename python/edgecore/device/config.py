@@ -39,6 +39,7 @@ _KEYS: dict[str, dict[str, tuple[type, Any]]] = {
     "source": {
         "kind": (str, "host"),
         "interval": (str, "100ms"),
+        "heartbeat": (str, "0s"),
         "path": (str, ""),
         "schema": (str, ""),
         "time": (str, ""),
@@ -248,10 +249,10 @@ class Config:
         self.streams = [_place(directory, str(one)) for one in values["device.streams"]]
         self.kind = _one_of(f"{where}: source.kind", text("source.kind"), KINDS)
         self.interval_ns = duration("source.interval", MS)
+        self.heartbeat_ns = duration("source.heartbeat", 0)
         self.path = path("source.path")
         self.schema = path("source.schema")
-        self.time = text("source.time")
-        self.time_format = text("source.time_format")
+        self.time, self.time_format = text("source.time"), text("source.time_format")
         self.delimiter = text("source.delimiter")
         self.ignore = [str(name) for name in values["source.ignore"]]
         self.follow = bool(values["source.follow"])
@@ -344,7 +345,9 @@ name = {name}
 # evidence = "evidence" # keep every signed answer that was acted on, for an audit
 
 [source]
-{source}
+{source}# heartbeat = "30s"     # a row comes at least this often: after a longer silence some are
+#                       # missing, and features know less of it
+
 [hub]
 idle = "1s"             # between exchanges when there is nothing to send
 backoff = "500ms"       # after a failure: a random wait, its bound doubling …

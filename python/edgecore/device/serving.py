@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore._core.rows import Batch
+    from edgecore.device.gaps import Gaps
     from edgecore.features import FeatureView
     from edgecore.fs import Fs
     from edgecore.log import Log
@@ -89,11 +90,15 @@ class Serving:
     """Rows of the source into the log, and answers to them. For one thread.
 
     :param path: where the snapshot is kept that shortens a restart.
+    :param gaps: tells which rows may be missing before those that come behind them are taken.
     ``error`` is what keeps a release from answering, if anything does."""
 
-    def __init__(self, log: Log, schema: Schema | None, fs: Fs, path: str) -> None:
+    def __init__(
+        self, log: Log, schema: Schema | None, fs: Fs, path: str, gaps: Gaps | None = None
+    ) -> None:
         self._log = log
         self._schema = schema
+        self._gaps = gaps
         self._fs = fs
         self._path = path
         self._main: Pipeline | None = None
@@ -188,27 +193,41 @@ class Serving:
 
         Raises ``Exhausted`` or ``Unavailable``: nothing was taken then."""
         if self._main is None:
-            self._log.append(batch.schema.stream, batch)
+            self._take(batch, lambda rows: self._log.append(batch.schema.stream, rows))
             return 0, 0, 0
-        found = self._main.process(batch)
-        return self._seen(found)
+        return self._seen(self._take(batch, self._main.process))
 
     def predict(self, rows: Any) -> Predictions:
         """Logs rows of the source stream and returns their predictions. Raises ``Unavailable``
         before the first release."""
         if self._main is None:
             raise Unavailable("no release serves on this device yet")
-        found = self._main.process(rows)
+        found: Predictions = self._take(rows, self._main.process)
         self._seen(found)
         return found
 
     def append(self, stream: str, rows: Any) -> Any:
         """Logs rows; those of the source stream are answered too."""
-        if self._main is not None and self._schema is not None and stream == self._schema.stream:
+        if self._schema is None or stream != self._schema.stream:
+            if self._main is not None and stream in self._main.view.joins:
+                return self._main.observe(stream, rows)
+            return self._log.append(stream, rows)
+        if self._main is not None:
             return self.predict(rows)
-        if self._main is not None and stream in self._main.view.joins:
-            return self._main.observe(stream, rows)
-        return self._log.append(stream, rows)
+        return self._take(rows, lambda taken: self._log.append(stream, taken))
+
+    def _take(self, rows: Any, act: Callable[[Any], Any]) -> Any:
+        """Rows of the source, behind the gaps that are known before them."""
+        if self._gaps is None:
+            return act(rows)
+        done = act(self._gaps.before(rows))
+        self._gaps.taken()
+        return done
+
+    def tell_losses(self) -> None:
+        """Tells of rows of the source that went. Raises what the log does."""
+        if self._gaps is not None:
+            self._gaps.tell_losses()
 
     def _seen(self, found: Predictions) -> tuple[int, int, int]:
         self._counts["served"] += len(found)

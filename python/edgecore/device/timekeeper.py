@@ -65,6 +65,7 @@ class Timekeeper:
         self._last: tuple[int, int] | None = None  # the reading before: monotonic, wall
         self._gap: int | None = None  # wall less monotonic, as last written down
         self._adrift = False
+        self._jumps: list[tuple[int, int]] = []  # see take_jumps
         self._left_ns = SETS_MAX * SETS_EVERY_NS  # of what may be written down
         self._known: Estimate | None = None  # of true time, at the last reading
         self.error: EdgecoreError | None = None
@@ -90,6 +91,7 @@ class Timekeeper:
         except (Exhausted, Unavailable) as error:
             self.error = error
         else:
+            self._note_jump(*reading)
             self._last = reading
         self._known = self._true(reading[0])
         self._log.clock_trust = corrections.judge(reading[1], self.floor_ns, self._known)
@@ -208,6 +210,21 @@ class Timekeeper:
 
     def _append(self, rows: list[dict[str, object]]) -> None:
         self._log.append(CLOCK.stream, rows)
+
+    def _note_jump(self, monotonic: int, wall: int) -> None:
+        if self._last is None:
+            return
+        expected = self._last[1] + monotonic - self._last[0]
+        if wall - expected > STEP_NS // 2:
+            self._jumps.append((expected, wall))
+            if len(self._jumps) > SETS_MAX:
+                self._jumps[:2] = [(self._jumps[0][0], self._jumps[1][1])]
+
+    def take_jumps(self) -> list[tuple[int, int]]:
+        """Spans (begin, end] of its times that the wall clock was set past since the last call:
+        nothing was seen in them. Of many, the first are one."""
+        jumps, self._jumps = self._jumps, []
+        return jumps
 
     # ------------------------------------------------------------ what it says of itself
 

@@ -19,9 +19,11 @@ from edgecore._core import features as _core
 from edgecore._core import rows as _rows
 from edgecore.digest import DIGEST_BYTES, blake3
 from edgecore.errors import Corrupt, Incompatible, Invalid
+from edgecore.feature_gaps import spans_of
 from edgecore.feature_spec import duration_text
 from edgecore.rules.summary_rule import PERIOD_MAX
 from edgecore.schema import Field, Schema
+from edgecore.streams import GAP
 from edgecore.wire import cbor
 
 TYPE_CHECKING = False
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgecore.device.config import ViewTold
+    from edgecore.feature_gaps import Span
     from edgecore.feature_view import FeatureView
     from edgecore.fs import Fs
     from edgecore.log import Log
@@ -170,13 +173,25 @@ def view_summary_of(body: bytes, schemas: Iterable[Schema]) -> ViewSummary:
 
 
 class Telling:
-    """What a view tells while rows come in by position: the rows alone decide."""
+    """What a view tells while rows come in by position: the rows, and the gaps that the log tells
+    of between them, alone decide."""
 
     def __init__(self, told: ViewSummary, position: int = 0) -> None:
         self.told, self.position = told, position
         self.k, self.newest = 0, _NEVER
         self._engine = _core.Engine(told.plan)
         self._entities: dict[str, int] = {}  # newest row of each within the horizon
+        self._gaps: list[Span] = []
+
+    def know(self, gaps: list[Span]) -> None:
+        """Gaps behind the position, of :func:`edgecore.feature_gaps.spans_of`."""
+        self._gaps = gaps[::-1]
+
+    def _take_gaps(self, until: int) -> None:
+        while self._gaps and self._gaps[-1][0] < until:
+            position, begin, end, through = self._gaps.pop()
+            if not 0 < through <= self.position:  # or these rows were met
+                self._engine.gap(begin, end, position)
 
     def batch(self, scanned: Scanned) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """(position, what is told with it) of the rows of a scan that are new here."""
@@ -190,6 +205,7 @@ class Telling:
         names = _core.entities(self.told.plan, batch, _numbers(len(batch)))
         for row, time in enumerate(batch.column("time")):
             if (position := scanned.position + row) > self.position:
+                self._take_gaps(position)
                 yield position, self._take(batch, row, position, int(time), names[row])
 
     def _take(
@@ -253,6 +269,7 @@ class Teller:
         self._owed: list[dict[str, Any]] = []
         self._telling = self._load(begin) or Telling(told, begin)
         self._saved = self._telling.position
+        self._gaps_told = 0
         self._done = self._last_told()
 
     def _last_told(self) -> int:
@@ -272,6 +289,7 @@ class Teller:
         done, count = self._append(), 0
         self.behind = False
         already = self._done * self.told.period
+        self._know_gaps()
         for scanned in self._log.scan(self.told.source.stream, after=self._telling.position):
             for _, ends in self._telling.batch(scanned):
                 self._owed += [row for row in ends if row["time"] > already]
@@ -281,6 +299,15 @@ class Teller:
                 self.behind = True
                 break
         return done
+
+    def _know_gaps(self) -> None:
+        """Looks at those of the log when there are new ones."""
+        told = sum(self._log.next_sequence(p) for p, name, _ in self._log.partitions()
+                   if name == GAP.stream)  # fmt: skip
+        if told != self._gaps_told:
+            stream = self.told.source.stream
+            self._telling.know(spans_of(self._log, stream, self._telling.position))
+            self._gaps_told = told
 
     def end(self) -> int:
         """Tells what is to be told of the rows that there are; the position of the last."""
