@@ -1,6 +1,7 @@
 // See litert.hpp. A compiled model may serve one call at a time, so a mutex guards each.
 #include "inference/litert.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -21,9 +22,12 @@ struct AlignedDelete {
 struct End {
   litert::TensorType type{};
   std::size_t size = 0;
+  bool any_batch = false;  // the model leaves the number of rows open: it is made 1
   Quantisation quantisation;
   std::unique_ptr<std::int8_t, AlignedDelete> memory;
   litert::Handle buffer = nullptr;
+
+  std::size_t rank() const { return std::min<std::size_t>(type.rank_and_strides & 0x7fU, 8); }
 };
 
 class LitertExecutor final : public Executor {
@@ -113,6 +117,11 @@ Status LitertExecutor::open_ends() {
   EDGECORE_LITERT(api_.input_tensor(signature, 0, &in), "its input");
   EDGECORE_LITERT(api_.output_tensor(signature, 0, &out), "its output");
   EDGECORE_TRY(open_end(in, "input", input_));
+  if (input_.any_batch) {
+    const std::size_t rank = input_.rank();
+    EDGECORE_LITERT(api_.resize_input(compiled_, 0, 0, input_.type.dimensions, rank),
+                    "asking for one row");
+  }
   return open_end(out, "output", output_);
 }
 
@@ -124,7 +133,9 @@ Status LitertExecutor::open_end(litert::Handle tensor, const char* what, End& en
   EDGECORE_LITERT(api_.per_tensor(tensor, &found), what);
   end.quantisation = {found.scale, static_cast<std::int32_t>(found.zero_point)};
   std::uint64_t size = 1;
-  for (std::uint32_t i = 0; i < (end.type.rank_and_strides & 0x7fU) && i < 8; ++i) {
+  end.any_batch = end.rank() > 1 && end.type.dimensions[0] == -1;
+  if (end.any_batch) end.type.dimensions[0] = 1;
+  for (std::size_t i = 0; i < end.rank(); ++i) {
     if (end.type.dimensions[i] < 1)
       return Status::incompatible(std::string("LiteRT: the model's ") + what +
                                   " has no fixed size");

@@ -11,8 +11,9 @@
 
 namespace edgecore::inference {
 
-// One int8 input, one int8 output, rounding as Profile::kLitertSingle names it. The foreign loader
-// is not hardened: hostile bytes may crash it, so a caller tries them in another process first.
+// One int8 input, one int8 output, of one row where the model leaves that open; rounding as
+// Profile::kLitertSingle names it. The foreign loader is not hardened: hostile bytes may crash it,
+// so a caller tries them in another process first.
 // Unavailable: no such library, or one without this API; Incompatible: LiteRT refuses the model.
 // `file` is copied. The library stays loaded as long as the process.
 Result<std::shared_ptr<const Executor>> load_litert(ByteSpan file, const std::string& library);

@@ -42,6 +42,7 @@ Result<Api> open_api(const std::string& library) {
   in.find("LiteRtSetOptionsHardwareAccelerators", api.set_accelerators);
   in.find("LiteRtCreateCompiledModel", api.create_compiled);
   in.find("LiteRtDestroyCompiledModel", api.destroy_compiled);
+  in.find("LiteRtCompiledModelResizeInputTensor", api.resize_input);
   in.find("LiteRtGetModelSignature", api.signature);
   in.find("LiteRtGetNumSignatureInputs", api.input_count);
   in.find("LiteRtGetNumSignatureOutputs", api.output_count);

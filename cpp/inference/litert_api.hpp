@@ -52,6 +52,7 @@ struct Api {
   Code (*set_accelerators)(Handle, int);
   Code (*create_compiled)(Handle, Handle, Handle, Handle*);
   void (*destroy_compiled)(Handle);
+  Code (*resize_input)(Handle, std::size_t, std::size_t, const int*, std::size_t);
   Code (*signature)(Handle, std::size_t, Handle*);
   Code (*input_count)(Handle, std::size_t*);
   Code (*output_count)(Handle, std::size_t*);

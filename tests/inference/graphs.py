@@ -39,14 +39,15 @@ class Graph:
 
     def tensor(
         self, shape: list[int], kind: int = INT8, *, scale: float | list[float] | None = None,
-        zero: int = 0, axis: int = 0, data: bytes = b"",
+        zero: int = 0, axis: int = 0, data: bytes = b"", any_batch: bool = False,
     ) -> int:  # fmt: skip
         scales = [] if scale is None else scale if isinstance(scale, list) else [scale]
         if data:
             self._buffers.append(data)
         self._tensors.append(
             {"shape": shape, "kind": kind, "scales": scales, "zeros": [zero] * len(scales),
-             "axis": axis, "buffer": len(self._buffers) - 1 if data else 0}
+             "axis": axis, "buffer": len(self._buffers) - 1 if data else 0,
+             "signature": [-1, *shape[1:]] if any_batch else []}
         )  # fmt: skip
         return len(self._tensors) - 1
 
@@ -131,6 +132,8 @@ def _tensor(builder: Any, one: dict[str, Any]) -> _Offset:
             3: _numbers(builder, "q", one["zeros"]),
             6: one["axis"],
         })  # fmt: skip
+    if one["signature"]:
+        fields[7] = _numbers(builder, "i", one["signature"])
     return _table(builder, fields)
 
 

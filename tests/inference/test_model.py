@@ -199,6 +199,19 @@ def test_model_litert_and_native_agree_on_a_written_mlp(seed: int) -> None:
     assert foreign.run(rows[:64]) == native.run(rows[:64])
 
 
+def test_model_that_leaves_its_rows_open_is_run_by_litert_one_row_at_a_time(seed: int) -> None:
+    pytest.importorskip("ai_edge_litert")
+    graph = graphs.Graph()
+    like = {"scale": 0.1, "zero": 3, "any_batch": True}
+    source, target = graph.tensor([1, 5, 3], **like), graph.tensor([1, 5, 3], **like)
+    graph.add("RELU", [source], target)
+    data = graph.build(source, target)
+    native, foreign = Model.load(data, backend="native"), Model.load(data, backend="litert")
+    assert (foreign.input_size, foreign.output_size) == (15, 15)
+    rows = models.random_rows(15, 4, seed)
+    assert foreign.run_batch(rows, 4) == native.run_batch(rows, 4)
+
+
 def test_model_file_that_kills_the_runtime_is_refused_and_we_live(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int
 ) -> None:
