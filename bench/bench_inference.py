@@ -1,40 +1,44 @@
-"""int8 inference beside LiteRT: both from C++ through one interface, one row a call
-(bench/cpp/inference_bench.cpp), and both again from Python (`/python`).
+"""int8 inference beside the field's runtimes, one row a call: native and LiteRT both from C++
+through one interface (bench/cpp/inference_bench.cpp), and from Python native through edgecore,
+LiteRT's Interpreter (`/python`) and tflite-runtime in an environment of its own
+(`/python/tflite`). `/avx2`: both sides without anything newer than AVX2.
 
-Models: two written MLPs with random weights and the MLPerf Tiny anomaly model. Both sides must give
-the same output bits for the same inputs, or the row is refused.
+Ours must give the bytes of the reference kernels of the runtime whose profile it serves; a peer
+must stay within the codes that its row states (inference_models.py), or the row is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import random
+import json
 import statistics
-import subprocess
+import sys
 import tempfile
-from array import array
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from inference_models import (
+    DRIVER,
+    HERE,
+    LITERT,
+    MODELS,
+    TFLITE,
+    Subject,
+    apart,
+    checksum,
+    library,
+    outputs_of,
+    runtime_outputs,
+    subjects,
+    tflite_python,
+)
 from pair import Case, row
 
-ROOT = Path(__file__).resolve().parent.parent
-DRIVER = ROOT / "build" / "bench" / "inference_bench"
-MODELS = {"mlp/16-32-16-1": [16, 32, 16, 1], "mlp/64-64-64-8": [64, 64, 64, 8]}
-GOALS = {"mlp/16-32-16-1": ">= 5", "mlp/64-64-64-8": ">= 5", "ad01": ">= 1.05"}
 RSS_RUNS = 5
-
-
-def library() -> str:
-    """Path of LiteRT's C library in the installed package; empty when it is not there."""
-    spec = find_spec("ai_edge_litert")
-    places = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return f"{places[0]}/libLiteRt.so" if places else ""
+RSS_OF = ("ad01", "vww", "ic01")
+BATCHES = ("mlp/64-64-64-8", "ad01")
 
 
 def peer_version() -> str:
@@ -44,41 +48,19 @@ def peer_version() -> str:
         return ""
 
 
-def written(widths: list[int]) -> bytes:
-    """An MLP with random weights whose activations use most of int8."""
-    from edgecore.tflite_writer import Activation, Layer, f32, write_tflite
-
-    chance = random.Random(20)
-    tensors = [Activation(f32(0.05), chance.randint(-40, 40)) for _ in widths]
-    layers = []
-    for index, (width_in, width_out) in enumerate(pairwise(widths)):
-        weights = array("b", [chance.randint(-127, 127) for _ in range(width_in * width_out)])
-        biases = array("i", [chance.randint(-5000, 5000) for _ in range(width_out)])
-        scale = f32(60 / (4000 * width_in**0.5))
-        layers.append(Layer(weights, biases, scale, (width_out, width_in), index + 2 < len(widths)))
-    return write_tflite(layers, tensors, "bench")
-
-
-def models(home: Path) -> Iterator[tuple[str, Path]]:
-    for name, widths in MODELS.items():
-        path = home / f"{name.replace('/', '-')}.tflite"
-        path.write_bytes(written(widths))
-        yield name, path
-    real = Path(os.environ.get("EDGECORE_DATA", "")) / "mlperf_tiny" / "ad01_int8.tflite"
-    if real.is_file():
-        yield "ad01", real
-
-
 class Side:
     """One side from Python, one row a call, as a user would write it."""
 
+    within = 0
+
     def __init__(self, settings: dict[str, Any]) -> None:
-        self.data = Path(settings["model"]).read_bytes()
+        self.settings = settings
+        self.data = Path(settings["model_file"]).read_bytes()
         self.open()
-        chance = random.Random(20)
-        self.rows = [
-            bytes(chance.randrange(256) for _ in range(self.input_size)) for _ in range(16)
-        ]
+        inputs = Path(settings["inputs"]).read_bytes()
+        size = self.input_size
+        self.rows = [inputs[at : at + size] for at in range(0, len(inputs), size)]
+        self.expected = Path(settings["expected"]).read_bytes()
 
     input_size = 0
 
@@ -89,10 +71,10 @@ class Side:
         raise NotImplementedError
 
     def run(self, count: int) -> str:
-        one, rows = self.one, self.rows
+        one, rows, known = self.one, self.rows, len(self.rows)
         for i in range(count):
-            one(rows[i & 15])
-        return hashlib.sha256(b"".join(one(input) for input in rows)).hexdigest()
+            one(rows[i % known])
+        return checksum(b"".join(one(input) for input in rows), self.expected, self.within)
 
 
 class Ours(Side):
@@ -100,21 +82,29 @@ class Ours(Side):
         import edgecore as ec
 
         self.version = ec.__version__
-        self.model = ec.Model.load(self.data)
+        profile = self.settings["profile"]
+        self.model = ec.Model.load(self.data, backend="native", profile=profile)
         self.input_size = self.model.input_size
 
     def one(self, input: bytes) -> bytes:
         return self.model.run(input)
 
 
-class Litert(Side):
-    def open(self) -> None:
-        import numpy
-        from ai_edge_litert.interpreter import Interpreter
+class Runtime(Side):
+    """The Interpreter of LiteRT, or of tflite-runtime, with the kernels it chooses itself."""
 
-        self.version = peer_version()
+    module, package = LITERT, "ai-edge-litert"
+
+    def open(self) -> None:
+        from importlib import import_module
+
+        import numpy
+
+        self.within = self.settings["peer_within"]
+        self.version = version(self.package)
         self.frombuffer, self.int8 = numpy.frombuffer, numpy.int8
-        self.interpreter = Interpreter(model_content=self.data, num_threads=1)
+        runtime = import_module(self.module)
+        self.interpreter = runtime.Interpreter(model_content=self.data, num_threads=1)
         self.interpreter.allocate_tensors()
         source = self.interpreter.get_input_details()[0]
         self.source, self.shape = source["index"], source["shape"]
@@ -129,26 +119,123 @@ class Litert(Side):
         return out
 
 
-CASES = {"python": Case({"ours": Ours, "litert": Litert})}
+class Tflite(Runtime):
+    module, package = TFLITE, "tflite-runtime"
 
 
-def rss(side: str, path: Path) -> float:
-    command = [str(DRIVER), side, str(path), library(), "rss"]
-    taken = [
-        int(subprocess.run(command, text=True, check=True, capture_output=True).stdout)
-        for _ in range(RSS_RUNS)
-    ]
-    return statistics.median(taken) / 1e6
+CASES = {"python": Case({"ours": Ours, "litert": Runtime, "tflite": Tflite})}
 
 
-def rss_row(path: Path) -> dict[str, Any]:
-    base = {"id": "inference.rss", "unit": "MB", "better": "lower", "goal": "<= 1 MB"}
-    base |= {"settings": {"model": path.name}, "rounds": RSS_RUNS, "peer": None, "ratio": None}
-    base["input_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+# ------------------------------------------------------------------ figures
+
+
+@cache
+def peak() -> dict[str, float]:
+    """GMAC/s that this core reaches out of registers, by instructions."""
+    found: dict[str, float] = json.loads(outputs_of([str(DRIVER), "peak"]))
+    return {name: rate / 1e9 for name, rate in found.items()}
+
+
+def rates(found: dict[str, Any], subject: Subject, instructions: str) -> dict[str, Any]:
+    """What both sides multiply a nanosecond, and the share of the peak that is."""
+    if found.get("ratio") is None or not peak()[instructions]:
+        return {}
+    top = peak()[instructions]
+    out: dict[str, Any] = {"peak": instructions, "peak_gmacs": round(top, 1)}
+    for side in ("ours", "theirs"):
+        rate = subject.known.products / found[side]
+        out |= {f"{side}_gmacs": round(rate, 2), f"{side}_share": round(rate / top, 3)}
+    return out
+
+
+def settings_of(subject: Subject, profile: str, within: int) -> dict[str, Any]:
+    return {
+        "model": subject.name, "input_sha256": subject.digest(), "profile": profile,
+        "products": subject.known.products, "peer_within": within,
+        "check": "ours equals the reference kernels; the peer lies within peer_within codes of it",
+    }  # fmt: skip
+
+
+# ------------------------------------------------------------------ rows
+
+
+def driver(side: str, subject: Subject, *rest: object) -> list[str]:
+    words = [side, subject.model, library(), subject.inputs, *rest]
+    return [str(DRIVER), *map(str, words)]
+
+
+def compiled(subject: Subject, variant: str, rounds: int) -> dict[str, Any]:
+    """Both sides from C++; `variant` is "" or "-avx2"."""
+    profile, within = "litert-single", subject.known.litert_within
+    expected = subject.expected[profile]
+    shown = settings_of(subject, profile, within)
+    commands = {
+        "ours": driver(f"native{variant}", subject, expected, 0),
+        "litert": driver(f"litert{variant}", subject, expected, within),
+    }
+    identity = f"inference.{subject.name}" + variant.replace("-", "/")
+    case = Case({}, settings=shown, commands=commands)
+    found = row(identity, "inference", "compiled", case, "litert", rounds)
+    if found["ratio"] is not None:
+        peer = outputs_of(driver(f"litert{variant}", subject, "outputs"))
+        shown |= {"peer_apart": apart(peer, expected.read_bytes())}
+        shown |= rates(found, subject, "avx2" if variant else "vnni")
+        found |= {"peer_version": peer_version()}
+    goal = {} if variant else {"goal": subject.known.goal}
+    return found | goal | {"settings": shown}
+
+
+def interpreted(subject: Subject, peer: str, rounds: int) -> dict[str, Any]:
+    """Both sides from Python."""
+    foreign = peer == "tflite"
+    profile = "tflite-double" if foreign else "litert-single"
+    known = subject.known
+    shown = settings_of(subject, profile, known.tflite_within if foreign else known.litert_within)
+    identity = f"inference.{subject.name}/python" + ("/tflite" if foreign else "")
+    base = {"id": identity, "unit": "ns", "peer": None, "ratio": None, "settings": shown}
+    if foreign and not tflite_python():
+        return base | {"skipped": "tflite-runtime: no environment (Python 3.11 only)"}
+    files = {"model_file": str(subject.model), "inputs": str(subject.inputs),
+             "expected": str(subject.expected[profile])}  # fmt: skip
+    settings = shown | files
+    python = tflite_python() if foreign else sys.executable
+    words = [python, str(HERE / "worker.py"), "bench_inference", "python", peer]
+    case = Case(CASES["python"].sides, settings=settings)
+    case.commands[peer] = [*words, json.dumps(settings)]
+    found = row(identity, "inference", "python", case, peer, rounds)
+    if found["ratio"] is not None:
+        module = TFLITE if foreign else LITERT
+        theirs = runtime_outputs(python, module, "AUTO", subject.model, subject.inputs)
+        shown |= {"peer_apart": apart(theirs, subject.expected[profile].read_bytes())}
+    return found | {"settings": shown}
+
+
+def batched(subject: Subject, rounds: int) -> dict[str, Any]:
+    """256 rows a call, beside one row a call, both native: time of one row."""
+    shown = settings_of(subject, "litert-single", 0) | {"rows": 256}
+    expected = subject.expected["litert-single"]
+    commands = {"ours": driver("native-batch", subject, expected, 0),
+                "row by row": driver("native", subject, expected, 0)}  # fmt: skip
+    case = Case({}, settings=shown, commands=commands)
+    identity = f"inference.batch/{subject.name}"
+    found = row(identity, "inference", "compiled", case, "row by row", rounds)
+    return found | {"settings": shown | rates(found, subject, "vnni")}
+
+
+def rss(side: str, subject: Subject) -> float:
+    """MB that a model adds to a process: the median of fresh ones."""
+    command = driver(side, subject, "rss")
+    return statistics.median(int(outputs_of(command)) for _ in range(RSS_RUNS)) / 1e6
+
+
+def rss_row(subject: Subject) -> dict[str, Any]:
+    identity = "inference.rss" + ("" if subject.name == "ad01" else f"/{subject.name}")
+    base = {"id": identity, "unit": "MB", "better": "lower", "goal": "<= 1 MB",
+            "settings": {"model": subject.name}, "rounds": RSS_RUNS, "peer": None, "ratio": None,
+            "input_sha256": subject.digest()}  # fmt: skip
     try:
-        ours = rss("native", path)
-        theirs = rss("litert", path)
-    except (OSError, subprocess.CalledProcessError) as error:
+        ours, theirs = rss("native", subject), rss("litert", subject)
+    except (OSError, RuntimeError) as error:
         return base | {"ours": None, "reason": str(error)}
     found = {"peer": "litert", "peer_version": peer_version(), "ours": ours, "theirs": theirs}
     return base | found | {"ratio": theirs / max(ours, 1e-3)}
@@ -156,25 +243,17 @@ def rss_row(path: Path) -> dict[str, Any]:
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as home:
-        found = list(models(Path(home)))
-        for name, path in found:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            settings = {"model": str(path), "input_sha256": digest}
-            commands = {
-                "ours": [str(DRIVER), "native", str(path), library()],
-                "litert": [str(DRIVER), "litert", str(path), library()],
-            }
-            case = Case({}, settings=settings, commands=commands)
-            compiled = row(f"inference.{name}", "inference", "compiled", case, "litert", rounds)
-            shown = {"model": name, "input_sha256": digest}
-            yield compiled | {
-                "goal": GOALS[name], "peer_version": peer_version(), "settings": shown,
-            }  # fmt: skip
-            case = Case(CASES["python"].sides, settings=settings)
-            found_row = row(
-                f"inference.{name}/python", "inference", "python", case, "litert", rounds
-            )
-            yield found_row | {"settings": shown}
-        if "ad01" not in dict(found):
-            yield {"id": "inference.ad01", "unit": "ns", "skipped": "no real data: EDGECORE_DATA"}
-        yield rss_row(found[-1][1])
+        found = {subject.name: subject for subject in subjects(Path(home))}
+        for name in MODELS:
+            if name not in found:
+                why = "no real data: EDGECORE_DATA"
+                yield {"id": f"inference.{name}", "unit": "ns", "skipped": why}
+                continue
+            yield compiled(found[name], "", rounds)
+            yield compiled(found[name], "-avx2", rounds)
+            yield interpreted(found[name], "litert", rounds)
+            yield interpreted(found[name], "tflite", rounds)
+        for name in (one for one in BATCHES if one in found):
+            yield batched(found[name], rounds)
+        for name in (one for one in RSS_OF if one in found):
+            yield rss_row(found[name])
