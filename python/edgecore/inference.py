@@ -78,7 +78,7 @@ class Model:
             ``avx2``, ``avx512-vnni``, ``neon-dot`` or ``neon``.
         :raises Corrupt: malformed bytes, or not those that the manifest names.
         :raises Incompatible: an operator, type, profile or ISA that is not served here.
-        :raises Unavailable: a runtime that was asked for is not installed.
+        :raises Unavailable: a runtime that was asked for is not installed, or does not run here.
         """
         if backend not in BACKENDS:
             raise Invalid(f"backend {backend!r}: one of {', '.join(BACKENDS)}")
@@ -243,14 +243,17 @@ class Interpreter:
         from importlib import import_module
         from threading import Lock
 
-        runtime = import_module(module)
         try:
+            runtime = import_module(module)
             self._interpreter = runtime.Interpreter(
                 model_content=artifact,
                 experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF,
                 num_threads=1,
             )
             self._interpreter.allocate_tensors()
+        except (ImportError, AttributeError, SystemError) as error:
+            # It imports beside numpy 2, for which it was not built, and fails when it is used.
+            raise Unavailable(_without_numpy(error)) from None
         except (ValueError, RuntimeError, TypeError) as error:
             raise Incompatible(f"tflite: {error}") from None
         inputs = self._interpreter.get_input_details()
@@ -289,6 +292,20 @@ class Interpreter:
                 self._interpreter.invoke()
                 out.append(self._interpreter.get_tensor(self._output["index"]).tobytes())
         return b"".join(out)
+
+
+def _without_numpy(error: Exception) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        numpy = f"numpy {version('numpy')}"
+    except PackageNotFoundError:
+        numpy = "no numpy"
+    why = str(error).splitlines()
+    return (
+        f"tflite-runtime does not run beside {numpy} ({why[0] if why else type(error).__name__}): "
+        "install edgecore[tflite], which keeps numpy<2"
+    )
 
 
 def _pair(quantization: tuple[float, int]) -> tuple[float, int]:
