@@ -193,6 +193,10 @@ def test_agent_captures_enrols_and_synchronises(site: Site) -> None:
     assert written["log"]["durable_position"] == written["log"]["position"] > 400
     assert written["link"]["sent"] > 0
     assert any("pump" in line for line in status.render(written, site.clock.wall_ns()))
+    assert not any("not fit" in line for line in status.render(written, site.clock.wall_ns()))
+    written["predictions"]["refused"] |= {"active": 1200, "fallback": 3}
+    lines = status.render(written, site.clock.wall_ns())
+    assert "    not fit 1,200 by active, 3 by fallback: features too old or missing" in lines
 
 
 def test_agent_hub_outage_capture_goes_on_and_nothing_is_lost_or_doubled(site: Site) -> None:

@@ -397,6 +397,7 @@ def test_release_with_a_decision_window_is_made(world: World) -> None:
     directory = world.write(1, held(readable(world.bundle("1")), **window))
     words = ("release", "create", world.releaser, directory, "--name", "anomaly", "--version", 1)
     assert world.run(*words).startswith("drafted anomaly/1 ")
+    assert json.loads(world.run("model", "inspect", directory))["decision_window"] == window
 
 
 def test_release_of_a_wrong_feature_is_refused_when_made(world: World) -> None:

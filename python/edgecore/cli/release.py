@@ -149,6 +149,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         bundle = read_bundle(path)
         sizes = {name: len(data) for name, data in bundle.objects.items()}
         shown: dict[str, Any] = {**bundle.facts, "objects": sizes}
+        if window := _decision_window(bundle.objects["binding"]):
+            shown["decision_window"] = window
     else:
         manifest = Manifest.decode(_read(path))
         shown = {name: getattr(manifest, name) for name in Manifest.__slots__}
@@ -159,6 +161,16 @@ def _inspect(arguments: argparse.Namespace) -> int:
         json.dumps(shown, indent=None if arguments.json else 1, default=lambda value: value.hex())
     )
     return 0
+
+
+def _decision_window(data: bytes) -> dict[str, Any]:
+    """What a binding asks of a row, by name; durations in ns."""
+    from edgecore.inference import Binding
+
+    binding = Binding.from_bytes(data)
+    slots = {str(at): slot.max_age for at, slot in enumerate(binding.slots) if slot.max_age}
+    asked = {"max_age": binding.max_age, "min_full": binding.min_full, "slots": slots}
+    return {name: value for name, value in asked.items() if value}
 
 
 # ------------------------------------------------------------------ deeds
