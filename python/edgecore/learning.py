@@ -25,7 +25,7 @@ from edgecore._core import verdict as _verdict
 from edgecore.digest import blake3
 from edgecore.errors import Incompatible, Invalid
 from edgecore.inference import Binding, Model, Slot, score
-from edgecore.release import FACTS_FILE, Bundle
+from edgecore.release import FACTS_FILE, JOINED, Bundle, joined_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -289,12 +289,15 @@ def _vocabulary(field: Field | None, op: str, present: Sequence[float]) -> list[
     return sorted(sorted(counts, key=lambda code: (-counts[code], code))[:VOCABULARY_MAX])
 
 
-def _slots(view: FeatureView, schema: Schema, table: _Table) -> tuple[list[Slot], list[int]]:
+def _slots(
+    view: FeatureView, schemas: Sequence[Schema], table: _Table
+) -> tuple[list[Slot], list[int]]:
     """A slot for each feature that moved, and which column it reads."""
-    fields = {field.name: field for field in schema.fields}
+    by_stream = {one.stream: {field.name: field for field in one.fields} for one in schemas}
     slots, columns = [], []
-    prints = view.fingerprints_for(schema)
+    prints = view.fingerprints_for(schemas[0], schemas[1:])
     for at, (feature, fingerprint) in enumerate(zip(view.specs, prints, strict=True)):
+        fields = by_stream[str(feature.join["stream"]) if feature.join else view.source]
         present = table.column(at)
         if len(present) < PRESENT_SHARE * len(table.rows) or min(present) == max(present):
             continue
@@ -381,6 +384,7 @@ def fit(
     schema: Schema,
     rows: Any,
     *,
+    joined: Iterable[tuple[Schema, Any]] = (),
     exclude: Iterable[tuple[int, int]] = (),
     seed: int = 1,
     hidden: Sequence[int] | None = None,
@@ -393,6 +397,7 @@ def fit(
     """Learns what is normal and packs it for a releaser. Deterministic: same rows, same bytes.
 
     :param rows: as ``edgecore.backfill`` takes them, of `schema`; at least 32 are kept.
+    :param joined: schema and rows of each other stream that the view reads.
     :param exclude: (start, end) in ns, inclusive: rows within are not learned from, though they
         count in the windows of others.
     :param hidden: widths of the hidden layers; by default from the number of slots.
@@ -406,8 +411,11 @@ def fit(
     from edgecore.features import backfill
 
     refusing = [at for at, spec in enumerate(view.specs) if spec.on_stale == "refuse"]
-    table = _Table(backfill(view, rows, schema=schema), list(exclude), refusing)
-    slots, columns = _slots(view, schema, table)
+    others = list(joined)
+    found = backfill(view, rows, schema=schema, joined=others)
+    table = _Table(found, list(exclude), refusing)
+    besides = [one for one, _ in others if one.stream in view.joins]
+    slots, columns = _slots(view, [schema, *besides], table)
     table.keep_full(slots, columns, min_full)
     binding = Binding(slots, max_age=max_age, min_full=min_full)
     inputs = _Inputs(table, binding, columns)
@@ -427,23 +435,16 @@ def fit(
         gap_ns=GAP_ROWS * table.interval(),
     )
     objects = {
-        "model": tflite,
-        "binding": binding.to_bytes(),
-        "view": view.to_bytes(),
-        "schema": schema.canonical_bytes,
-        "verdict": spec.to_bytes(),
+        "model": tflite, "binding": binding.to_bytes(), "view": view.to_bytes(),
+        "schema": schema.canonical_bytes, "verdict": spec.to_bytes(),
         "golden": _golden(codes, len(slots)),
-    }
+        **({JOINED: joined_bytes(besides)} if besides else {}),
+    }  # fmt: skip
     notes = {
-        **table.notes(columns),
-        "widths": list(widths),
-        "seed": seed,
-        "steps": trainer.steps,
-        "loss": loss,
-        "floor": spec.floor,
-        "score_median": quantile(scores, 500),
+        **table.notes(columns), "widths": list(widths), "seed": seed, "steps": trainer.steps,
+        "loss": loss, "floor": spec.floor, "score_median": quantile(scores, 500),
         "parameters": blake3(trainer.parameters()).hex(),
-    }
+    }  # fmt: skip
     limit = {"max_alarm_share": 0.5, **(observation or {})}
     return _bundle(objects, model, family, slots, limit, notes)
 
@@ -486,12 +487,5 @@ def write_bundle(bundle: Bundle, directory: str) -> None:
         fs.write_atomic(f"{directory}/{name}", files[name])
 
 
-__all__ = [
-    "Trainer",
-    "detection_view",
-    "fit",
-    "layer_widths",
-    "median_interval",
-    "quantile",
-    "write_bundle",
-]
+__all__ = ["Trainer", "detection_view", "fit", "layer_widths", "median_interval", "quantile",
+           "write_bundle"]  # fmt: skip

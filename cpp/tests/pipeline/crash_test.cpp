@@ -98,6 +98,107 @@ TEST_P(PipelineCrash, SurvivingRowsAreAnsweredOnceWithTheSameBits) {
   EXPECT_GT(completed, 0u);  // the cut between the two appends was met
 }
 
+// ---------------------------------------------------------------- rows of another stream
+
+constexpr std::size_t kBatch = 4;
+
+SchemaPtr weather_schema() {
+  auto outside = field("outside", DType::kDecimal, 1);
+  EXPECT_TRUE(set_range(outside, -50, 60).is_ok());
+  return make_schema("weather", Tier::kDiagnostic, {outside});
+}
+
+// The weather of the last ten minutes behind the features of the source.
+features::PartsPtr with_weather(const features::PlanPtr& plan) {
+  features::ViewSpec view;
+  view.name = plan->view().name;
+  view.stream = "weather";
+  view.lateness_ns = 60 * kSecond;
+  features::FeatureSpec last;
+  last.name = "outside_last";
+  last.op = features::Op::kLast;
+  last.field = "outside";
+  last.fingerprint = blake3(as_byte_span(last.name));
+  view.features.push_back(last);
+  auto weather = features::make_plan(view, weather_schema());
+  EXPECT_TRUE(weather.is_ok()) << weather.status().to_string();
+  std::vector<std::uint16_t> columns;
+  for (std::uint16_t at = 0; at < plan->width(); ++at) columns.push_back(at);
+  const auto width = static_cast<std::uint16_t>(plan->width());
+  return features::Parts::make({{plan, columns, true}, {weather.value(), {width}, false}}).value();
+}
+
+// Before each batch the weather of its first row, and once in three after it. The log has the rows
+// before `from`, and `told` of the weather.
+void drive_joined(Device& device, const RowBatch& rows, std::size_t from, std::size_t told) {
+  std::size_t count = 0;
+  const auto tell = [&](std::size_t at, std::int64_t tenths) {
+    if (count++ < told) return Status::ok();
+    RowBatch weather(weather_schema());
+    const std::size_t row = weather.add_row(rows.time_ns(at), "sky", at + 1);
+    weather.set_i64(row, 0, tenths);
+    const auto done = device.log->append(weather);
+    if (done.is_ok() && at % 8 == 0) device.pipeline->observe(weather, done.value().position);
+    return done.status();
+  };
+  for (std::size_t at = 0; at < rows.count(); at += kBatch) {
+    if (!tell(at, static_cast<std::int64_t>(150 + at)).is_ok()) return;
+    if (at >= from && !device.process(slice(rows, at, kBatch)).is_ok()) return;
+    if (at / kBatch % 3 == 0 && !tell(at, static_cast<std::int64_t>(250 - at)).is_ok()) return;
+    device.clock->advance(40'000'000);
+    if (!device.log->poll(device.clock->monotonic_ns()).is_ok()) return;
+  }
+  static_cast<void>(device.log->sync());
+}
+
+std::size_t weather_rows(Device& device) {
+  std::size_t count = 0;
+  LogReader reader = device.log->reader();
+  const auto add = [&](const RowBatch& rows, std::size_t first, std::uint64_t) {
+    count += rows.count() - first;
+    return Status::ok();
+  };
+  EXPECT_TRUE(visit_rows(reader, weather_schema(), 0, UINT64_MAX, add).is_ok());
+  return count;
+}
+
+TEST_P(PipelineCrash, RowsOfAnotherStreamAreMetWhereTheyStood) {
+  const RowBatch rows = readings(source_schema(), kRows, 22);
+  const auto fresh = [&](std::shared_ptr<MemoryFs> disk, std::uint64_t epoch) {
+    return std::make_unique<Device>(std::move(disk), epoch, Durability::kSync, 0,
+                                    with_weather(make_view(source_schema())));
+  };
+  const auto disk_of = [&] {
+    return std::make_shared<MemoryFs>(MemoryFsOptions{512, GetParam(), 1ull << 40});
+  };
+  const auto whole = fresh(disk_of(), 1);
+  ASSERT_TRUE(whole->serve().is_ok());
+  const std::uint64_t before = whole->fs->operations();
+  drive_joined(*whole, rows, 0, 0);
+  const std::uint64_t operations = whole->fs->operations() - before;
+  const auto expected = said(*whole);
+  ASSERT_EQ(expected.size(), kRows);
+  std::size_t completed = 0;
+  for (std::uint64_t cut = 1; cut <= operations + 1; cut += 3) {
+    const auto first = fresh(disk_of(), 1);
+    ASSERT_TRUE(first->serve().is_ok());
+    first->fs->cut_power_at(cut);
+    drive_joined(*first, rows, 0, 0);
+    const auto again = fresh(first->fs->crash(cut), 2);
+    ASSERT_TRUE(again->status.is_ok()) << "cut " << cut << ": " << again->status.to_string();
+    ASSERT_TRUE(again->serve().is_ok());
+    ASSERT_TRUE(again->pipeline->replay().is_ok());
+    completed += again->pipeline->counters().completed;
+    const std::size_t from = source_rows(*again);
+    drive_joined(*again, rows, from, weather_rows(*again));
+    const auto found = said(*again);
+    ASSERT_EQ(found.size(), kRows) << "cut " << cut;
+    for (std::size_t i = 0; i < kRows; ++i)
+      ASSERT_TRUE(same(found[i].answer, expected[i].answer)) << "cut " << cut << " row " << i;
+  }
+  EXPECT_GT(completed, 0u);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, PipelineCrash,
                          ::testing::Values(DiskModel::kPosix, DiskModel::kExt4));
 

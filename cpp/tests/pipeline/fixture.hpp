@@ -117,12 +117,12 @@ class Halver : public inference::Executor {
   std::size_t width_;
 };
 
-inline std::shared_ptr<const inference::Binding> make_binding(const features::Plan& plan,
+inline std::shared_ptr<const inference::Binding> make_binding(const features::PartsPtr& parts,
                                                               double centre = 20) {
   std::vector<inference::Slot> slots;
-  for (const auto& feature : plan.view().features) {
+  for (const Digest& feature : parts->fingerprints()) {
     inference::Slot slot;
-    slot.feature = feature.fingerprint;
+    slot.feature = feature;
     slot.centre = slot.substitute = centre;
     slot.scale = 2;
     slot.clip_lo = -6;
@@ -168,8 +168,11 @@ class Device {
  public:
   explicit Device(std::shared_ptr<MemoryFs> disk = std::make_shared<MemoryFs>(),
                   std::uint64_t epoch = 1, Durability::Level source_level = Durability::kGroup,
-                  double min_coverage = 0)
-      : fs(std::move(disk)), plan(make_view(source, min_coverage)) {
+                  double min_coverage = 0, features::PartsPtr given = nullptr)
+      : fs(std::move(disk)),
+        plan(make_view(source, min_coverage)),
+        parts(given ? std::move(given) : parts_of(plan)),
+        model(std::make_shared<Halver>(parts->width())) {
     LogOptions options;
     options.segment_bytes = 32 * 1024;
     options.store.fill(std::byte{7});
@@ -182,13 +185,13 @@ class Device {
     log = std::move(opened).value();
     std::vector<std::uint32_t> serving;
     for (std::uint32_t earlier = 1; earlier < epoch; ++earlier) serving.push_back(earlier * 10);
-    auto made = Pipeline::create(log, parts_of(plan), source, prediction, serving, gap);
+    auto made = Pipeline::create(log, parts, source, prediction, serving, gap);
     status = made.status();
     if (made.is_ok()) pipeline = std::move(made).value();
     spec.context = static_cast<std::uint32_t>(epoch) * 10;
     spec.aliases = serving;
     spec.run = blake3(as_byte_span("run"));
-    spec.binding = make_binding(*plan);
+    spec.binding = make_binding(parts);
     spec.executor = model;
     spec.verdict = VerdictSpec{};
     spec.verdict->window = 32;
@@ -219,7 +222,8 @@ class Device {
   SchemaPtr prediction = prediction_schema();
   SchemaPtr gap = gap_schema();
   features::PlanPtr plan;
-  std::shared_ptr<Halver> model = std::make_shared<Halver>();
+  features::PartsPtr parts;
+  std::shared_ptr<Halver> model;
   Status status;
   std::shared_ptr<Log> log;
   std::unique_ptr<Pipeline> pipeline;

@@ -59,7 +59,7 @@ TEST_F(Rebuild, AnotherModelBindingOrVerdictDoesNotComeOutTheSame) {
   EXPECT_NE(again(model, last.position).output, last.answer.output);
   EXPECT_EQ(again(model, last.position).input, last.answer.input);
   RebuildPlan binding = plan();
-  binding.role.binding = make_binding(*device_.plan, 21);
+  binding.role.binding = make_binding(device_.parts, 21);
   EXPECT_NE(again(binding, last.position).input, last.answer.input);
   RebuildPlan verdict = plan();
   verdict.role.verdict->factor_permille = 5000;
