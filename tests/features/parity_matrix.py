@@ -24,7 +24,15 @@ DRIVER = ROOT / "cpp" / "tests" / "features" / "parity_driver.cpp"
 SYSROOT = "/usr/aarch64-linux-gnu"
 QEMU = ("qemu-aarch64-static", "qemu-aarch64")
 CROSS = "aarch64-linux-gnu-g++"
-LEFT_OUT = {"fs", "fs_memory", "fs_memory_crash", "fs_posix", "flatbuffer", "tflite"}  # of base
+LEFT_OUT = {
+    "fs",
+    "fs_memory",
+    "fs_memory_crash",
+    "fs_posix",
+    "flatbuffer",
+    "tflite",
+    "tflite_options",
+}  # of base
 CACHING = {**os.environ, "CCACHE_BASEDIR": str(ROOT), "CCACHE_NOHASHDIR": "1"}
 ARCHIVE = ROOT / "build" / "dev" / "libedgecore_core.a"  # of ./dev build
 PARTS = ("driver", "features", "base")

@@ -179,7 +179,7 @@ TEST(Sketch, AWindowsEstimateFollowsFromItsValuesAlone) {
     SCOPED_TRACE(more);
     Chance chance(more ? 3 : 4);
     const PlanPtr plan = make_plan(about_view(more, 4), schema).value();
-    const std::vector<Coded> rows = coded(chance, 25'000, 4 * kSecond);
+    const std::vector<Coded> rows = coded(chance, 12'000, 4 * kSecond);
     const RowBatch batch = batch_of(rows, schema);
     auto engine = Engine::create(plan).value();
     auto restored = Engine::create(plan).value();
@@ -226,7 +226,7 @@ TEST(Sketch, BatchStreamAndLaterBeginningsAreTheSameBits) {
   for (const bool late : {false, true}) {
     Chance chance(late ? 5 : 6);
     const PlanPtr plan = make_plan(about_view(false, 4), schema).value();
-    const std::vector<Coded> rows = coded(chance, 20'000, late ? 4 * kSecond : 0);
+    const std::vector<Coded> rows = coded(chance, 12'000, late ? 4 * kSecond : 0);
     const RowBatch batch = batch_of(rows, schema);
     std::vector<std::uint32_t> order(rows.size());
     for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -247,7 +247,7 @@ TEST(Sketch, BatchStreamAndLaterBeginningsAreTheSameBits) {
         ASSERT_EQ(std::bit_cast<std::uint64_t>(one.values[f]),
                   std::bit_cast<std::uint64_t>(values[i * plan->width() + f]))
             << plan->view().features[f].name << " at " << i;
-      if (i < cut || i % 41 != 0 || rows[i].time < rows[cut].time + 41 * kSecond) continue;
+      if (i < cut || i % 7 != 0 || rows[i].time < rows[cut].time + 41 * kSecond) continue;
       ASSERT_TRUE(one == read_all(*begun, "a", rows[i].time)) << i;
       ++compared;
     }
