@@ -214,7 +214,7 @@ def test_join_backfill_as_known_at_ingest_has_the_bits_of_the_stream(seed: int) 
         assert found.states[cells].tobytes() == reading.states.tobytes()
         behind += "behind" in [REASONS[one] for one in reading.reasons]
     assert at == len(found)
-    assert found.late == store.late_rows > missed
+    assert found.late == store.late_rows >= missed
     assert missed
     assert behind
 
