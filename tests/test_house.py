@@ -44,7 +44,8 @@ FACES = {"columns", "corrections", "log", "log_keeping", "log_values", "cursor",
          "feature_spec", "feature_kinds", "feature_view", "feature_backfill", "feature_parity",
          "feature_rules", "feature_gaps", "feature_toml", "feature_join", "feature_join_parity",
          "expressions", "units", "artifacts", "binding", "inference", "learning", "pipeline",
-         "fs", "worker", "tflite_writer", "lineage", "release_features"}  # fmt: skip
+         "fs", "worker", "tflite_writer", "lineage", "release_features", "trees",
+         "tree_sources"}  # fmt: skip
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
     "errors": set(),

@@ -6,6 +6,7 @@
 #include "inference/litert.hpp"
 #include "inference/model.hpp"
 #include "inference/score.hpp"
+#include "inference/trees.hpp"
 
 namespace edgecore::bindings {
 namespace {
@@ -18,6 +19,7 @@ using inference::Quantisation;
 using inference::ScoreKind;
 using inference::Slot;
 using inference::SlotKind;
+using inference::TreeEnsemble;
 
 template <typename T>
 std::span<const T> span_of(const BufferView& view, const char* what) {
@@ -230,11 +232,47 @@ std::int64_t score(const std::string& kind, const py::object& normalised, const 
                                quantisation_of(quantisation)));
 }
 
+// `rows`: f64, or f32 where `narrow`; f64 out.
+py::bytes tree_margins(const TreeEnsemble& self, const py::object& rows, std::size_t count,
+                       bool narrow) {
+  const BufferView view(rows);
+  const std::size_t values = count * self.outputs();
+  auto out = py::reinterpret_steal<py::bytes>(
+      PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(values * sizeof(double))));
+  if (!out) throw py::error_already_set();
+  const std::span<double> to(reinterpret_cast<double*>(PyBytes_AS_STRING(out.ptr())), values);
+  const auto in64 = narrow ? std::span<const double>() : span_of<double>(view, "rows");
+  const auto in32 = narrow ? span_of<float>(view, "rows") : std::span<const float>();
+  unlocked([&] {
+    thread_local inference::TreeScratch own;
+    return narrow ? self.margins_batch(in32, to, own) : self.margins_batch(in64, to, own);
+  });
+  return out;
+}
+
+void bind_trees(py::module_& m) {
+  py::class_<TreeEnsemble, std::shared_ptr<TreeEnsemble>>(m, "TreeEnsemble")
+      .def(py::init([](const py::object& data) {
+             const BufferView view(data);
+             return std::make_shared<TreeEnsemble>(take(TreeEnsemble::load(view.bytes())));
+           }),
+           py::arg("data"))
+      .def_property_readonly("sizes",
+                             [](const TreeEnsemble& self) {
+                               return py::make_tuple(self.features(), self.outputs(), self.trees(),
+                                                     self.steps(), self.memory_bytes());
+                             })
+      .def_property_readonly("isolation", &TreeEnsemble::isolation)
+      .def("margins", &tree_margins, py::arg("rows"), py::arg("count"), py::arg("narrow"));
+  m.def("isolation_score", &inference::isolation_score, py::arg("margin"));
+}
+
 }  // namespace
 
 void bind_inference(py::module_& m) {
   m.doc() = "see python/edgecore/_core/inference.pyi";
   bind_executor(m);
+  bind_trees(m);
   py::class_<Binding, std::shared_ptr<Binding>>(m, "Binding")
       .def(py::init(&binding_of), py::arg("slots"), py::arg("max_age") = 0,
            py::arg("min_full") = 0.0)
