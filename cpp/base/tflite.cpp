@@ -144,16 +144,22 @@ Status check_order(const Graph& graph) {
   return {};
 }
 
-Status read_subgraph(const Table& model, const Table& subgraph, Graph& graph) {
+Status read_subgraph(const Table& model, const Table& subgraph, std::size_t file_bytes,
+                     Graph& graph) {
   EDGECORE_ASSIGN(const Vector codes, model.vector(1, 4));
   EDGECORE_ASSIGN(const Vector buffers, model.vector(4, 4));
   EDGECORE_ASSIGN(const Vector tensors, subgraph.vector(0, 4));
   EDGECORE_ASSIGN(const Vector operators, subgraph.vector(3, 4));
   if (tensors.count > kMaxTensors || operators.count > kMaxOps)
     return Status::incompatible(".tflite: too many tensors or operators");
+  std::size_t scales = 0;
   for (std::size_t i = 0; i < tensors.count; ++i) {
     EDGECORE_ASSIGN(const Table table, subgraph.element(tensors, i));
     EDGECORE_ASSIGN(Tensor tensor, read_tensor(table, model, buffers));
+    // Many tensors may name one vector of them.
+    scales += tensor.scales.size();
+    if (scales * sizeof(float) > file_bytes)
+      return Status::incompatible(".tflite: more scales than the file has room for");
     graph.tensors.push_back(std::move(tensor));
   }
   for (std::size_t i = 0; i < operators.count; ++i) {
@@ -180,7 +186,7 @@ Result<Graph> read(ByteSpan file) {
   if (subgraphs.count != 1) return Status::incompatible(".tflite: one subgraph is served");
   EDGECORE_ASSIGN(const Table subgraph, model.element(subgraphs, 0));
   Graph graph;
-  EDGECORE_TRY(read_subgraph(model, subgraph, graph));
+  EDGECORE_TRY(read_subgraph(model, subgraph, file.size(), graph));
   return graph;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "inference/arena.hpp"
@@ -102,7 +103,11 @@ void copy_row(const std::int8_t* from, std::int8_t* to, std::size_t count, Eleme
 
 Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,
                                  Scratch& scratch) const {
-  if (scratch.memory.size() < arena_bytes()) scratch.memory.resize(arena_bytes());
+  try {
+    if (scratch.memory.size() < arena_bytes()) scratch.memory.resize(arena_bytes());
+  } catch (const std::bad_alloc&) {
+    return Status::exhausted("model: no memory for its activations");
+  }
   const auto address = reinterpret_cast<std::uintptr_t>(scratch.memory.data());
   Frame frame;
   frame.arena =
@@ -285,9 +290,13 @@ Result<const Kernel*> kernel_for(Isa isa) {
 }  // namespace
 
 Result<std::shared_ptr<const Executor>> load_native(ByteSpan file, Profile profile, Isa isa) {
-  EDGECORE_ASSIGN(const Graph graph, tflite::read(file));
-  EDGECORE_ASSIGN(const Kernel* kernel, kernel_for(isa));
-  return Builder(graph, profile, *kernel).build();
+  try {
+    EDGECORE_ASSIGN(const Graph graph, tflite::read(file));
+    EDGECORE_ASSIGN(const Kernel* kernel, kernel_for(isa));
+    return Builder(graph, profile, *kernel).build();
+  } catch (const std::bad_alloc&) {
+    return Status::exhausted("model: no memory for it");
+  }
 }
 
 }  // namespace edgecore::inference

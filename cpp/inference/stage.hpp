@@ -50,6 +50,9 @@ class Stage {
   Place out_;
 };
 
+// Of what a maker works out for each element of a tensor: a file of a few bytes may ask for many.
+constexpr std::uint64_t kMaxEntries = std::uint64_t{1} << 22;
+
 // What the maker of a stage sees: the operator and what it is made for.
 struct Site {
   const tflite::Graph& graph;

@@ -1,4 +1,5 @@
 // FULLY_CONNECTED: rows of activations times a matrix.
+#include <algorithm>
 #include <cstring>
 
 #include "inference/matrix.hpp"
@@ -24,7 +25,9 @@ class Connected final : public Stage {
       run_many(frame.codes(in_[0], row), frame.codes(out_, row),
                reinterpret_cast<std::int8_t*>(frame.work));
   }
-  std::size_t work_bytes() const override { return count_ == 1 ? 0 : kTile * wide(); }
+  std::size_t work_bytes() const override {
+    return count_ == 1 ? 0 : std::min(kTile, count_) * wide();
+  }
   std::uint64_t packed_bytes() const override { return matrix_.packed_bytes(); }
   std::uint64_t products() const override {
     return std::uint64_t{count_} * matrix_.depth() * matrix_.width();

@@ -9,7 +9,8 @@
 namespace edgecore::inference {
 namespace {
 
-constexpr std::size_t kTile = 32;  // pixels of the output that are gathered together
+constexpr std::size_t kTile = 32;  // pixels of the output that are gathered together,
+constexpr std::size_t kTileBytes = std::size_t{1} << 18;  // while their patches take no more
 
 // How a patch comes to the product.
 enum class Reading : std::uint8_t {
@@ -25,6 +26,7 @@ class Conv final : public Stage {
     straight_ = window_.out_depth % kLanes == 0;
     patch_ = round_up(matrix_.depth(), kAlign);
     wide_ = round_up(window_.out_depth, kLanes);
+    tile_ = std::min(window_.pixels(), std::clamp<std::size_t>(kTileBytes / patch_, 1, kTile));
     if (window_.taps() == 1 && window_.y.stride == 1 && window_.x.stride == 1)
       reading_ = Reading::kImage;
     else if (window_.depth % kStep == 0)
@@ -42,7 +44,7 @@ class Conv final : public Stage {
                 reinterpret_cast<std::int8_t*>(frame.work));
   }
   std::size_t work_bytes() const override {
-    return padded_bytes() + patches_bytes() + (straight_ ? 0 : kTile * wide_);
+    return padded_bytes() + patches_bytes() + (straight_ ? 0 : tile_ * wide_);
   }
   std::uint64_t packed_bytes() const override {
     return matrix_.packed_bytes() + offsets_.size() * sizeof(std::int32_t);
@@ -60,7 +62,7 @@ class Conv final : public Stage {
 
   // A copied line may be followed by what lies behind it.
   std::size_t patches_bytes() const {
-    return reading_ == Reading::kGather ? kTile * patch_ + kAlign : 0;
+    return reading_ == Reading::kGather ? tile_ * patch_ + kAlign : 0;
   }
   std::size_t padded_bytes() const {
     return reading_ == Reading::kGather
@@ -69,7 +71,7 @@ class Conv final : public Stage {
   }
 
   void run_image(const std::int8_t* image, std::int8_t* out, std::int8_t* work) const {
-    const std::size_t tile = reading_ != Reading::kGather && straight_ ? window_.pixels() : kTile;
+    const std::size_t tile = reading_ != Reading::kGather && straight_ ? window_.pixels() : tile_;
     std::int8_t* patches = work + padded_bytes();
     std::int8_t* results = patches + patches_bytes();
     if (reading_ == Reading::kGather) image = pad(image, work);
@@ -154,7 +156,8 @@ class Conv final : public Stage {
   Window window_;
   std::int8_t zero_;  // what padding reads: the input's zero point, flipped
   Reading reading_ = Reading::kGather;
-  bool straight_ = true;   // outputs are whole groups
+  bool straight_ = true;  // outputs are whole groups
+  std::size_t tile_ = 1;
   std::size_t patch_ = 0;  // bytes from one patch to the next
   std::size_t wide_ = 0;   // and from one result, where they are not straight
   std::vector<std::int8_t> padding_;
@@ -188,7 +191,7 @@ Result<Made> make_conv(const Site& site) {
   const Range range = range_of(site.op.options.activation, to);
   spec.low = range.low;
   spec.high = range.high;
-  if (std::uint64_t{window.pixels()} * window.taps() > kMaxTaps ||
+  if (std::uint64_t{window.pixels()} * window.taps() > kMaxEntries ||
       std::uint64_t{window.y.padded()} * window.x.padded() >
           tflite::kMaxTensorElements / window.depth)
     return Status::incompatible("an image or a filter so large is not served");

@@ -91,7 +91,7 @@ Result<Made> make_depthwise(const Site& site) {
   if (static_cast<std::size_t>(weights->shape[3]) != window.out_depth ||
       window.depth * multiplier != window.out_depth)
     return Status::incompatible("the activations do not fit the weights");
-  if (std::uint64_t{window.pixels()} * window.taps() > kMaxTaps ||
+  if (std::uint64_t{window.pixels()} * round_up(window.taps(), kStep) > kMaxEntries ||
       in->elements * multiplier > tflite::kMaxTensorElements)
     return Status::incompatible("an image or a filter so large is not served");
   const auto ordered = transposed(weights->constant, window.taps(), window.out_depth);

@@ -20,6 +20,7 @@ struct Side {
 Result<std::vector<std::uint32_t>> broadcast(const tflite::Tensor& from, const tflite::Tensor& to) {
   const std::size_t rank = to.shape.size();
   if (from.shape.size() > rank) return Status::incompatible("a side has more dimensions");
+  if (to.elements > kMaxEntries) return Status::incompatible("so large a broadcast is not served");
   std::vector<std::uint32_t> strides(rank, 0);
   std::uint32_t stride = 1;
   for (std::size_t i = 1; i <= from.shape.size(); ++i) {
@@ -47,14 +48,16 @@ Result<Side> side_of(const Site& site, std::size_t input) {
   Side side;
   EDGECORE_ASSIGN(side.quantisation, activation_of(*tensor));
   const bool same = tensor->shape == site.output().shape;
-  if (!same || !tensor->constant.empty()) {
+  if (!same) {
     EDGECORE_ASSIGN(side.elements, broadcast(*tensor, site.output()));
   }
   if (tensor->constant.empty()) return side;
-  for (const std::uint32_t element : side.elements)
-    side.constant.push_back(static_cast<std::int8_t>(
-        static_cast<std::int8_t>(tensor->constant[element]) ^ site.kernel.flip));
-  side.constant.resize(round_up(side.constant.size(), kAlign));
+  const auto count = static_cast<std::size_t>(site.output().elements);
+  side.constant.resize(round_up(count, kAlign));
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto code = static_cast<std::int8_t>(tensor->constant[same ? i : side.elements[i]]);
+    side.constant[i] = static_cast<std::int8_t>(code ^ site.kernel.flip);
+  }
   side.elements.clear();
   return side;
 }

@@ -20,8 +20,8 @@ using tflite::Type;
 template <typename Function>
 class Plain final : public Stage {
  public:
-  Plain(Function function, std::uint64_t products)
-      : function_(std::move(function)), products_(products) {}
+  Plain(Function function, std::uint64_t products, std::uint64_t packed)
+      : function_(std::move(function)), products_(products), packed_(packed) {}
   void run(const Frame& frame) const override {
     const float* inputs[tflite::kMaxEnds];
     for (std::size_t row = 0; row < frame.rows; ++row) {
@@ -30,15 +30,20 @@ class Plain final : public Stage {
     }
   }
   std::uint64_t products() const override { return products_; }
+  std::uint64_t packed_bytes() const override { return packed_; }
 
  private:
   Function function_;
   std::uint64_t products_;
+  std::uint64_t packed_;
 };
 
+// `packed`: bytes of the constants that the function holds.
 template <typename Function>
-Made made(Function function, std::vector<std::size_t> inputs, std::uint64_t products) {
-  return {std::make_unique<Plain<Function>>(std::move(function), products), std::move(inputs)};
+Made made(Function function, std::vector<std::size_t> inputs, std::uint64_t products,
+          std::uint64_t packed = 0) {
+  return {std::make_unique<Plain<Function>>(std::move(function), products, packed),
+          std::move(inputs)};
 }
 
 float activated(Activation activation, float x) {
@@ -73,6 +78,7 @@ Result<std::vector<float>> constant_of(const Site& site, std::size_t input) {
 // Weights and biases of a filter; a bias left out is zeros.
 struct Filter {
   std::vector<float> weights, bias;
+  std::uint64_t bytes() const { return 4 * (weights.size() + bias.size()); }
 };
 
 Result<Filter> filter_of(const Site& site, std::size_t rank, std::size_t width) {
@@ -99,6 +105,7 @@ Result<Made> connected(const Site& site) {
   if (in->elements % depth != 0 || site.output().elements != count * width)
     return Status::incompatible("the activations are not rows that fit the weights");
   const Activation activation = site.op.options.activation;
+  const std::uint64_t bytes = filter.bytes();
   return made(
       [=, filter = std::move(filter)](const float* const* inputs, float* out) {
         const float* row = inputs[0];
@@ -109,7 +116,7 @@ Result<Made> connected(const Site& site) {
             *out++ = activated(activation, sum + filter.bias[o]);
           }
       },
-      {0}, in->elements * width);
+      {0}, in->elements * width, bytes);
 }
 
 // Every tap of a window that reads the image: (index of the tap, index of the pixel).
@@ -118,12 +125,12 @@ void visit_taps(const Window& window, std::size_t pixel, Visit visit) {
   const auto columns = static_cast<std::size_t>(window.x.out);
   const auto y = static_cast<std::int32_t>(pixel / columns);
   const auto x = static_cast<std::int32_t>(pixel % columns);
-  std::size_t tap = 0;
-  for (std::int32_t tap_y = 0; tap_y < window.y.filter; ++tap_y)
-    for (std::int32_t tap_x = 0; tap_x < window.x.filter; ++tap_x, ++tap) {
-      const std::int32_t at = window.offset(y, x, tap_y, tap_x, 1);
-      if (at >= 0) visit(tap, static_cast<std::size_t>(at));
-    }
+  const Axis::Span lines = window.y.inside(y);
+  const Axis::Span taps = window.x.inside(x);
+  for (std::int32_t tap_y = lines.first; tap_y < lines.end; ++tap_y)
+    for (std::int32_t tap_x = taps.first; tap_x < taps.end; ++tap_x)
+      visit(static_cast<std::size_t>(tap_y * window.x.filter + tap_x),
+            static_cast<std::size_t>(window.offset(y, x, tap_y, tap_x, 1)));
 }
 
 Result<Window> window_of_filter(const Site& site) {
@@ -144,6 +151,7 @@ Result<Made> conv(const Site& site) {
   const Activation activation = site.op.options.activation;
   const std::uint64_t products =
       std::uint64_t{window.pixels()} * window.taps() * window.depth * window.out_depth;
+  const std::uint64_t bytes = filter.bytes();
   return made(
       [=, filter = std::move(filter)](const float* const* inputs, float* out) {
         const std::size_t depth = window.depth;
@@ -157,7 +165,7 @@ Result<Made> conv(const Site& site) {
             *out++ = activated(activation, sum + filter.bias[o]);
           }
       },
-      {0}, products);
+      {0}, products, bytes);
 }
 
 Result<Made> depthwise(const Site& site) {
@@ -169,6 +177,7 @@ Result<Made> depthwise(const Site& site) {
       window.depth * multiplier != window.out_depth)
     return Status::incompatible("the activations do not fit the weights");
   const Activation activation = site.op.options.activation;
+  const std::uint64_t bytes = filter.bytes();
   return made(
       [=, filter = std::move(filter)](const float* const* inputs, float* out) {
         for (std::size_t pixel = 0; pixel < window.pixels(); ++pixel)
@@ -181,7 +190,7 @@ Result<Made> depthwise(const Site& site) {
             *out++ = activated(activation, sum + filter.bias[o]);
           }
       },
-      {0}, std::uint64_t{window.pixels()} * window.taps() * window.out_depth);
+      {0}, std::uint64_t{window.pixels()} * window.taps() * window.out_depth, bytes);
 }
 
 Result<Made> pool(const Site& site) {
@@ -215,9 +224,11 @@ Result<Made> elementwise(const Site& site) {
   const Tensor* b = site.input(1);
   if (a == nullptr || b == nullptr) return Status::corrupt("it lacks a tensor");
   const Tensor& out_tensor = site.output();
+  EDGECORE_TRY(check_reals(*b));
   if (a->shape != out_tensor.shape || !a->constant.empty())
     return Status::incompatible("the first side has another shape than the output");
-  if (b->elements > out_tensor.elements || out_tensor.elements % b->elements != 0 ||
+  if (b->shape.size() > out_tensor.shape.size() || b->elements > out_tensor.elements ||
+      out_tensor.elements % b->elements != 0 ||
       !std::equal(b->shape.rbegin(), b->shape.rend(), out_tensor.shape.rbegin(),
                   [&](std::int32_t x, std::int32_t y) { return x == y || b->elements == 1; }))
     return Status::incompatible("the second side has another shape than the output's last");
@@ -226,6 +237,7 @@ Result<Made> elementwise(const Site& site) {
     EDGECORE_ASSIGN(constant, constant_of(site, 1));
   }
   const bool moves = constant.empty();
+  const std::uint64_t bytes = 4 * constant.size();
   const bool adds = site.op.op == Op::kAdd;
   const auto count = static_cast<std::size_t>(out_tensor.elements);
   const auto period = static_cast<std::size_t>(b->elements);
@@ -238,7 +250,7 @@ Result<Made> elementwise(const Site& site) {
           out[i] = activated(activation, adds ? inputs[0][i] + y : inputs[0][i] * y);
         }
       },
-      moves ? std::vector<std::size_t>{0, 1} : std::vector<std::size_t>{0}, count);
+      moves ? std::vector<std::size_t>{0, 1} : std::vector<std::size_t>{0}, count, bytes);
 }
 
 // Element by element.

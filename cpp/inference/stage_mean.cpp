@@ -85,6 +85,7 @@ Result<Made> make_mean(const Site& site) {
     if (!reduced[i] || site.op.options.keep_dims) shape.push_back(reduced[i] ? 1 : in->shape[i]);
   }
   if (shape != out.shape) return Status::incompatible("the output has another shape");
+  if (in->elements > kMaxEntries) return Status::incompatible("so large a mean is not served");
   if (together >= kMostTogether) return Status::incompatible("a mean of so many is not served");
   EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
   EDGECORE_ASSIGN(const Quantisation to, activation_of(out));

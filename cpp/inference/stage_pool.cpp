@@ -26,18 +26,10 @@ class Pool final : public Stage {
   }
 
  private:
-  struct Inside {  // the taps that read the image
-    std::int32_t first, end;
-  };
-  static Inside inside(const Axis& axis, std::int32_t at) {
-    const std::int32_t origin = axis.read(at, 0);
-    return {std::max(0, -origin), std::min(axis.filter, axis.in - origin)};
-  }
-
   void run_pixel(const std::int8_t* image, std::int32_t y, std::int32_t x, std::int32_t* sums,
                  std::int8_t* out) const {
-    const Inside lines = inside(window_.y, y);
-    const Inside columns = inside(window_.x, x);
+    const Axis::Span lines = window_.y.inside(y);
+    const Axis::Span columns = window_.x.inside(x);
     const std::size_t depth = window_.depth;
     std::fill_n(sums, depth, average_ ? 0 : -128);
     for (std::int32_t tap_y = lines.first; tap_y < lines.end; ++tap_y)
@@ -80,6 +72,7 @@ Result<Made> make_pool(const Site& site, bool average) {
                   window_of(*in, out, site.op.options.filter, site.op.options));
   if (window.depth != window.out_depth)
     return Status::incompatible("a pool that changes the channels");
+  if (window.depth > kMaxEntries) return Status::incompatible("an image so deep is not served");
   EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
   EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
   if (from.scale != to.scale || from.zero_point != to.zero_point)

@@ -139,6 +139,8 @@ Result<Made> make_concatenation(const Site& site) {
     Piece piece{inner * static_cast<std::size_t>(shape[at]), offset, {}};
     shape[at] = out.shape[at];
     if (shape != out.shape) return Status::incompatible("the inputs differ in shape");
+    // Before it is copied: one constant may be named many times.
+    if (offset + piece.bytes > stride) return Status::incompatible("the inputs are too many");
     if (in->constant.empty())
       inputs.push_back(i);
     else
@@ -160,6 +162,7 @@ Result<Made> make_pad(const Site& site) {
   EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
   if (!same_quantisation(*in, out)) return Status::incompatible("a pad that changes values");
   const auto run = static_cast<std::size_t>(in->shape.back());
+  if (in->elements / run > kMaxEntries) return Status::incompatible("so large a pad is not served");
   std::vector<std::uint32_t> offsets(static_cast<std::size_t>(in->elements) / run);
   for (std::size_t i = 0; i < offsets.size(); ++i) {
     std::size_t rest = i;

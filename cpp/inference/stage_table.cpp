@@ -77,9 +77,11 @@ double ratio(Quantisation in, Quantisation out) {
 template <typename Function>
 Result<Made> of_reals(const Site& site, Function function) {
   EDGECORE_ASSIGN(const Ends ends, ends_of(site));
+  const float inverse = 1.0F / ends.out.scale;
+  if (!std::isfinite(inverse)) return Status::incompatible("so small a scale is not served");
   return lookup(site, ends, Range{}, [&](std::int32_t code) {
     const float x = ends.in.scale * static_cast<float>(code - ends.in.zero_point);
-    const float y = std::clamp(function(x) * (1.0F / ends.out.scale), -1024.0F, 1024.0F);
+    const float y = std::clamp(function(x) * inverse, -1024.0F, 1024.0F);
     return static_cast<std::int32_t>(y + (y < 0 ? -0.5F : 0.5F)) + ends.out.zero_point;
   });
 }

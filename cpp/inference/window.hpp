@@ -2,11 +2,11 @@
 // padding.
 #pragma once
 
+#include <algorithm>
+
 #include "inference/stage.hpp"
 
 namespace edgecore::inference {
-
-constexpr std::uint64_t kMaxTaps = std::uint64_t{1} << 22;  // of all pixels of an output
 
 constexpr std::int64_t kMaxReach = std::int64_t{1} << 20;  // of a window, dilation included
 
@@ -23,6 +23,15 @@ struct Axis {
   // Where tap `tap` of output `at` reads; outside [0, in) it reads padding.
   std::int32_t read(std::int32_t at, std::int32_t tap) const {
     return at * stride - before + tap * dilation;
+  }
+  // The taps [first, end) of output `at` that read no padding.
+  struct Span {
+    std::int32_t first, end;
+  };
+  Span inside(std::int32_t at) const {
+    const std::int32_t origin = read(at, 0);  // below `in`
+    return {(std::max(0, -origin) + dilation - 1) / dilation,
+            std::min(filter, (in - origin + dilation - 1) / dilation)};
   }
 };
 

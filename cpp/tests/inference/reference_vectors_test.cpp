@@ -4,41 +4,26 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <iterator>
 #include <sstream>
 
 #include "base/blake3.hpp"
 #include "inference/model.hpp"
+#include "tests/inference/vectors.hpp"
 
 namespace edgecore::inference {
 namespace {
+
+using testing::bytes_of;
+using testing::Codes;
+using testing::from_hex;
+using testing::open_vectors;
 
 constexpr Isa kIsas[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeonDot, Isa::kNeon};
 
 Profile profile_of(const std::string& name) {
   EXPECT_TRUE(name == "litert-single" || name == "tflite-double") << name;
   return name == "litert-single" ? Profile::kLitertSingle : Profile::kTfliteDouble;
-}
-
-using Codes = std::vector<std::int8_t>;
-
-Codes from_hex(const std::string& text) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  Codes out;
-  for (std::size_t i = 0; i + 1 < text.size(); i += 2)
-    out.push_back(static_cast<std::int8_t>(digit(text[i]) * 16 + digit(text[i + 1])));
-  return out;
-}
-
-ByteSpan bytes_of(const Codes& codes) {
-  return std::as_bytes(std::span(codes));
-}
-
-std::ifstream open_vectors(const std::string& name) {
-  std::ifstream file(std::string(EDGECORE_VECTORS) + "/" + name);
-  EXPECT_TRUE(file.good()) << name;
-  return file;
 }
 
 // Bytes of one row.
