@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from array import array
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,13 @@ import cbor2
 
 import edgecore as ec
 from edgecore.digest import blake3
-from edgecore.inference import Binding
+from edgecore.features import FeatureStore, FeatureView
+from edgecore.fs import MemoryFs
+from edgecore.inference import Binding, Model
+from edgecore.log import Log
+from edgecore.pipeline import LocalModel, Pipeline
 from edgecore.release import Manifest
+from edgecore.schema import Schema
 from edgecore.wire import export, rowbatch
 
 VECTORS = Path(__file__).resolve().parents[1] / "docs" / "formats" / "vectors"
@@ -118,6 +125,62 @@ def test_vectors_release_manifest_is_read_and_written() -> None:
     assert manifest.encode() == data
     assert manifest.path == golden["path"]
     assert manifest.objects == {name: tuple(item) for name, item in body["objects"].items()}
+
+
+# ---------------------------------------------------------------- golden streams
+
+
+def test_vectors_golden_streams_are_read_and_answered_as_their_page_says() -> None:
+    golden = vector("golden-streams.json")
+    data, schema = bytes.fromhex(golden["bytes"]), bytes.fromhex(golden["schema"])
+    body = cbor2.loads(data)
+    assert cbor2.dumps(body, canonical=True) == data
+    assert (set(body), body["version"]) == ({"version", "schemas", "streams"}, 1)
+    assert body["schemas"] == [blake3(schema)]
+    for (name, events), told in zip(body["streams"], golden["streams"], strict=True):
+        times = accumulate(step for _, step, *_ in events)
+        read = [[n, time, *cells] for (n, _, *cells), time in zip(events, times, strict=True)]
+        assert (name, read) == (told["name"], told["events"])
+        made = answered(golden, told["events"])
+        answers = bytes.fromhex(told["answers"])
+        assert [answers[at : at + 16] for at in range(0, 80, 16)] == made
+
+
+def answered(golden: dict[str, Any], events: list[list[Any]]) -> list[bytes]:
+    """The five digests of the page's table, of a pipeline and a feature store fed row by row."""
+    parts = {name: bytes.fromhex(golden[name]) for name in ("model", "binding", "verdict", "view")}
+    schema = Schema.from_bytes(bytes.fromhex(golden["schema"]))
+    view = FeatureView.from_bytes(parts["view"])
+    store = FeatureStore.open("store", views=[view], schemas=[schema], fs=MemoryFs())
+    stages: list[bytes] = [b"", b"", b"", b"", b""]
+    states = b""
+    with Log.open("log", fs=MemoryFs(), flusher="manual") as log:
+        pipeline = Pipeline(log, view, schema=schema)
+        model = Model.load(parts["model"], backend="native")
+        binding = Binding.from_bytes(parts["binding"])
+        pipeline.set_role("active", LocalModel(model, binding, parts["verdict"]))
+        for order, (_, time, pump, temp) in enumerate(events, 1):
+            row = {"time": time, "source": "golden", "source_seq": order, "pump": pump}
+            row["temp"] = temp
+            late = store.late_rows
+            store.update("pump", row)
+            counted = store.late_rows == late
+            reading = store.read(view, pump if counted else "nobody", time if counted else 1 << 62)
+            pairs = zip(reading.values, reading.states, strict=True)
+            values = [0.0 if state == 2 else value for value, state in pairs]
+            states += bytes(reading.states)
+            one = pipeline.process(row)[0]
+            said = f"{one.role} {one.reason or ''}\n".encode()
+            for at, more in enumerate((
+                struct.pack(f"<{len(values)}d", *values),
+                one.input_hash + struct.pack("<qII", one.as_of, one.clipped, one.substituted),
+                one.output_hash + said,
+                struct.pack("<?d", one.score is not None, one.score or 0.0),
+                struct.pack("<?dBQ", one.threshold is not None, one.threshold or 0.0, one.verdict,
+                            one.episode),
+            )):  # fmt: skip
+                stages[at] += more
+    return [blake3(stage)[:16] for stage in (stages[0] + states, *stages[1:])]
 
 
 # ---------------------------------------------------------------- export

@@ -45,7 +45,7 @@ FACES = {"columns", "corrections", "log", "log_keeping", "log_values", "cursor",
          "feature_rules", "feature_gaps", "feature_toml", "feature_join", "feature_join_parity",
          "expressions", "units", "artifacts", "binding", "inference", "learning", "pipeline",
          "fs", "worker", "tflite_writer", "lineage", "release_features", "trees",
-         "tree_sources"}  # fmt: skip
+         "tree_sources", "golden_streams", "golden_making"}  # fmt: skip
 PURE = {"wire", "trust", "rules"}
 PY_SEES = {
     "errors": set(),

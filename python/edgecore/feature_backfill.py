@@ -139,6 +139,13 @@ def prepare(schema: Schema, rows: Any) -> _rows.Batch:
     return batch
 
 
+def taken(schema: Schema, rows: Any, *, arrival: bool = False) -> _rows.Batch:
+    """As :func:`prepare`; `rows` may be the path of a Parquet file, see :func:`read_parquet`."""
+    if isinstance(rows, str | os.PathLike):
+        return read_parquet(os.fspath(rows), schema, arrival=arrival)
+    return prepare(schema, rows)
+
+
 def read_parquet(path: str, schema: Schema, *, arrival: bool = False) -> _rows.Batch:
     """The schema's columns of a Parquet file (``time``, ``source``, ``source_seq`` too where it
     has them), row group by row group. With `arrival` in order of its column ``position``, if there
@@ -226,12 +233,10 @@ def backfill(
         return Backfilled(view, plan, batches[schema.stream], answers=answers)
     if isinstance(gaps, Mapping):
         gaps = gaps.get(view.source, ())
-    if isinstance(rows, str | os.PathLike):
-        rows = read_parquet(os.fspath(rows), schema, arrival=arrival)
     return Backfilled(
         view,
         view.plan(schema),
-        prepare(schema, rows),
+        taken(schema, rows, arrival=arrival),
         arrival=arrival,
         since=TIME_MIN if since is None else since,
         until=TIME_MAX if until is None else until,
@@ -240,4 +245,4 @@ def backfill(
 
 
 __all__ = ["KNOWN", "STATES", "Backfilled", "arrow", "backfill", "prepare", "read_parquet",
-           "warm_from"]  # fmt: skip
+           "taken", "warm_from"]  # fmt: skip

@@ -19,13 +19,13 @@ from array import array
 from collections import Counter
 from itertools import pairwise
 
-from edgecore import limits, tflite_writer
+from edgecore import golden_making, limits, tflite_writer
 from edgecore._core import learning as _learning
 from edgecore._core import verdict as _verdict
 from edgecore.digest import blake3
 from edgecore.errors import Incompatible, Invalid
 from edgecore.inference import Binding, Model, Slot, score
-from edgecore.release import FACTS_FILE, JOINED, Bundle, joined_bytes
+from edgecore.release import FACTS_FILE, JOINED, STREAMS, Bundle, joined_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ LEARNING_RATE = 3e-3
 EPOCHS = 15
 STEPS_MIN, STEPS_MAX = 400, 3000
 TRAINED_SHARE = 0.8  # of the rows, the earliest; the floor is found on all of them
-GOLDEN_ROWS = 24
 
 FLOOR_PERMILLE = 950  # quantile of the fit's own scores ...
 FLOOR_FACTOR = 4  # ... and how far above it the least threshold lies
@@ -222,8 +221,9 @@ class _Table:
     """
 
     def __init__(
-        self, found: Backfilled, exclude: Sequence[tuple[int, int]], refusing: Sequence[int]
+        self, found: Backfilled, exclude: Iterable[tuple[int, int]], refusing: Sequence[int]
     ) -> None:
+        out = list(exclude)
         self.names = list(found.names)
         self.width = len(self.names)
         self.values = memoryview(found.values).cast("B").cast("d")
@@ -233,7 +233,7 @@ class _Table:
         self.rows = [
             row
             for row, time in enumerate(self.times)
-            if not any(start <= time <= end for start, end in exclude)
+            if not any(start <= time <= end for start, end in out)
             and not any(self.states[row * self.width + at] == STALE for at in refusing)
         ]
         self._check()
@@ -362,17 +362,6 @@ def _scores(model: Model, codes: bytes, normalised: Sequence[bytes]) -> list[int
     ]
 
 
-def _golden(codes: bytes, size: int) -> bytes:
-    """Input rows that a device must reproduce: some of the fit's own, spread evenly, and the ends
-    of the code range, where rounding and saturation show."""
-    rows = len(codes) // size
-    picked = sorted({i * (rows - 1) // (GOLDEN_ROWS - 1) for i in range(GOLDEN_ROWS)})
-    own = b"".join(codes[row * size : (row + 1) * size] for row in picked)
-    ends = [bytes([0x80]) * size, bytes([0x7F]) * size, bytes(size)]
-    mixed = bytes(0x80 if i % 2 else 0x7F for i in range(size))
-    return own + b"".join([*ends, mixed])
-
-
 def layer_widths(slots: int) -> tuple[int, ...]:
     """The autoencoder's layers for so many inputs: 13 give 13-16-4-16-13."""
     outer = max(16, min(64, slots))
@@ -405,15 +394,13 @@ def fit(
     :param observation: limits of a trial that differ from half of the judged as alarms.
     :param max_age: and `min_full`: the binding's decision window. Rows that are less full, or of
         which the view refuses a value, are not learned from.
-    :raises Invalid: too few rows, or none that differ; :raises Unavailable: without
-        ``flatbuffers``.
+    :raises Invalid: too few rows, or none that differ; :raises Unavailable: no ``flatbuffers``.
     """
-    from edgecore.features import backfill
+    from edgecore.feature_backfill import backfill, taken
 
     refusing = [at for at, spec in enumerate(view.specs) if spec.on_stale == "refuse"]
-    others = list(joined)
-    found = backfill(view, rows, schema=schema, joined=others)
-    table = _Table(found, list(exclude), refusing)
+    batch, others = taken(schema, rows), list(joined)
+    table = _Table(backfill(view, batch, schema=schema, joined=others), exclude, refusing)
     besides = [one for one, _ in others if one.stream in view.joins]
     slots, columns = _slots(view, [schema, *besides], table)
     table.keep_full(slots, columns, min_full)
@@ -437,7 +424,8 @@ def fit(
     objects = {
         "model": tflite, "binding": binding.to_bytes(), "view": view.to_bytes(),
         "schema": schema.canonical_bytes, "verdict": spec.to_bytes(),
-        "golden": _golden(codes, len(slots)),
+        "golden": golden_making.vectors(codes, n, model.input_quantisation[1]),
+        STREAMS: golden_making.streams(view, [schema, *besides], spec.to_bytes(), batch),
         **({JOINED: joined_bytes(besides)} if besides else {}),
     }  # fmt: skip
     notes = {

@@ -41,6 +41,12 @@ OBJECTS = {
 # Of one whose view reads other streams besides: their schemas.
 JOINED = "joined"
 JOINED_FILE = "joined.cbor"
+# Of one that was published with them: events that a device answers before it serves.
+STREAMS = "streams"
+STREAMS_FILE = "streams.cbor"
+STREAMS_MIN, STREAMS_MAX = 4, 16
+ANSWER_BYTES = 80
+OPTIONAL = {JOINED: JOINED_FILE, STREAMS: STREAMS_FILE}
 
 
 class Observation:
@@ -83,16 +89,19 @@ class Manifest:
     """The description of one release. Raises ``Invalid`` for values out of their bounds.
 
     :param objects: name -> (BLAKE3, length in bytes) of everything in :data:`OBJECTS`, and of
-        :data:`JOINED` where the view reads other streams;
+        :data:`JOINED` where the view reads other streams, and of :data:`STREAMS` with answers;
     :param golden_output: BLAKE3 of the model's int8 outputs for the golden inputs, in order;
     :param profile: rounding profile of the model; :param ops: its operators;
     :param features: fingerprints of the features that the binding reads;
     :param score: kind of the score; :param minimum: no device that knows this release goes below;
-    :param rollback: versions that it may be replaced by although they are lower."""
+    :param rollback: versions that it may be replaced by although they are lower;
+    :param streams_output: what is made of each golden stream: 80 bytes, see
+        docs/formats/golden-streams.md."""
 
     __slots__ = (
         "arena_bytes", "family", "features", "golden_output", "minimum", "name", "objects",
-        "observation", "ops", "profile", "rollback", "score", "trust", "version",
+        "observation", "ops", "profile", "rollback", "score", "streams_output", "trust",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +121,7 @@ class Manifest:
         rollback: Iterable[int] = (),
         observation: Observation | None = None,
         trust: str = "released",
+        streams_output: Iterable[bytes] = (),
     ) -> None:
         self.family = _name("family", family)
         self.name = _name("name", name)
@@ -127,11 +137,19 @@ class Manifest:
         self.rollback = tuple(sorted({_unsigned("rollback", item, 1) for item in rollback}))
         self.observation = observation or Observation()
         self.trust = trust
+        self.streams_output = tuple(streams_output)
         self._check()
 
     def _check(self) -> None:
-        if set(self.objects) - {JOINED} != set(OBJECTS):
+        if set(self.objects) - set(OPTIONAL) != set(OBJECTS):
             raise Invalid(f"manifest: the objects are {', '.join(OBJECTS)}")
+        answers = self.streams_output
+        if not all(isinstance(one, bytes) and len(one) == ANSWER_BYTES for one in answers):
+            raise Invalid(f"manifest: the answer to a golden stream has {ANSWER_BYTES} bytes")
+        if STREAMS in self.objects and not STREAMS_MIN <= len(answers) <= STREAMS_MAX:
+            raise Invalid(f"manifest: {STREAMS_MIN} to {STREAMS_MAX} golden streams are answered")
+        if answers and STREAMS not in self.objects:
+            raise Invalid("manifest: answers to golden streams, and no such object")
         for name, (digest, length) in self.objects.items():
             _digest(name, digest)
             if type(length) is not int or not 0 <= length <= OBJECT_BYTES_MAX:
@@ -171,6 +189,8 @@ class Manifest:
             "observation": self.observation.body(),
             "trust": self.trust,
         }
+        if self.streams_output:
+            body["streams_output"] = list(self.streams_output)
         data = dumps(body, canonical=True)
         if len(data) > MANIFEST_BYTES_MAX:
             raise Invalid(f"manifest of {len(data)} bytes: at most {MANIFEST_BYTES_MAX}")
@@ -191,6 +211,7 @@ class Manifest:
                 version=body["release"],
                 objects={key: (value[0], value[1]) for key, value in body["objects"].items()},
                 observation=Observation(**body["observation"]),
+                streams_output=body.get("streams_output", ()),
                 **{key: body[key] for key in Manifest.__slots__ if key not in _RENAMED},
             )
             again = manifest.encode()
@@ -204,7 +225,7 @@ class Manifest:
         return manifest
 
 
-_RENAMED = ("version", "objects", "observation")
+_RENAMED = ("version", "objects", "observation", "streams_output")
 
 
 class VerifiedRelease:
@@ -311,16 +332,22 @@ class Bundle:
         minimum: int = 0,
         rollback: Iterable[int] = (),
         observation: Mapping[str, Any] | None = None,
+        streams_output: Iterable[bytes] = (),
     ) -> Manifest:
         """The manifest of this bundle as release `name`/`version`; `observation` overrides the
-        bundle's limits one by one. Raises ``Invalid``. Whether devices can serve what it lists is
-        :func:`edgecore.release_features.check_features`' to say, and signing asks it."""
+        bundle's limits one by one; it names golden streams where `streams_output` has answers to
+        them (:func:`edgecore.golden_making.complete`). Raises ``Invalid``. Whether devices can
+        serve what it lists is :func:`edgecore.release_features.check_features`' to say, and signing
+        asks it."""
         facts = self.facts
+        answers = tuple(streams_output)
+        named = {key: data for key, data in self.objects.items() if key != STREAMS or answers}
         return Manifest(
             family=facts["family"],
             name=name,
             version=version,
-            objects={key: (blake3(data), len(data)) for key, data in self.objects.items()},
+            objects={key: (blake3(data), len(data)) for key, data in named.items()},
+            streams_output=answers,
             golden_output=bytes.fromhex(facts["golden_output"]),
             profile=facts["profile"],
             ops=facts["ops"],
@@ -337,7 +364,7 @@ class Bundle:
         import json
 
         text = json.dumps(self.facts, indent=1, sort_keys=True) + "\n"
-        known = {**OBJECTS, JOINED: JOINED_FILE}
+        known = {**OBJECTS, **OPTIONAL}
         named = {known[key]: data for key, data in self.objects.items()}
         return {**named, FACTS_FILE: text.encode()}
 
@@ -355,7 +382,8 @@ class Bundle:
                 raise Corrupt(f"{FACTS_FILE}: unknown version")
             facts["features"] = [bytes.fromhex(feature) for feature in facts["features"]]
             facts["golden_output"] = bytes.fromhex(facts["golden_output"])
-            known = {**OBJECTS, **({JOINED: JOINED_FILE} if JOINED_FILE in files else {})}
+            extra = {key: name for key, name in OPTIONAL.items() if name in files}
+            known = {**OBJECTS, **extra}
             return Bundle({key: files[name] for key, name in known.items()}, **facts)
         except (ValueError, KeyError, TypeError, AttributeError, Invalid) as error:
             raise Corrupt(f"{FACTS_FILE}: {error}") from None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edgecore import learning
+from edgecore import golden_streams, learning
 from edgecore.cli.main import main
 from edgecore.clock import ManualClock
 from edgecore.device import status
@@ -200,10 +200,14 @@ def works(tmp_path: Path) -> Iterator[Works]:
     made.hub.close()
 
 
-def serving_contexts(works: Works) -> dict[int, dict[str, Any]]:
+def contexts_of(works: Works) -> dict[int, dict[str, Any]]:
     from cbor2 import loads
 
-    bodies = {row["context"]: loads(row["body"]) for row in works.at_hub("edgecore.context")}
+    return {row["context"]: loads(row["body"]) for row in works.at_hub("edgecore.context")}
+
+
+def serving_contexts(works: Works) -> dict[int, dict[str, Any]]:
+    bodies = contexts_of(works)
     return {n: body for n, body in bodies.items() if body["role"] in ("active", "rule")}
 
 
@@ -249,6 +253,31 @@ def test_agent_life_release_outage_power_cut_and_rollback(works: Works, seed: in
     assert "anomaly/2 rolled_back: observation: " in lines
     check_each_row_answered_once(works)
     assert {row["edge"] for row in works.at_hub("edgecore.update")} >= {"stable", "rolled_back"}
+
+
+def test_agent_release_that_computes_otherwise_here_never_serves(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Golden streams are replayed before it is given a row: one stage of one differs, as it would
+    on a processor that rounds otherwise, and the release before goes on."""
+    works.first_release()
+    bundle, real = works.bundle(), golden_streams.answers
+
+    def differing(*parts: Any) -> bytes:
+        stages = bytearray(real(*parts))
+        stages[3 * golden_streams.STAGE_BYTES] ^= parts[-1].name == "late"
+        return bytes(stages)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(golden_streams, "answers", differing)
+        works.release(2, bundle)
+    works.run_until(lambda report: "rolled_back" in works.edges(2))
+    report = works.finish()
+    assert report["release"]["active"]["path"] == "anomaly/1"
+    (edge,) = [e for e in report["release"]["edges"] if e["edge"] == "rolled_back"]
+    assert edge["reason"].startswith("load: Incompatible: golden stream 'late': stage 'score' is")
+    assert len({body["release"] for body in contexts_of(works).values()}) == 1
+    check_each_row_answered_once(works)
 
 
 def test_agent_upgrade_is_judged_by_what_the_device_has(

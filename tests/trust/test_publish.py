@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+from array import array
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import cbor2
 import pytest
 
+from edgecore._core.verdict import VerdictSpec
 from edgecore.artifacts import ArtifactStore
 from edgecore.cli.checker_trust import check_acks, check_releases
 from edgecore.cli.main import main
@@ -26,11 +28,14 @@ from edgecore.features import Feature, FeatureView
 from edgecore.fs import PosixFs
 from edgecore.hub import publish
 from edgecore.hub.server import Hub
-from edgecore.inference import Binding, Slot
+from edgecore.inference import Binding, Model, Slot
 from edgecore.release import Bundle
 from edgecore.schema import Field, Schema
+from edgecore.tflite_writer import Activation, Layer, f32, write_tflite
 from edgecore.trust import repository
 from edgecore.wire import cbor
+
+pytest.importorskip("flatbuffers")
 
 
 def pump(unit: str, version: int = 1) -> Schema:
@@ -43,16 +48,25 @@ MEAN = Feature("temp_mean", "mean", "temp", "1m", ttl="5m")
 VIEW = FeatureView("pump", entity="", source="pump", features=[MEAN])
 
 
+def network(name: str) -> bytes:
+    """One number to one number, the same but for the name."""
+    scale, layer = f32(0.05), Layer(array("b", [90]), array("i", [7]), f32(0.01), (1, 1), False)
+    return write_tflite([layer], [Activation(scale, 3), Activation(scale, -5)], name)
+
+
 def readable(made: Bundle, schema: Schema = READ, feature: bytes | None = None) -> Bundle:
-    """With a view, a schema and a binding that fit each other, or as the test says."""
+    """With a model, a view, a schema and a binding that fit each other, or as the test says."""
     feature = feature or VIEW.fingerprints_for(READ)[0]
+    model = network(blake3(made.objects["model"]).hex())
+    golden = bytes(range(64, 64 + 16))
     objects = {
         **made.objects, "view": VIEW.to_bytes(), "schema": schema.canonical_bytes,
-        "binding": Binding([Slot(feature)]).to_bytes(),
+        "binding": Binding([Slot(feature)]).to_bytes(), "model": model, "golden": golden,
+        "verdict": VerdictSpec().to_bytes(),
     }  # fmt: skip
     facts = {name: value for name, value in made.facts.items() if name != "version"}
-    golden = bytes.fromhex(facts["golden_output"])
-    return Bundle(objects, **{**facts, "golden_output": golden, "features": [feature]})
+    output = blake3(Model.load(model).run_batch(golden, len(golden)))
+    return Bundle(objects, **{**facts, "golden_output": output, "features": [feature]})
 
 
 class World:

@@ -15,7 +15,7 @@ from pathlib import Path
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Invalid, Stale, from_os
 from edgecore.fs import PosixFs, write_public
-from edgecore.release import FACTS_FILE, JOINED_FILE, OBJECTS, Bundle, Manifest
+from edgecore.release import FACTS_FILE, OBJECTS, OPTIONAL, Bundle, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,9 +179,13 @@ def _decision_window(data: bytes) -> dict[str, Any]:
 def create(directory: Path, bundle_directory: Path, options: argparse.Namespace) -> Manifest:
     """Drafts a release: its blobs become public, its manifest waits for :func:`sign`.
 
-    Raises what ``check_features`` does, and then nothing was written."""
+    Raises what ``check_features`` and ``golden_making.complete`` do, and then nothing was written.
+    """
+    from edgecore.golden_making import complete
+
     bundle = read_bundle(bundle_directory)
     _check(FACTS_FILE, bundle.objects, map(bytes.fromhex, bundle.facts["features"]), options.schema)
+    bundle, answers = complete(bundle)
     given = {name: getattr(options, name) for name in LIMITS}
     manifest = bundle.manifest(
         options.name,
@@ -189,6 +193,7 @@ def create(directory: Path, bundle_directory: Path, options: argparse.Namespace)
         minimum=options.minimum,
         rollback=options.rollback,
         observation={name: value for name, value in given.items() if value is not None},
+        streams_output=answers,
     )
     public = directory / "public"
     if not public.is_dir():
@@ -281,7 +286,7 @@ def verify(public: Path, root_hash: str | None, now_ns: int) -> list[Manifest]:
 
 
 def read_bundle(directory: Path) -> Bundle:
-    names = [*OBJECTS.values(), JOINED_FILE, FACTS_FILE]
+    names = [*OBJECTS.values(), *OPTIONAL.values(), FACTS_FILE]
     if not directory.is_dir():
         raise Invalid(f"{directory} is no bundle directory")
     return Bundle.from_files(

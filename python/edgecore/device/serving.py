@@ -49,15 +49,18 @@ def load(
     backend: str,
     further: Iterable[Schema] = (),
 ) -> Loaded:
-    """The updater's loader: opens what a release holds and proves it with its golden vectors.
+    """The updater's loader: opens what a release holds and proves it with its golden vectors and
+    streams, on the backend that will serve.
 
     :param further: other streams that this device has.
 
     Raises ``Incompatible`` for a release that this device's stream cannot feed, one whose features
     would mean something else here (it says which, and what differs), or one that this build cannot
     serve; ``Corrupt`` for an object that is not what the manifest names."""
+    from edgecore import golden_streams
     from edgecore.features import FeatureView
     from edgecore.pipeline import checked, load_release
+    from edgecore.release import STREAMS
     from edgecore.schema import Schema
 
     model = load_release(release, get, backend=backend)
@@ -73,6 +76,9 @@ def load(
                            "device has not")  # fmt: skip
     view.require_same(trained, schema, release.manifest.features, joined, here)
     view.plans(schema, here)
+    if STREAMS in release.manifest.objects:
+        data = checked(get, release.object(STREAMS), STREAMS)
+        golden_streams.check(model, view, [trained, *joined], data, release.manifest.streams_output)
     return Loaded(model, view)
 
 

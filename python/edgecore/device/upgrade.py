@@ -5,7 +5,8 @@ wheel's own code, on a device that is stopped.
     PYTHONPATH=/tmp/new python -m edgecore.cli device check-upgrade edge.toml
 
 Every release that may run, or be rolled back to, is opened as a start would open it: signatures,
-objects, operators of its features and their versions, golden vectors. Nothing is written.
+objects, operators of its features and their versions, golden vectors and streams. Nothing is
+written.
 """
 
 from __future__ import annotations
