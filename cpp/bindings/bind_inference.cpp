@@ -82,6 +82,10 @@ py::dict description_of(const Executor& self) {
   out["isa"] = found.isa;
   out["profile"] = found.profile;
   out["ops"] = found.ops;
+  py::list costs;  // tuples, as Model.describe names them
+  for (const auto& one : found.costs)
+    costs.append(py::make_tuple(one.op, one.shape, one.products, one.packed_bytes));
+  out["costs"] = costs;
   return out;
 }
 

@@ -54,7 +54,7 @@ class PyExecutor final : public Executor {
   Quantisation input_quantisation() const override { return input_scale_; }
   Quantisation output_quantisation() const override { return output_scale_; }
   std::size_t arena_bytes() const override { return 0; }
-  inference::Description describe() const override { return {"python", "", "", {}}; }
+  inference::Description describe() const override { return {"python", "", "", {}, {}}; }
   Status run(const std::int8_t* in, std::int8_t* out, inference::Scratch& scratch) const override {
     return run_batch(in, out, 1, scratch);
   }

@@ -33,12 +33,21 @@ struct Quantisation {
   std::int32_t zero_point = 0;
 };
 
+// What one operator of a model costs.
+struct Cost {
+  const char* op = "";
+  std::vector<std::int32_t> shape;  // of its output
+  std::uint64_t products = 0;       // multiplications of one row
+  std::uint64_t packed_bytes = 0;   // its weights as the kernel reads them, tables included
+};
+
 struct Description {
   std::string backend;  // "native", "litert", "tflite-runtime"
   std::string
       isa;  // "portable", "avx2", "avx512-vnni", "neon-dot", "neon"; "" for foreign runtimes
-  std::string profile;  // "litert-single", "tflite-double"
-  std::vector<std::string> ops;
+  std::string profile;           // "litert-single", "tflite-double"
+  std::vector<std::string> ops;  // each once; of foreign runtimes none
+  std::vector<Cost> costs;       // in the order in which they run; of foreign runtimes none
 };
 
 // Working memory of one thread. An executor is immutable after loading, so any number of threads
@@ -56,10 +65,10 @@ class Executor {
   virtual Element output_element() const { return Element::kInt8; }
   virtual Quantisation input_quantisation() const = 0;
   virtual Quantisation output_quantisation() const = 0;
-  virtual std::size_t arena_bytes() const = 0;  // what a Scratch grows to, on its first use
+  virtual std::size_t arena_bytes() const = 0;  // what a Scratch grows to at most
   virtual Description describe() const = 0;
   // `in` holds input_size() values, `out` takes output_size(); those of f32 are their bytes,
-  // aligned to 4. Allocates only when the scratch is smaller than arena_bytes().
+  // aligned to 4. Allocates only until the scratch is as large as these rows need.
   virtual Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const = 0;
   // `rows` rows, each as run() takes and gives them, contiguous; the same bits as one at a time.
   virtual Status run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,

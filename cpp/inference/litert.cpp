@@ -44,7 +44,7 @@ class LitertExecutor final : public Executor {
   Quantisation output_quantisation() const override { return output_.quantisation; }
   std::size_t arena_bytes() const override { return 0; }
   Description describe() const override {
-    return {"litert", "", profile_name(Profile::kLitertSingle), {}};
+    return {"litert", "", profile_name(Profile::kLitertSingle), {}, {}};
   }
   Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const override {
     return run_batch(in, out, 1, scratch);

@@ -57,9 +57,9 @@ class NativeExecutor final : public Executor {
   Element output_element() const override { return output_element_; }
   Quantisation input_quantisation() const override { return input_scale_; }
   Quantisation output_quantisation() const override { return output_scale_; }
-  std::size_t arena_bytes() const override { return arena_ + work_ + kAlign; }
+  std::size_t arena_bytes() const override { return memory_for(rows_); }
   Description describe() const override {
-    return {"native", kernel_->name, profile_name(profile_), ops_};
+    return {"native", kernel_->name, profile_name(profile_), ops_, costs_};
   }
   Status run(const std::int8_t* in, std::int8_t* out, Scratch& scratch) const override {
     return run_batch(in, out, 1, scratch);
@@ -70,11 +70,13 @@ class NativeExecutor final : public Executor {
  private:
   friend class Builder;
   NativeExecutor() = default;
+  std::size_t memory_for(std::size_t rows) const { return rows * arena_ + work_ + kAlign; }
 
   const Kernel* kernel_ = nullptr;
   Profile profile_ = Profile::kLitertSingle;
   std::vector<std::unique_ptr<Stage>> stages_;
   std::vector<std::string> ops_;
+  std::vector<Cost> costs_;
   Element input_element_ = Element::kInt8;
   Element output_element_ = Element::kInt8;
   Quantisation input_scale_;
@@ -83,8 +85,8 @@ class NativeExecutor final : public Executor {
   std::size_t output_size_ = 0;
   Place input_;
   Place output_;
-  std::size_t rows_ = 1;  // together
-  std::size_t arena_ = 0;
+  std::size_t rows_ = 1;   // together
+  std::size_t arena_ = 0;  // of one row; that of the next lies behind it
   std::size_t work_ = 0;
 };
 
@@ -103,8 +105,9 @@ void copy_row(const std::int8_t* from, std::int8_t* to, std::size_t count, Eleme
 
 Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::size_t rows,
                                  Scratch& scratch) const {
+  const std::size_t together = std::min(rows, rows_);
   try {
-    if (scratch.memory.size() < arena_bytes()) scratch.memory.resize(arena_bytes());
+    if (scratch.memory.size() < memory_for(together)) scratch.memory.resize(memory_for(together));
   } catch (const std::bad_alloc&) {
     return Status::exhausted("model: no memory for its activations");
   }
@@ -112,7 +115,7 @@ Status NativeExecutor::run_batch(const std::int8_t* in, std::int8_t* out, std::s
   Frame frame;
   frame.arena =
       reinterpret_cast<std::byte*>(scratch.memory.data()) + (round_up(address, kAlign) - address);
-  frame.work = frame.arena + arena_;
+  frame.work = frame.arena + together * arena_;
   const std::size_t in_bytes = input_size_ * element_bytes(input_element_);
   const std::size_t out_bytes = output_size_ * element_bytes(output_element_);
   for (std::size_t start = 0; start < rows; start += rows_) {
@@ -215,8 +218,14 @@ class Builder {
     const Maker make = is_float(op) ? make_float : served->make;
     auto made = make({graph_, op, made_->profile_, *made_->kernel_});
     if (!made.is_ok()) return told(made.status());
+    Cost cost{served->name, tensor(op.outputs[0]).shape, 0, 0};
+    if (const Stage* stage = made.value().stage.get(); stage != nullptr) {
+      cost.products = stage->products();
+      cost.packed_bytes = stage->packed_bytes();
+    }
     const Status status = take(op, std::move(made).value());
     if (!status.is_ok()) return told(status);
+    made_->costs_.push_back(std::move(cost));
     if (std::find(made_->ops_.begin(), made_->ops_.end(), served->name) == made_->ops_.end())
       made_->ops_.emplace_back(served->name);
     return {};
@@ -247,12 +256,10 @@ class Builder {
   }
 
   void place(std::size_t output) {
-    const std::size_t alone = lay_out(lives_);
+    const std::size_t alone = lay_out(lives_) | kAlign;  // odd: rows meet in no set of a cache
     const std::size_t rows =
         std::clamp<std::size_t>(kBatchBytes / std::max(alone, kAlign), 1, kRowsMax);
-    const auto place_of = [&](std::size_t life) {
-      return Place{lives_[life].offset * rows, lives_[life].bytes};
-    };
+    const auto place_of = [&](std::size_t life) { return Place{lives_[life].offset, alone}; };
     for (Waiting& waiting : stages_) {
       std::vector<Place> inputs;
       for (const std::size_t input : waiting.inputs) inputs.push_back(place_of(input));
@@ -263,7 +270,7 @@ class Builder {
     made_->input_ = place_of(home_of(graph_.input));
     made_->output_ = place_of(output);
     made_->rows_ = rows;
-    made_->arena_ = alone * rows;
+    made_->arena_ = alone;
   }
 
   const Graph& graph_;

@@ -12,7 +12,8 @@
 
 namespace edgecore::inference {
 
-// Where a tensor lies: that of row r of a batch `offset + r * stride` bytes into the arena.
+// Where a tensor lies: that of row r of a batch `offset + r * stride` bytes into the arena. The
+// stride is that of a whole row's arena, so that one row alone touches no more than it needs.
 struct Place {
   std::size_t offset = 0;
   std::size_t stride = 0;

@@ -44,6 +44,13 @@ PROFILES = ("litert-single", "tflite-double")
 FOREIGN = {"litert-single": "litert", "tflite-double": "tflite"}  # whose rounding a profile is
 PACKAGES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
 TRIAL_SECONDS = 20.0
+FILTERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+RUNS_ON = {
+    "native": "every operator by the core",
+    "litert": "LiteRT on the CPU; what its XNNPACK delegate takes by that",
+    "tflite-runtime": "every operator by the reference kernels of tflite-runtime",
+}
+_COST = ("op", "shape", "products", "packed_bytes")
 
 
 class Model:
@@ -147,10 +154,25 @@ class Model:
         return self._backend.run_batch(input, rows)
 
     def describe(self) -> dict[str, object]:
-        """``backend``, ``isa``, ``profile``, ``ops``, ``arena_bytes``, ``digest`` (hex)."""
-        return self._backend.describe() | {
+        """What runs, where, and what it costs.
+
+        ``backend``, ``isa``, ``profile``, ``runs_on`` (in words), ``ops`` (each once), ``digest``
+        (hex), ``arena_bytes`` (activations, at most), ``operators`` in the order in which they run:
+        ``op``, ``shape`` of its output, ``products`` (multiplications of one row), ``packed_bytes``
+        (weights and tables as a kernel reads them). ``multiply_adds`` are the products of filters
+        and fully connected layers, ``packed_bytes`` the sum. A foreign runtime tells of no
+        operators, and its arena is its own.
+        """
+        said = self._backend.describe()
+        costs: Any = said.pop("costs", [])
+        operators = [dict(zip(_COST, cost, strict=True)) for cost in costs]
+        return said | {
             "arena_bytes": self._backend.arena_bytes,
             "digest": self.digest.hex(),
+            "multiply_adds": sum(one["products"] for one in operators if one["op"] in FILTERS),
+            "operators": operators,
+            "packed_bytes": sum(one["packed_bytes"] for one in operators),
+            "runs_on": RUNS_ON.get(str(said["backend"]), str(said["backend"])),
         }
 
     def check_golden(self, inputs: bytes, expected: bytes) -> None:

@@ -101,3 +101,24 @@ def test_model_inspect_of_a_damaged_manifest_is_corrupt(tmp_path: Path) -> None:
     bad.write_bytes(b"\xa1\x61a")
     refused("Corrupt", "model", "inspect", bad)
     refused("Unavailable", "model", "inspect", tmp_path / "none", says="none")
+
+
+def test_model_inspect_of_a_model_says_what_runs_it_and_what_each_operator_costs(
+    tmp_path: Path,
+) -> None:
+    from array import array
+
+    pytest.importorskip("flatbuffers")
+    from edgecore.tflite_writer import Activation, Layer, write_tflite
+
+    layer = Layer(array("b", [3] * 32), array("i", [1] * 8), 0.02, (8, 4), True)
+    path = tmp_path / "small.tflite"
+    path.write_bytes(write_tflite([layer], [Activation(0.05, 3), Activation(0.1, -2)], "small"))
+    text = edgecore("model", "inspect", path).stdout
+    assert "32 multiply-adds a row" in text
+    assert "   0  FULLY_CONNECTED    1x8 " in text
+    facts = json.loads(edgecore("model", "inspect", path, "--json").stdout)
+    assert facts["operators"][0]["products"] == facts["multiply_adds"] == 32
+    assert facts["input"]["values"] == 4
+    path.write_bytes(path.read_bytes()[:40])
+    refused("Corrupt", "model", "inspect", path)

@@ -257,3 +257,32 @@ def test_model_interpreter_backend_runs_as_the_runtime_does(seed: int) -> None:
         backend.run(b"short")
     with pytest.raises(Incompatible):
         Interpreter(b"not a model", "ai_edge_litert.interpreter")
+
+
+def test_model_describes_what_each_operator_costs_and_where_it_runs(seed: int) -> None:
+    about = Model.load(models.write([16, 8, 4], seed)).describe()
+    assert [one["op"] for one in about["operators"]] == ["FULLY_CONNECTED"] * 2
+    assert [one["shape"] for one in about["operators"]] == [[1, 8], [1, 4]]
+    assert [one["products"] for one in about["operators"]] == [16 * 8, 8 * 4]
+    assert about["multiply_adds"] == 16 * 8 + 8 * 4
+    assert about["packed_bytes"] == sum(one["packed_bytes"] for one in about["operators"]) > 160
+    assert "core" in about["runs_on"]
+
+
+def test_model_run_by_litert_says_so_and_tells_of_no_operators(seed: int) -> None:
+    pytest.importorskip("ai_edge_litert")
+    about = Model.load(models.write([16, 8, 4], seed), backend="litert").describe()
+    assert (about["backend"], about["operators"], about["multiply_adds"]) == ("litert", [], 0)
+    assert "XNNPACK" in about["runs_on"]
+
+
+@pytest.mark.data
+def test_model_multiply_adds_of_mlperf_tiny_are_those_of_their_shapes(
+    data_file: Callable[[str], Path],
+) -> None:
+    for name, expected in (
+        ("ad01_int8", 264_192), ("kws_ref_model_int8", 2_656_768), ("vww_96_int8", 7_489_664),
+        ("ic01_resnet8_int8", 12_501_632), ("sww_ref_model", 826_368),
+    ):  # fmt: skip
+        about = Model.load(data_file(f"mlperf_tiny/{name}.tflite").read_bytes()).describe()
+        assert about["multiply_adds"] == expected, name

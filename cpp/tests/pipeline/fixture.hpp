@@ -97,7 +97,7 @@ class Halver : public inference::Executor {
   inference::Quantisation input_quantisation() const override { return {0.05F, 0}; }
   inference::Quantisation output_quantisation() const override { return {0.05F, 0}; }
   std::size_t arena_bytes() const override { return 0; }
-  inference::Description describe() const override { return {"test", "none", "none", {}}; }
+  inference::Description describe() const override { return {"test", "none", "none", {}, {}}; }
   Status run(const std::int8_t* in, std::int8_t* out, inference::Scratch&) const override {
     if (broken || in[width_ - 1] == fails_on) return Status::unavailable("told to fail");
     for (std::size_t i = 0; i < width_; ++i) out[i] = static_cast<std::int8_t>(in[i] / divisor);

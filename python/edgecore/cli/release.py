@@ -12,6 +12,7 @@ import os
 import time
 from pathlib import Path
 
+from edgecore.cli.model_show import described, is_model, lines
 from edgecore.digest import blake3
 from edgecore.errors import Corrupt, Invalid, Stale, from_os
 from edgecore.fs import PosixFs, write_public
@@ -59,8 +60,10 @@ def add_model_commands(commands: Any) -> None:
     verify.add_argument("--root", metavar="HEX", help="BLAKE3 of 1.root.json as devices pin it")
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(run=_verify)
-    inspect = commands.add_parser("inspect", help="print a manifest, or check a bundle")
-    inspect.add_argument("path", metavar="MANIFEST|BUNDLE")
+    inspect = commands.add_parser(
+        "inspect", help="print a manifest, check a bundle, or say what a model costs"
+    )
+    inspect.add_argument("path", metavar="MANIFEST|BUNDLE|MODEL")
     inspect.add_argument("--json", action="store_true", help="on one line")
     inspect.set_defaults(run=_inspect)
 
@@ -145,10 +148,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     path = Path(arguments.path)
+    if path.is_file() and is_model(path):
+        facts = described(path.read_bytes())
+        print(json.dumps(facts) if arguments.json else "\n".join(lines(facts)))
+        return 0
     if path.is_dir():
         bundle = read_bundle(path)
         sizes = {name: len(data) for name, data in bundle.objects.items()}
-        shown: dict[str, Any] = {**bundle.facts, "objects": sizes}
+        runs = described(bundle.objects["model"], str(bundle.facts["profile"]))
+        shown: dict[str, Any] = {**bundle.facts, "objects": sizes, "runs": runs}
         if window := _decision_window(bundle.objects["binding"]):
             shown["decision_window"] = window
     else:
