@@ -35,6 +35,7 @@ from inference_models import (
     tflite_python,
 )
 from pair import Case, row
+from tree_models import tree_rows
 
 RSS_RUNS = 5
 RSS_OF = ("ad01", "vww", "ic01")
@@ -257,3 +258,4 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
             yield batched(found[name], rounds)
         for name in (one for one in RSS_OF if one in found):
             yield rss_row(found[name])
+    yield from tree_rows(rounds)

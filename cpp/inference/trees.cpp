@@ -23,7 +23,7 @@ std::uint16_t rank_of(U value, const U* thresholds, std::size_t count) {
   const U* at = thresholds;
   for (std::size_t rest = count; rest > 1;) {
     const std::size_t half = rest / 2;
-    at += beyond(at[half - 1]) ? half : 0;
+    at += half & (std::size_t{0} - std::size_t{beyond(at[half - 1])});  // no jump
     rest -= half;
   }
   return static_cast<std::uint16_t>(at - thresholds + (beyond(*at) ? 1 : 0));
@@ -66,7 +66,9 @@ void TreeEnsemble::add_leaves(const std::vector<V>& leaves, const std::uint16_t*
     for (std::uint32_t step = 0; step < depth; ++step) {
       for (std::size_t i = 0; i < kTreeLanes; ++i) {
         const Node node = nodes[at[i]];
-        at[i] = ranks[node.slot] >= node.rank ? node.right : at[i] + 1;
+        // All ones where the rank is at least the node's: compilers make a conditional a jump.
+        const std::int32_t below = std::int32_t{ranks[node.slot]} - node.rank;
+        at[i] += 1 + (node.skip & ~static_cast<std::uint32_t>(below >> 31));
       }
     }
     for (std::size_t i = 0; i < lanes; ++i) {

@@ -58,9 +58,10 @@ class TreeEnsemble {
 
  private:
   struct Node {
-    std::uint16_t slot;   // 2 * feature, + 1 where a missing value goes right
-    std::uint16_t rank;   // right when the value's rank is at least this; 0 at a leaf
-    std::uint32_t right;  // the left child is the next node; at a leaf this node itself
+    std::uint16_t slot;  // 2 * feature, + 1 where a missing value goes right
+    std::uint16_t rank;  // right when the value's rank is at least this; 0 at a leaf
+    std::uint32_t skip;  // the left child is the next node, the right one this many behind it; at
+                         // a leaf -1, so that it is its own right child
   };
   class Reader;
   TreeEnsemble() = default;

@@ -150,10 +150,10 @@ class TreeEnsemble::Reader {
         deepest = std::max(deepest, depth);
         continue;
       }
-      made_.nodes_.push_back({0, 0, at});
+      made_.nodes_.push_back({0, 0, 0xFFFFFFFF});
       made_.leaf_of_.push_back(leaves_++ * header_.leaf_width);
       if (pending_.empty()) break;
-      made_.nodes_[pending_.back().at].right = at + 1;
+      made_.nodes_[pending_.back().at].skip = at - pending_.back().at;
       depth = pending_.back().depth;
       pending_.pop_back();
     }

@@ -1,6 +1,7 @@
 """Converted ensembles against the libraries that trained them: the same margins to the bit, over
-random models and rows with missing values, infinities and values that are thresholds. Without the
-libraries, tests/inference/test_trees.py holds the same to stored vectors."""
+random models and rows with missing values, infinities and values that are thresholds. They are in
+the environment that `./dev bench --all-peers` makes, `.venv/peers`; run this file by its pytest.
+Without them tests/inference/test_trees.py holds the same to stored vectors."""
 
 from __future__ import annotations
 
