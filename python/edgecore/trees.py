@@ -200,7 +200,7 @@ class TreeEnsemble:
         :returns: f64, shape (rows, ``outputs``); ``numpy.asarray`` takes it as it is.
         :raises Invalid: when the values are not whole rows, or of another type.
         """
-        view, narrow = _values(rows)
+        view, narrow = _values(rows, self.features)
         count, rest = divmod(view.nbytes // view.itemsize, self.features)
         if rest:
             raise Invalid(f"trees: values are not whole rows of {self.features}")
@@ -227,14 +227,19 @@ class TreeEnsemble:
         return dict(zip(names, self._core.sizes, strict=True))
 
 
-def _values(rows: Any) -> tuple[memoryview, bool]:
-    """(the values, whether they are f32)."""
+def _values(rows: Any, width: int) -> tuple[memoryview, bool]:
+    """(the values, whether they are f32). What has a shape has rows of `width` values."""
     try:
         view = memoryview(rows)
     except TypeError:
-        view = memoryview(array("d", [float(value) for row in rows for value in row]))
+        rows = [[float(value) for value in row] for row in rows]
+        if any(len(row) != width for row in rows):
+            raise Invalid(f"trees: a row has not {width} values") from None
+        view = memoryview(array("d", [value for row in rows for value in row]))
     if view.format not in ("d", "f") or not view.c_contiguous:
         raise Invalid(f"trees: rows are contiguous f64 or f32 values, not {view.format!r}")
+    if view.ndim > 1 and view.shape is not None and view.shape[-1] != width:
+        raise Invalid(f"trees: rows of {view.shape[-1]} values, {width} are needed")
     return view, view.format == "f"
 
 
