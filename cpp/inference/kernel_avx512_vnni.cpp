@@ -202,6 +202,16 @@ EDGECORE_VNNI std::size_t sum_rows(const Layer& layer, const BlockOf& block, con
   return done;
 }
 
+// Of several rows, as many together as registers hold.
+EDGECORE_VNNI void sum_tile(const Layer& layer, const BlockOf& block, const Rows& rows,
+                            std::size_t first, std::size_t count, std::int32_t* sums) {
+  std::size_t done = 0;
+  if (block.count <= 2) done = sum_rows<8>(layer, block, rows, first, done, count, sums);
+  if (block.count <= 4) done = sum_rows<4>(layer, block, rows, first, done, count, sums);
+  done = sum_rows<2>(layer, block, rows, first, done, count, sums);
+  sum_rows<1>(layer, block, rows, first, done, count, sums);
+}
+
 template <Rounding kRounding>
 EDGECORE_VNNI void run_tile(const Layer& layer, const Rows& rows, std::size_t first,
                             std::size_t count, std::int32_t* sums) {
@@ -210,11 +220,10 @@ EDGECORE_VNNI void run_tile(const Layer& layer, const Rows& rows, std::size_t fi
   const Clamp clamp(layer.zero_point, layer.low, layer.high);
   for (std::size_t start = 0; start < layer.groups; start += kBlock) {
     const BlockOf block(layer, start);
-    std::size_t done = 0;
-    if (block.count <= 2) done = sum_rows<8>(layer, block, rows, first, done, count, sums);
-    if (block.count <= 4) done = sum_rows<4>(layer, block, rows, first, done, count, sums);
-    done = sum_rows<2>(layer, block, rows, first, done, count, sums);
-    sum_rows<1>(layer, block, rows, first, done, count, sums);
+    if (count == 1)
+      accumulate_of<1>(block.count)(layer, block, rows, first, sums);
+    else
+      sum_tile(layer, block, rows, first, count, sums);
     for (std::size_t group = 0; group < block.count; ++group) {
       if (layer.channel_stride != 0) by = Scaling<kRounding>(layer, start + group);
       for (std::size_t row = 0; row < count; ++row)
