@@ -257,8 +257,7 @@ class Builder {
 
   void place(std::size_t output) {
     const std::size_t alone = lay_out(lives_) | kAlign;  // odd: rows meet in no set of a cache
-    const std::size_t rows =
-        std::clamp<std::size_t>(kBatchBytes / std::max(alone, kAlign), 1, kRowsMax);
+    const std::size_t rows = std::clamp<std::size_t>(kBatchBytes / alone, 1, kRowsMax);
     const auto place_of = [&](std::size_t life) { return Place{lives_[life].offset, alone}; };
     for (Waiting& waiting : stages_) {
       std::vector<Place> inputs;

@@ -37,6 +37,9 @@ Range range_of(Activation activation, Quantisation output) {
   return range;
 }
 
+namespace {
+
+// The scales of int8 weights over an output's; see take_outputs.
 Result<std::vector<double>> reals_of(const Tensor& weights, std::int32_t axis, Quantisation in,
                                      Quantisation out, bool narrow) {
   const std::size_t count = weights.scales.size();
@@ -55,12 +58,28 @@ Result<std::vector<double>> reals_of(const Tensor& weights, std::int32_t axis, Q
   return reals;
 }
 
+// The bytes of an int32 bias of `width` values; empty where it is left out.
 Result<ByteSpan> bias_of(const Site& site, std::size_t input, std::size_t width) {
   const Tensor* bias = site.input(input);
   if (bias == nullptr) return ByteSpan{};
   if (bias->type != Type::kInt32 || bias->constant.empty() || bias->elements != width)
     return Status::incompatible("the bias is not a constant int32 per output");
   return bias->constant;
+}
+
+}  // namespace
+
+Status take_outputs(const Site& site, std::int32_t axis, MatrixSpec& spec, bool narrow) {
+  EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
+  EDGECORE_ASSIGN(const Quantisation from, activation_of(*site.input(0)));
+  EDGECORE_ASSIGN(const Quantisation to, activation_of(site.output()));
+  EDGECORE_ASSIGN(spec.reals, reals_of(*site.input(1), axis, from, to, narrow));
+  const Range range = range_of(site.op.options.activation, to);
+  spec.input_zero = from.zero_point;
+  spec.output_zero = to.zero_point;
+  spec.low = range.low;
+  spec.high = range.high;
+  return {};
 }
 
 }  // namespace edgecore::inference

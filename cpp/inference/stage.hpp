@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/tflite.hpp"
-#include "inference/layer.hpp"
+#include "inference/matrix.hpp"
 
 namespace edgecore::inference {
 
@@ -109,13 +109,11 @@ struct Range {
 };
 Range range_of(tflite::Activation activation, Quantisation output);
 
-// The scales of int8 weights over an output's: one, or one per channel of dimension `axis`.
+// Fills in what the tensors of a filter say of its outputs: bias (input 2), scales, zeros, the
+// fused activation. Weight scales are one, or one per channel of dimension `axis` of the weights;
 // `narrow`: where there is one, it is multiplied with the input's in f32. Incompatible: another
-// number of them, or a zero point that is not 0.
-Result<std::vector<double>> reals_of(const tflite::Tensor& weights, std::int32_t axis,
-                                     Quantisation in, Quantisation out, bool narrow = false);
-
-// The bytes of an int32 bias of `width` values; empty where it is left out.
-Result<ByteSpan> bias_of(const Site& site, std::size_t input, std::size_t width);
+// number of them, a weight zero point that is not 0, a bias of another shape, activations that are
+// not int8.
+Status take_outputs(const Site& site, std::int32_t axis, MatrixSpec& spec, bool narrow = false);
 
 }  // namespace edgecore::inference

@@ -68,17 +68,9 @@ Result<Made> make_connected(const Site& site) {
   const std::uint64_t count = in->elements / spec.depth;
   if (in->elements % spec.depth != 0 || out.elements != count * spec.width)
     return Status::incompatible("the activations are not rows that fit the weights");
-  EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
-  EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
-  EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
-  EDGECORE_ASSIGN(spec.reals,
-                  reals_of(*weights, 0, from, to, site.profile == Profile::kTfliteDouble));
-  spec.rounding = site.profile == Profile::kLitertSingle ? Rounding::kReal : Rounding::kDoubled;
-  spec.input_zero = from.zero_point;
-  spec.output_zero = to.zero_point;
-  const Range range = range_of(site.op.options.activation, to);
-  spec.low = range.low;
-  spec.high = range.high;
+  const bool double_profile = site.profile == Profile::kTfliteDouble;
+  spec.rounding = double_profile ? Rounding::kDoubled : Rounding::kReal;
+  EDGECORE_TRY(take_outputs(site, 0, spec, double_profile));
   EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel));
   return Made{std::make_unique<Connected>(std::move(matrix), static_cast<std::size_t>(count)), {0}};
 }

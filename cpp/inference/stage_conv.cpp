@@ -33,9 +33,7 @@ class Conv final : public Stage {
       reading_ = Reading::kPieces;
     if (reading_ != Reading::kPieces) return;
     padding_.assign(round_up(window_.depth, kAlign), zero);
-    offsets_.reserve(window_.pixels() * window_.taps());
-    for (std::int32_t y = 0; y < window_.y.out; ++y)
-      for (std::int32_t x = 0; x < window_.x.out; ++x) add_pixel(y, x);
+    offsets_ = offsets_of(window_, window_.depth, 1);
   }
 
   void run(const Frame& frame) const override {
@@ -54,12 +52,6 @@ class Conv final : public Stage {
   }
 
  private:
-  void add_pixel(std::int32_t y, std::int32_t x) {
-    for (std::int32_t tap_y = 0; tap_y < window_.y.filter; ++tap_y)
-      for (std::int32_t tap_x = 0; tap_x < window_.x.filter; ++tap_x)
-        offsets_.push_back(window_.offset(y, x, tap_y, tap_x, window_.depth));
-  }
-
   // A copied line may be followed by what lies behind it.
   std::size_t patches_bytes() const {
     return reading_ == Reading::kGather ? tile_ * patch_ + kAlign : 0;
@@ -182,21 +174,13 @@ Result<Made> make_conv(const Site& site) {
   spec.weights = weights->constant;
   if (static_cast<std::size_t>(weights->shape[3]) != window.depth || spec.width != window.out_depth)
     return Status::incompatible("the activations do not fit the weights");
-  EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
-  EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
-  EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
-  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 0, from, to));
-  spec.input_zero = from.zero_point;
-  spec.output_zero = to.zero_point;
-  const Range range = range_of(site.op.options.activation, to);
-  spec.low = range.low;
-  spec.high = range.high;
+  EDGECORE_TRY(take_outputs(site, 0, spec));
   if (std::uint64_t{window.pixels()} * window.taps() > kMaxEntries ||
       std::uint64_t{window.y.padded()} * window.x.padded() >
           tflite::kMaxTensorElements / window.depth)
     return Status::incompatible("an image or a filter so large is not served");
   EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel));
-  const auto zero = static_cast<std::int8_t>(from.zero_point ^ site.kernel.flip);
+  const auto zero = static_cast<std::int8_t>(spec.input_zero ^ site.kernel.flip);
   return Made{std::make_unique<Conv>(std::move(matrix), window, zero), {0}};
 }
 

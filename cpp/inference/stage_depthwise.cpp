@@ -14,9 +14,7 @@ class Depthwise final : public Stage {
             std::int8_t zero)
       : matrix_(std::move(matrix)), kernel_(kernel), window_(window), multiplier_(multiplier) {
     padding_.assign(round_up(window.out_depth, kAlign), zero);
-    offsets_.reserve(window.pixels() * round_up(window.taps(), kStep));
-    for (std::int32_t y = 0; y < window.y.out; ++y)
-      for (std::int32_t x = 0; x < window.x.out; ++x) add_pixel(y, x);
+    offsets_ = offsets_of(window, window.out_depth, kStep);  // what fills up has no weights
   }
 
   void run(const Frame& frame) const override {
@@ -41,13 +39,6 @@ class Depthwise final : public Stage {
  private:
   std::size_t image_pixels() const {
     return static_cast<std::size_t>(window_.y.in) * static_cast<std::size_t>(window_.x.in);
-  }
-
-  void add_pixel(std::int32_t y, std::int32_t x) {
-    for (std::int32_t tap_y = 0; tap_y < window_.y.filter; ++tap_y)
-      for (std::int32_t tap_x = 0; tap_x < window_.x.filter; ++tap_x)
-        offsets_.push_back(window_.offset(y, x, tap_y, tap_x, window_.out_depth));
-    while (offsets_.size() % kStep != 0) offsets_.push_back(-1);  // no weights
   }
 
   const std::int8_t* widen(const std::int8_t* image, std::int8_t* work) const {
@@ -99,17 +90,9 @@ Result<Made> make_depthwise(const Site& site) {
   spec.width = window.out_depth;
   spec.depth = window.taps();
   spec.weights = ordered;
-  EDGECORE_ASSIGN(spec.bias, bias_of(site, 2, spec.width));
-  EDGECORE_ASSIGN(const Quantisation from, activation_of(*in));
-  EDGECORE_ASSIGN(const Quantisation to, activation_of(out));
-  EDGECORE_ASSIGN(spec.reals, reals_of(*weights, 3, from, to));
-  spec.input_zero = from.zero_point;
-  spec.output_zero = to.zero_point;
-  const Range range = range_of(options.activation, to);
-  spec.low = range.low;
-  spec.high = range.high;
+  EDGECORE_TRY(take_outputs(site, 3, spec));
   EDGECORE_ASSIGN(Matrix matrix, Matrix::make(spec, site.kernel, Packing::kTaps));
-  const auto zero = static_cast<std::int8_t>(from.zero_point ^ site.kernel.flip);
+  const auto zero = static_cast<std::int8_t>(spec.input_zero ^ site.kernel.flip);
   return Made{std::make_unique<Depthwise>(std::move(matrix), site.kernel, window, multiplier, zero),
               {0}};
 }

@@ -38,4 +38,17 @@ Result<Window> window_of(const tflite::Tensor& in, const tflite::Tensor& out,
   return window;
 }
 
+std::vector<std::int32_t> offsets_of(const Window& window, std::size_t channels, std::size_t step) {
+  std::vector<std::int32_t> offsets;
+  offsets.reserve(window.pixels() * round_up(window.taps(), step));
+  for (std::int32_t y = 0; y < window.y.out; ++y)
+    for (std::int32_t x = 0; x < window.x.out; ++x) {
+      for (std::int32_t tap_y = 0; tap_y < window.y.filter; ++tap_y)
+        for (std::int32_t tap_x = 0; tap_x < window.x.filter; ++tap_x)
+          offsets.push_back(window.offset(y, x, tap_y, tap_x, channels));
+      while (offsets.size() % step != 0) offsets.push_back(-1);
+    }
+  return offsets;
+}
+
 }  // namespace edgecore::inference

@@ -61,4 +61,8 @@ struct Window {
 Result<Window> window_of(const tflite::Tensor& in, const tflite::Tensor& out,
                          std::array<std::int32_t, 2> filter, const tflite::Options& options);
 
+// Where the taps of every output pixel lie, [pixel][tap], in an image of `channels` bytes a pixel;
+// -1: in the padding. A pixel's are filled up with -1 to a multiple of `step`.
+std::vector<std::int32_t> offsets_of(const Window& window, std::size_t channels, std::size_t step);
+
 }  // namespace edgecore::inference
