@@ -2,7 +2,6 @@
 #include "features/finish.hpp"
 
 #include <algorithm>
-#include <span>
 
 namespace edgecore::features {
 namespace {
@@ -105,19 +104,12 @@ double spread_wide(std::uint32_t n, UInt128 squares, Int128 sum) {
 }
 
 Limbs::Limbs(double value) {
-  const auto bits = std::bit_cast<std::uint64_t>(value);
-  const auto biased = static_cast<unsigned>(bits >> 52 & 0x7ff);
-  std::uint64_t mantissa = bits & ((std::uint64_t{1} << 52) - 1);
-  unsigned place = 0;  // of bit 0 of the mantissa, above 2^-1074
-  if (biased != 0) {
-    mantissa |= std::uint64_t{1} << 52;
-    place = biased - 1;
-  }
+  const auto [mantissa, place] = magnitude_of(value);
   at = place / 64;
   const unsigned shift = place % 64;
   low = mantissa << shift;
   high = shift == 0 ? 0 : mantissa >> (64 - shift);
-  negative = bits >> 63 != 0;
+  negative = std::signbit(value);
 }
 
 namespace {
@@ -178,13 +170,17 @@ void ExactSum::accumulate(const Limbs& one, bool negate) {
   if (!one.is_zero()) add_to(std::span(limbs_).subspan(one.at), one, negate);
 }
 
-void ExactSum::merge(const ExactSum& other) {
+void add_limbs(std::span<std::uint64_t> to, std::span<const std::uint64_t> other) {
   std::uint64_t carry = 0;
-  for (std::size_t i = 0; i < kLimbs; ++i) {
-    const UInt128 sum = static_cast<UInt128>(limbs_[i]) + other.limbs_[i] + carry;
-    limbs_[i] = static_cast<std::uint64_t>(sum);
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    const UInt128 sum = static_cast<UInt128>(to[i]) + other[i] + carry;
+    to[i] = static_cast<std::uint64_t>(sum);
     carry = static_cast<std::uint64_t>(sum >> 64);
   }
+}
+
+void ExactSum::merge(const ExactSum& other) {
+  add_limbs(limbs_, other.limbs_);
 }
 
 double ExactSum::rounded() const {

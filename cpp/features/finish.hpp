@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "base/exact.hpp"
 
@@ -99,6 +100,22 @@ inline double sample_variance(std::uint32_t n, const Wide& squares, const Wide& 
 inline double sample_std(std::uint32_t n, const Wide& squares, const Wide& sum) {
   return std::sqrt(sample_variance(n, squares, sum));
 }
+
+// The magnitude of a finite double: mantissa * 2^(place - 1074).
+struct Magnitude {
+  std::uint64_t mantissa = 0;  // < 2^53
+  unsigned place = 0;
+};
+inline Magnitude magnitude_of(double value) {
+  const auto bits = std::bit_cast<std::uint64_t>(value);
+  const auto biased = static_cast<unsigned>(bits >> 52 & 0x7ff);
+  const std::uint64_t fraction = bits & ((std::uint64_t{1} << 52) - 1);
+  if (biased == 0) return {fraction, 0};
+  return {fraction | std::uint64_t{1} << 52, biased - 1};
+}
+
+// Adds a number of as many limbs of 64 bits, the lowest first, modulo all of them.
+void add_limbs(std::span<std::uint64_t> to, std::span<const std::uint64_t> other);
 
 // A double as an integer over two limbs of 64 bits: the value is (high, low) * 2^(64 * at - 1074),
 // negative where it says so.

@@ -14,14 +14,7 @@ struct Square {
 };
 
 Square square_of(double value) {
-  const auto bits = std::bit_cast<std::uint64_t>(value);
-  const auto biased = static_cast<unsigned>(bits >> 52 & 0x7ff);
-  std::uint64_t mantissa = bits & ((std::uint64_t{1} << 52) - 1);
-  unsigned place = 0;  // of bit 0 of the mantissa, above 2^-1074
-  if (biased != 0) {
-    mantissa |= std::uint64_t{1} << 52;
-    place = biased - 1;
-  }
+  const auto [mantissa, place] = magnitude_of(value);
   const UInt128 square = static_cast<UInt128>(mantissa) * mantissa;  // 106 bits
   const unsigned shift = 2 * place % 64;
   const UInt128 low = square << shift;
@@ -140,12 +133,7 @@ void SquareSum::subtract(double value) {
 }
 
 void SquareSum::merge(const SquareSum& other) {
-  std::uint64_t carry = 0;
-  for (std::size_t i = 0; i < kLimbs; ++i) {
-    const UInt128 sum = static_cast<UInt128>(limbs_[i]) + other.limbs_[i] + carry;
-    limbs_[i] = static_cast<std::uint64_t>(sum);
-    carry = static_cast<std::uint64_t>(sum >> 64);
-  }
+  add_limbs(limbs_, other.limbs_);
 }
 
 Deviation deviation_of(std::uint32_t n, const SquareSum& squares, const ExactSum& sum) {
