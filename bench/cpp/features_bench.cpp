@@ -6,8 +6,6 @@
 // of WINDOWS windows, of which the longest, an hour, holds EVENTS of each entity. The same events
 // run several times from the start, and each counts with its least time: what an interrupt or a
 // neighbour took is gone, what the event itself costs at its place is not.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +14,7 @@
 #include <vector>
 
 #include "base/normalise.hpp"
+#include "driver.hpp"
 #include "features/engine.hpp"
 
 namespace {
@@ -28,23 +27,14 @@ constexpr std::int64_t kStart = 1'700'000'000 * kSecond;
 constexpr std::uint64_t kTimed = 20'000;  // events
 constexpr int kRuns = 5;
 
-std::int64_t now_ns() {
-  timespec at{};
-  ::clock_gettime(CLOCK_MONOTONIC, &at);
-  return std::int64_t{at.tv_sec} * kSecond + at.tv_nsec;
-}
-
 template <typename T>
 T must(Result<T> found) {
   if (found.is_ok()) return std::move(found).value();
-  std::fprintf(stderr, "%s\n", found.status().to_string().c_str());
-  std::exit(1);
+  bench::end(found.status().to_string());
 }
 
 void must_do(const Status& status) {
-  if (status.is_ok()) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
+  if (!status.is_ok()) bench::end(status.to_string());
 }
 
 SchemaPtr telemetry() {
@@ -98,10 +88,10 @@ class Events {
     rows_.add_row(kStart + static_cast<std::int64_t>(at_) * step_);
     rows_.set_bytes(0, 0, as_byte_span(name_));
     rows_.set_i64(0, 1, static_cast<std::int64_t>(20'000 + (state_ >> 33) % 5000));
-    const std::int64_t began = now_ns();
+    const std::int64_t began = bench::now_ns(CLOCK_MONOTONIC);
     must_do(engine_->update(rows_, 0, 1, ++at_));
     must_do(engine_->read(name_, rows_.time_ns(0), {values_, states_, {}, {}, {}}));
-    return now_ns() - began;
+    return bench::now_ns(CLOCK_MONOTONIC) - began;
   }
 
  private:
@@ -118,8 +108,8 @@ class Events {
 std::int64_t clock_ns() {
   std::int64_t least = kSecond;
   for (int i = 0; i < 1000; ++i) {
-    const std::int64_t began = now_ns();
-    least = std::min(least, now_ns() - began);
+    const std::int64_t began = bench::now_ns(CLOCK_MONOTONIC);
+    least = std::min(least, bench::now_ns(CLOCK_MONOTONIC) - began);
   }
   return least;
 }

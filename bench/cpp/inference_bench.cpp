@@ -10,7 +10,6 @@
 // through one interface. The checksum is that of EXPECTED when every output lies within WITHIN
 // codes of it, else of the outputs: so a side that computes something else is refused.
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +22,7 @@
 #include <vector>
 
 #include "base/crc32c.hpp"
+#include "driver.hpp"
 #include "inference/litert.hpp"
 #include "inference/model.hpp"
 #include "masked_cpuid.hpp"
@@ -31,14 +31,10 @@
 namespace {
 
 using namespace edgecore;
+using bench::end;
+using bench::read_file;
 
 constexpr std::size_t kBatch = 256;
-
-std::int64_t now_ns(clockid_t clock) {
-  timespec at{};
-  ::clock_gettime(clock, &at);
-  return std::int64_t{at.tv_sec} * 1'000'000'000 + at.tv_nsec;
-}
 
 std::int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
@@ -46,20 +42,6 @@ std::int64_t resident_bytes() {
   std::int64_t resident = 0;
   file >> total >> resident;
   return resident * ::sysconf(_SC_PAGESIZE);
-}
-
-[[noreturn]] void end(const std::string& why) {
-  std::fprintf(stderr, "%s\n", why.c_str());
-  std::exit(1);
-}
-
-Bytes read_file(const char* path) {  // in one block of its size: what is read is resident too
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) end(std::string(path) + ": can't be read");
-  Bytes bytes(static_cast<std::size_t>(file.tellg()));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  return bytes;
 }
 
 class Side {
@@ -133,26 +115,6 @@ class Side {
   inference::Scratch scratch_;
 };
 
-int serve(Side& side) {
-  std::printf("{\"ready\": true, \"version\": \"%s\"}\n", side.name().c_str());
-  std::fflush(stdout);
-  char line[256];
-  while (std::fgets(line, sizeof line, stdin) != nullptr) {
-    long long count = 0;
-    if (std::sscanf(line, "{\"run\": %lld}", &count) != 1) return 2;
-    const std::int64_t wall = now_ns(CLOCK_MONOTONIC);
-    const std::int64_t cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
-    side.run(count);
-    const std::int64_t cpu_spent = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    const std::int64_t wall_spent = now_ns(CLOCK_MONOTONIC) - wall;
-    std::printf("{\"cpu_ns\": %lld, \"wall_ns\": %lld, \"checksum\": %u}\n",
-                static_cast<long long>(cpu_spent), static_cast<long long>(wall_spent),
-                side.checksum());
-    std::fflush(stdout);
-  }
-  return 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -166,7 +128,8 @@ int main(int argc, char** argv) {
   Side side(argv[1], argv[2], argv[3], std::move(inputs));
   if (argc == 7) {
     side.expect(argv[5], std::atoi(argv[6]));
-    return serve(side);
+    return bench::serve(
+        side.name(), [&](long long count) { side.run(count); }, [&] { return side.checksum(); });
   }
   if (std::strcmp(argv[5], "outputs") == 0) {
     const Bytes all = side.outputs();

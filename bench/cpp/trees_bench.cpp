@@ -8,47 +8,27 @@
 // f32 rows, EXPECTED one of their f64 margins. The checksum is that of EXPECTED when every margin
 // lies within WITHIN of it, else of the margins: so a side that computes something else is refused.
 #include <dlfcn.h>
-#include <time.h>
 
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/crc32c.hpp"
+#include "driver.hpp"
 #include "inference/trees.hpp"
 
 namespace {
 
 using namespace edgecore;
+using bench::end;
+using bench::read_file;
 
 union Entry {  // of the header that tl2cgen writes
   int missing;
   float fvalue;
   int qvalue;
 };
-
-std::int64_t now_ns(clockid_t clock) {
-  timespec at{};
-  ::clock_gettime(clock, &at);
-  return std::int64_t{at.tv_sec} * 1'000'000'000 + at.tv_nsec;
-}
-
-[[noreturn]] void end(const std::string& why) {
-  std::fprintf(stderr, "%s\n", why.c_str());
-  std::exit(1);
-}
-
-Bytes read_file(const char* path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) end(std::string(path) + ": can't be read");
-  Bytes bytes(static_cast<std::size_t>(file.tellg()));
-  file.seekg(0);
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  return bytes;
-}
 
 class Side {
  public:
@@ -131,28 +111,14 @@ int serve(Side& side, char** files) {
   const std::size_t known = rows.size() / side.features();
   if (known == 0) end("no rows");
   std::vector<double> out(known);
-  const auto run = [&](std::size_t count) {
-    for (std::size_t i = 0; i < count; ++i)
+  const auto run = [&](long long count) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
       out[i % known] = side.margin(rows.data() + i % known * side.features());
   };
-  std::printf("{\"ready\": true, \"version\": \"\"}\n");
-  std::fflush(stdout);
-  char line[256];
-  while (std::fgets(line, sizeof line, stdin) != nullptr) {
-    long long count = 0;
-    if (std::sscanf(line, "{\"run\": %lld}", &count) != 1) return 2;
-    const std::int64_t wall = now_ns(CLOCK_MONOTONIC);
-    const std::int64_t cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
-    run(static_cast<std::size_t>(count));
-    const std::int64_t cpu_spent = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    const std::int64_t wall_spent = now_ns(CLOCK_MONOTONIC) - wall;
-    run(known);
-    std::printf("{\"cpu_ns\": %lld, \"wall_ns\": %lld, \"checksum\": %u}\n",
-                static_cast<long long>(cpu_spent), static_cast<long long>(wall_spent),
-                checksum(out, expected, within));
-    std::fflush(stdout);
-  }
-  return 0;
+  return bench::serve("", run, [&] {
+    run(static_cast<long long>(known));
+    return checksum(out, expected, within);
+  });
 }
 
 }  // namespace
