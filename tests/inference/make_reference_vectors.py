@@ -47,30 +47,21 @@ def generated(first: int, count: int) -> bytes:
 
 def answers(runtime: str, model: bytes, rows: bytes | int) -> list[bytes]:
     """Of the reference kernels, row by row; `rows` as a number: as many generated ones."""
-    import numpy
-
-    module = importlib.import_module(f"{runtime}.interpreter")
-    interpreter = module.Interpreter(
-        model_content=model,
-        experimental_op_resolver_type=module.OpResolverType.BUILTIN_REF,
-        num_threads=1,
-    )
-    interpreter.allocate_tensors()
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    size = int(numpy.prod(source["shape"])) * numpy.dtype(source["dtype"]).itemsize
+    sys.path.insert(0, str(Path(__file__).parent))
+    runtimes: Any = importlib.import_module("runtimes")
+    interpreter = runtimes.opened(runtime, model)
+    size = runtimes.row_bytes(interpreter)
     count = rows if isinstance(rows, int) else len(rows) // size
-    out = []
-    for at in range(count):
-        codes = (
+    found: list[bytes] = runtimes.answers(
+        interpreter,
+        (
             generated(at * size, size)
             if isinstance(rows, int)
             else rows[at * size : (at + 1) * size]
-        )
-        row = numpy.frombuffer(codes, source["dtype"]).reshape(source["shape"])
-        interpreter.set_tensor(source["index"], row)
-        interpreter.invoke()
-        out.append(interpreter.get_tensor(target["index"]).tobytes())
-    return out
+            for at in range(count)
+        ),
+    )
+    return found
 
 
 def asked(tflr: str, questions: list[tuple[bytes, bytes | int]]) -> list[dict[str, list[bytes]]]:

@@ -22,39 +22,9 @@ pytest.importorskip("flatbuffers")
 sys.path.insert(0, str(Path(__file__).parent))
 models = importlib.import_module("written_models")
 graphs = importlib.import_module("graphs")
+runtimes = importlib.import_module("runtimes")
 
 SHAPES = [[16, 32, 16, 1], [64, 64, 64, 8], [1, 1], [3, 5, 2], [17, 33, 65, 31], [130, 16]]
-ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot", "neon")
-
-
-def served(data: bytes, profile: str) -> list[Model]:
-    """The model once per kernel that this processor has; the portable one at least."""
-    found = []
-    for isa in ISAS:
-        try:
-            found.append(Model.load(data, profile=profile, isa=isa))
-        except Incompatible:
-            assert isa != "portable"
-    return found
-
-
-def litert(data: bytes, rows: bytes, resolver: str) -> bytes:
-    """All rows through the field's runtime."""
-    numpy = pytest.importorskip("numpy")
-    runtime = pytest.importorskip("ai_edge_litert.interpreter")
-    kind = getattr(runtime.OpResolverType, resolver)
-    interpreter = runtime.Interpreter(
-        model_content=data, experimental_op_resolver_type=kind, num_threads=1
-    )
-    interpreter.allocate_tensors()
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    table = numpy.frombuffer(rows, numpy.int8).reshape(-1, *source["shape"])
-    out = b""
-    for row in table:
-        interpreter.set_tensor(source["index"], row)
-        interpreter.invoke()
-        out += interpreter.get_tensor(target["index"]).tobytes()
-    return out
 
 
 @pytest.mark.parametrize("widths", SHAPES, ids=lambda w: "-".join(map(str, w)))
@@ -70,7 +40,7 @@ def test_model_written_mlp_equals_the_integer_reference_on_every_kernel(
         for i in range(0, len(rows), widths[0])
         for code in models.reference(layers, tensors, rows[i : i + widths[0]], profile)
     ]
-    for model in served(data, profile):
+    for model in runtimes.served(data, profile):
         found = model.run_batch(rows, 12)
         assert [models.signed(code) for code in found] == expected, model.describe()
         for i in range(12):
@@ -82,8 +52,8 @@ def test_model_written_mlp_equals_the_integer_reference_on_every_kernel(
 def test_model_written_mlp_equals_litert_reference_kernels(widths: list[int], seed: int) -> None:
     data = models.write(widths, seed)
     rows = models.random_rows(widths[0], 40, seed)
-    expected = litert(data, rows, "BUILTIN_REF")
-    for model in served(data, "litert-single"):
+    expected = runtimes.litert(data, rows, "BUILTIN_REF")
+    for model in runtimes.served(data, "litert-single"):
         assert model.run_batch(rows, 40) == expected, model.describe()
 
 
@@ -110,8 +80,8 @@ def test_model_ad01_real_windows_equal_litert(
     windows = numpy.stack([frames[i : i + 5].reshape(-1) for i in range(len(frames) - 4)])
     scale, zero = Model.load(data).input_quantisation
     rows = numpy.clip(numpy.round(windows / scale) + zero, -128, 127).astype(numpy.int8).tobytes()
-    expected = litert(data, rows, resolver)
-    for model in served(data, "litert-single"):
+    expected = runtimes.litert(data, rows, resolver)
+    for model in runtimes.served(data, "litert-single"):
         assert model.run_batch(rows, len(windows)) == expected, model.describe()
 
 
@@ -182,7 +152,7 @@ def test_model_auto_serves_what_is_not_native_by_litert_as_its_interpreter_does(
     model = Model.load(data)
     assert model.describe()["backend"] == "litert"
     rows = models.random_rows(model.input_size, 5, seed)
-    assert model.run_batch(rows, 5) == litert(data, rows, "AUTO")
+    assert model.run_batch(rows, 5) == runtimes.litert(data, rows, "AUTO")
     with pytest.raises(Incompatible, match="round"):
         Model.load(data, backend="litert", profile="tflite-double")
 
@@ -250,7 +220,7 @@ def test_model_interpreter_backend_runs_as_the_runtime_does(seed: int) -> None:
     data = models.write([16, 8, 4], seed)
     backend = Interpreter(data, "ai_edge_litert.interpreter")
     rows = models.random_rows(16, 6, seed)
-    assert backend.run_batch(rows, 6) == litert(data, rows, "BUILTIN_REF")
+    assert backend.run_batch(rows, 6) == runtimes.litert(data, rows, "BUILTIN_REF")
     assert backend.run(rows[:16]) == backend.run_batch(rows, 6)[:4]
     assert (backend.input_size, backend.output_size) == (16, 4)
     with pytest.raises(Invalid):

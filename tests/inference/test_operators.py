@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from edgecore.errors import Incompatible
 from edgecore.inference import Model
 
 pytest.importorskip("flatbuffers")
 sys.path.insert(0, str(Path(__file__).parent))
 cases = importlib.import_module("operator_cases")
 graphs = importlib.import_module("graphs")
+runtimes = importlib.import_module("runtimes")
 
-ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot", "neon")
 SEEDS = 12  # of each operator
 TINY = {
     "ad01_int8.tflite": 1000, "kws_ref_model_int8.tflite": 1000, "sww_ref_model.tflite": 1000,
@@ -26,43 +25,12 @@ TINY = {
 }  # fmt: skip
 
 
-def served(data: bytes) -> list[Model]:
-    """The model on every kernel that this processor has; the portable one at least."""
-    found = []
-    for isa in ISAS:
-        try:
-            found.append(Model.load(data, backend="native", isa=isa))
-        except Incompatible:
-            assert isa != "portable"
-    return found
-
-
-def reference(data: bytes, rows: bytes, count: int) -> Any:
-    """LiteRT's reference kernels: outputs, one row after another."""
-    numpy = pytest.importorskip("numpy")
-    runtime = pytest.importorskip("ai_edge_litert.interpreter")
-    interpreter = runtime.Interpreter(
-        model_content=data,
-        experimental_op_resolver_type=runtime.OpResolverType.BUILTIN_REF,
-        num_threads=1,
-    )
-    interpreter.allocate_tensors()
-    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    table = numpy.frombuffer(rows, source["dtype"]).reshape(count, *source["shape"])
-    out = b""
-    for row in table:
-        interpreter.set_tensor(source["index"], row)
-        interpreter.invoke()
-        out += interpreter.get_tensor(target["index"]).tobytes()
-    return out
-
-
 @pytest.mark.parametrize("name", sorted(cases.MAKERS))
 def test_operator_random_graphs_equal_the_reference_kernels(name: str, seed: int) -> None:
     for at in range(SEEDS):
         data, rows, count = cases.case(name, seed + at)
-        expected = reference(data, rows, count)
-        for model in served(data):
+        expected = runtimes.litert(data, rows)
+        for model in runtimes.served(data):
             assert model.describe()["ops"] == [name]
             found = model.run_batch(rows, count)
             assert found == expected, (seed + at, model.describe()["isa"])
@@ -75,9 +43,9 @@ def test_operator_mlperf_tiny_models_equal_the_reference_kernels(
     name: str, data_file: Callable[[str], Path], seed: int
 ) -> None:
     data, count = data_file(f"mlperf_tiny/{name}").read_bytes(), TINY[name]
-    models = served(data)
+    models = runtimes.served(data)
     rows = cases.Chance(f"{name} {seed}").codes(count * models[0].input_size)
-    expected = reference(data, rows, count)
+    expected = runtimes.litert(data, rows)
     for model in models:
         if model.describe()["isa"] != "portable" or model.input_size < 10_000:
             assert model.run_batch(rows, count) == expected, model.describe()["isa"]
@@ -90,7 +58,7 @@ def test_operator_mlperf_tiny_real_inputs_equal_the_reference_kernels(
     numpy = pytest.importorskip("numpy")
     data = data_file("mlperf_tiny/sww_ref_model.tflite").read_bytes()
     samples = numpy.load(data_file("mlperf_tiny/sww_calibration_samples.npz"))
-    models = served(data)
+    models = runtimes.served(data)
     scale, zero = models[0].input_quantisation
     met = 0
     for real in samples.values():
@@ -98,7 +66,7 @@ def test_operator_mlperf_tiny_real_inputs_equal_the_reference_kernels(
             continue
         codes = numpy.clip(numpy.round(real / scale) + zero, -128, 127).astype(numpy.int8)
         count = codes.size // models[0].input_size
-        expected = reference(data, codes.tobytes(), count)
+        expected = runtimes.litert(data, codes.tobytes())
         for model in models:
             assert model.run_batch(codes.tobytes(), count) == expected
         met += count
@@ -121,8 +89,8 @@ def test_operator_a_near_tie_of_a_real_is_rounded_as_the_runtime_rounds() -> Non
         target = graph.tensor([1, len(sums)], scale=after)
         graph.add("FULLY_CONNECTED", [source, weights, bias], target, {0: b"\0"})
         data = graph.build(source, target)
-        expected = reference(data, b"\0", 1)
-        for model in served(data):
+        expected = runtimes.litert(data, b"\0")
+        for model in runtimes.served(data):
             assert model.run(b"\0") == expected, model.describe()["isa"]
 
 
@@ -132,7 +100,7 @@ def test_operator_models_in_f32_agree_with_the_reference_to_a_last_place(seed: i
     model = Model.load(data, backend="native")
     assert model.dtypes == ("float32", "float32")
     rows = numpy.random.default_rng(seed).normal(size=(9, *shape)).astype("<f4")
-    expected = numpy.frombuffer(reference(data, rows.tobytes(), 9), "<f4")
+    expected = numpy.frombuffer(runtimes.litert(data, rows.tobytes()), "<f4")
     found = numpy.frombuffer(model.run_batch(rows.tobytes(), 9), "<f4")
     assert numpy.abs(found - expected).max() < 1e-6
     assert found.tobytes() == b"".join(
@@ -181,6 +149,6 @@ def test_operator_reals_become_codes_and_back_as_the_reference_does(seed: int) -
     data = graph.build(source, target)
     rows = (numpy.random.default_rng(seed).normal(size=(50, 256)) * 4).astype("<f4")
     rows[0] = (numpy.arange(256) - 127.5).astype("<f4") * numpy.float32(0.0373)  # ties
-    expected = reference(data, rows.tobytes(), 50)
-    for model in served(data):
+    expected = runtimes.litert(data, rows.tobytes())
+    for model in runtimes.served(data):
         assert model.run_batch(rows.tobytes(), 50) == expected

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgecore import inference
-from edgecore.errors import Incompatible, Unavailable
+from edgecore.errors import Unavailable
 from edgecore.inference import Interpreter, Model
 
 pytest.importorskip("flatbuffers")
@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 cases = importlib.import_module("operator_cases")
 models = importlib.import_module("written_models")
+runtimes = importlib.import_module("runtimes")
 
-ISAS = ("portable", "avx2", "avx512-vnni", "neon-dot", "neon")
 SEEDS = 4  # of each operator
 TINY = {
     "ad01_int8.tflite": 100, "kws_ref_model_int8.tflite": 30, "sww_ref_model.tflite": 100,
@@ -51,11 +51,8 @@ def tflite(asked: list[Asked]) -> list[tuple[bytes, dict[str, Any]]]:
 def assert_native_gives(expected: bytes, data: bytes, rows: bytes, count: int, name: str) -> None:
     """On every kernel of this processor; the portable one is slow, and runs what is small."""
     met = 0
-    for isa in ISAS:
-        try:
-            model = Model.load(data, backend="native", profile="tflite-double", isa=isa)
-        except Incompatible:
-            continue
+    for model in runtimes.served(data, "tflite-double"):
+        isa = model.describe()["isa"]
         if isa != "portable" or model.input_size < 10_000:
             assert model.run_batch(rows, count) == expected, (name, isa)
             met += 1
