@@ -88,7 +88,11 @@ py::tuple backfill_joined(const py::object& plans, const py::list& histories, bo
   for (std::size_t at = 0; at < batches.size(); ++at)
     of.push_back({&batches[at]->rows(), positions[at], gaps[at]});
   const features::Part part{since, until, arrival, {}};
-  const features::Chosen chosen = features::choose(parts->own(), *of.front().rows, part);
+  features::Chosen chosen;
+  {
+    const py::gil_scoped_release release;
+    chosen = features::choose(parts->own(), *of.front().rows, part);
+  }
   Told told(chosen.count, parts->width());
   Status status;
   {

@@ -54,4 +54,4 @@ def gaps_of_log(log: Log, stream: str) -> list[GapBefore]:
     return found
 
 
-__all__ = ["gaps_of_log", "spans_of"]
+__all__ = ["gaps_at", "gaps_of_log", "spans_of"]

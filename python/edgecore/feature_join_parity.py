@@ -11,8 +11,7 @@ from edgecore.feature_backfill import TIME_MAX, TIME_MIN
 from edgecore.feature_gaps import gaps_at
 from edgecore.feature_join import backfill, plans
 from edgecore.feature_parity import POINTS, Answers, Report, positions, read_log
-
-MISSING = 2
+from edgecore.features import MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
